@@ -1,0 +1,224 @@
+"""Every error a user of Invoker can meet, each with a stable code, an exit code and a next step.
+
+InvokerError
+├─ InputRefusedError          the caller's fault, repeating it unchanged cannot help            exit 6
+│   ├─ TopicError               a topic, topic pattern or subject that breaks the rules
+│   ├─ ReplySubjectError        a reply subject outside the allowed ones
+│   ├─ RequestIdError           an id that cannot be used
+│   ├─ IdempotencyMismatchError the same request id with another body or topic
+│   ├─ PayloadTooLargeError     larger than the named limit
+│   ├─ SchemaViolationError     the input does not fit a function's schema
+│   └─ NoSubscriptionError      nothing matches, and the caller wanted an answer
+├─ CatalogError               a function file that cannot be used; the last good version stays   exit 6
+├─ SettingsError              a setting with an unusable value, named                            exit 2
+├─ UnknownIdError             no request, run, function or dead letter of that id                exit 4
+│   └─ ExpiredError             it was there, its retention is over
+├─ AmbiguousIdError           a shortened id that fits several                                   exit 4
+├─ WaitExpiredError           waited in vain; the work goes on                                   exit 5
+├─ RunFailedError             a run ended without success                                        exit 3
+├─ ServerUnreachableError     NATS, JetStream or a controller does not answer                    exit 7
+├─ StreamMismatchError        a stream or consumer exists with other settings than ours          exit 1
+├─ BackPressureError          a stream is full: transient, try again later                       exit 7
+├─ ClaimCheckError            bytes behind a claim check are missing or not what was promised    exit 1
+├─ RunFinishedError           the run has its result: input and output are refused               exit 1
+└─ EngineError
+    ├─ StartRefusedError        permanent: the engine's side said no                             exit 1
+    └─ EngineUnavailableError   transient: try the same call again                               exit 7
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class InvokerError(Exception):
+    """What happened, to what, and what to do about it.
+
+    `code` is stable and documented (`docs/errors.md`), `exit_code` is what the command line ends with, `hint` is the
+    next step when there is one, `fields` names what a program may want to read without parsing the sentence.
+    """
+
+    code: ClassVar[str] = "internal"
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str | None = None, **fields: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.fields = fields
+
+    def problem(self) -> dict[str, Any]:
+        """The error as an RFC 9457 problem document, without anything internal in it."""
+        document: dict[str, Any] = {
+            "type": f"https://invoker.dev/problems/{self.code}",
+            "title": self.code.replace("-", " "),
+            "status": self.http_status,
+            "detail": self.message,
+            "code": self.code,
+        }
+        if self.hint:
+            document["hint"] = self.hint
+        return document | self.fields
+
+
+class InputRefusedError(InvokerError):
+    """The caller's input cannot be used as it is; sending it again unchanged gives the same answer."""
+
+    code = "invalid-request"
+    exit_code = 6
+    http_status = 400
+
+
+class TopicError(InputRefusedError):
+    """The topic, topic pattern or subject breaks a rule of `invoker.wire`; the message names the rule."""
+
+    code = "invalid-topic"
+
+
+class ReplySubjectError(InputRefusedError):
+    """The reply subject is not one that Invoker may publish to (`INVOKER_REPLY_SUBJECTS`)."""
+
+    code = "invalid-reply-subject"
+
+
+class RequestIdError(InputRefusedError):
+    """The request id cannot be used."""
+
+    code = "invalid-request-id"
+
+
+class IdempotencyMismatchError(InputRefusedError):
+    """A request of that id exists with another body or topic; the first one stands."""
+
+    code = "idempotency-mismatch"
+    http_status = 422
+
+
+class PayloadTooLargeError(InputRefusedError):
+    """The payload is larger than a limit; the message names both."""
+
+    code = "payload-too-large"
+    http_status = 413
+
+
+class SchemaViolationError(InputRefusedError):
+    """The input does not fit a function's schema; `fields["errors"]` lists `{pointer, detail}`."""
+
+    code = "invalid-input"
+    http_status = 422
+
+
+class NoSubscriptionError(InputRefusedError):
+    """No subscription matches the event, and the caller asked for an answer."""
+
+    code = "no-subscription"
+    http_status = 404
+
+
+class CatalogError(InputRefusedError):
+    """A function cannot be loaded. `fields` holds file, line and field where they are known."""
+
+    code = "invalid-function"
+
+
+class SettingsError(InvokerError):
+    """A setting has an unusable value; the message starts with the setting's name."""
+
+    code = "invalid-setting"
+    exit_code = 2
+    http_status = 500
+
+
+class UnknownIdError(InvokerError):
+    """Nothing of that id is known."""
+
+    code = "unknown"
+    exit_code = 4
+    http_status = 404
+
+
+class ExpiredError(UnknownIdError):
+    """It was there, and its retention is over."""
+
+    code = "expired"
+    http_status = 410
+
+
+class AmbiguousIdError(InvokerError):
+    """A shortened id fits more than one; `fields["candidates"]` lists some of them."""
+
+    code = "ambiguous-id"
+    exit_code = 4
+    http_status = 409
+
+
+class WaitExpiredError(InvokerError):
+    """The wait ended before the answer came. Nothing was cancelled; ask again with the same id."""
+
+    code = "wait-expired"
+    exit_code = 5
+    http_status = 504
+
+
+class RunFailedError(InvokerError):
+    """A run ended without success; `fields` holds run_id, function, state and reason."""
+
+    code = "run-failed"
+    exit_code = 3
+    http_status = 502
+
+
+class ServerUnreachableError(InvokerError):
+    """A server that is needed does not answer: NATS, its JetStream, or a controller."""
+
+    code = "server-unreachable"
+    exit_code = 7
+    http_status = 503
+
+
+class StreamMismatchError(InvokerError):
+    """A stream or consumer of ours exists with other settings; it is left as it is."""
+
+    code = "stream-mismatch"
+
+
+class BackPressureError(InvokerError):
+    """A stream is full. What was to be stored is not stored; the same call may succeed later."""
+
+    code = "stream-full"
+    exit_code = 7
+    http_status = 503
+
+
+class ClaimCheckError(InvokerError):
+    """The bytes behind a claim check are missing, or differ from their recorded size or sha256."""
+
+    code = "claim-check"
+
+
+class RunFinishedError(InvokerError):
+    """The run has a result (or never was): it is given no input, and no output is taken from it."""
+
+    code = "run-finished"
+    http_status = 410
+
+
+class EngineError(InvokerError):
+    """An engine could not do what it was asked."""
+
+    code = "engine"
+
+
+class StartRefusedError(EngineError):
+    """Permanent: this plan will never start here. The message says why, in words for the function's owner."""
+
+    code = "refused"
+
+
+class EngineUnavailableError(EngineError):
+    """Transient: the engine cannot act now; the same call may succeed later."""
+
+    code = "engine-unavailable"
+    exit_code = 7
+    http_status = 503
