@@ -29,7 +29,8 @@ class Document(BaseModel):
 class ClaimCheck(Document):
     """A reference to bytes in the object store: what was promised about them is checked when they are read.
 
-    `size_bytes` (`bytes` on the wire) is the size, `sha256` lower-case hex. On the wire: the header `Invoker-Claim` holds this document as JSON
+    `size_bytes` (`bytes` on the wire) is the size, `sha256` lower-case hex. On the wire
+    the header `Invoker-Claim` holds this document as JSON
     and the message's body holds the same JSON, for readers that do not look at headers.
     """
 
@@ -39,7 +40,8 @@ class ClaimCheck(Document):
 
 
 class Content(Document):
-    """Bytes of an event or an output: none, inline (base64), or behind a claim check. `size_bytes` is `bytes` on the wire."""
+    """Bytes of an event or an output: none, inline (base64), or behind a claim check. `size_bytes` is `bytes` on
+    the wire."""
 
     size_bytes: int = Field(default=0, alias="bytes")
     content_type: str | None = None

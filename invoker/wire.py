@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from invoker.errors import ReplySubjectError, TopicError
 
@@ -69,6 +70,7 @@ DEFAULT_REPLY_SUBJECTS = ("_INBOX.>", "replies.>")
 
 _USABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FUNCTION_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -264,18 +266,39 @@ def header_bytes(headers: Mapping[str, str]) -> int:
     return sum(len(key.encode()) + len(value.encode()) + 4 for key, value in headers.items())
 
 
-def request_id_of(message_id: str | None, *, stream: str, created: str, sequence: int) -> str:
+def new_request_id(now: datetime, random_bytes: bytes) -> str:
+    """A UUIDv7 of that instant as 26 lower-case Crockford base32 characters: sorts by time, legal everywhere.
+
+    `random_bytes` are 10 bytes of randomness.
+    """
+    return _timed_id(now, random_bytes)
+
+
+def request_id_of(message_id: str | None, *, stream: str, created: str, sequence: int, stored_at: datetime) -> str:
     """The request id of an event: the same for every delivery of it, legal as subject token.
 
     A `Nats-Msg-Id` of `[A-Za-z0-9_-]{1,64}` is the id itself; any other one is hashed, since raw text must never become
-    a subject token. Without one it derives from the stream's name, creation time (RFC 3339) and the sequence: a stream
-    that was deleted and made anew starts at sequence 1 again.
+    a subject token. Without one it derives from the stream's name, creation time (RFC 3339) and the sequence (a stream
+    that was deleted and made anew starts at sequence 1 again), with the instant it was stored in front.
     """
     if message_id is not None and _USABLE_ID.fullmatch(message_id):
         return message_id
     if message_id:
         return digest_id("message-id", message_id)
-    return digest_id("sequence", stream, created, str(sequence))
+    return _timed_id(stored_at, _digest("sequence", stream, created, str(sequence))[:10])
+
+
+def time_of_id(request_id: str) -> datetime | None:
+    """The instant in an id that `new_request_id` or `request_id_of` put there, None for ids without one.
+
+    Hashed ids are never mistaken: their alphabet has no `0`, and every instant until 2039 begins with `01`.
+    """
+    if len(request_id) != 26 or not request_id.startswith("01") or not set(request_id) <= set(_CROCKFORD):
+        return None
+    number = 0
+    for character in request_id:
+        number = number * 32 + _CROCKFORD.index(character)
+    return datetime.fromtimestamp((number >> 80) / 1000, UTC)
 
 
 def run_id_of(request_id: str, function: str) -> str:
@@ -293,16 +316,27 @@ def chained_id(parent_run_id: str, kind: str, position: int = 0) -> str:
 
 def digest_id(*parts: str) -> str:
     """26 lower-case base32 characters of sha256 over the length-prefixed parts (130 bits)."""
+    return base64.b32encode(_digest(*parts))[:26].decode().lower()
+
+
+def sha256_hex(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest(*parts: str) -> bytes:
     hasher = hashlib.sha256()
     for part in parts:
         data = part.encode()
         hasher.update(len(data).to_bytes(8, "big"))
         hasher.update(data)
-    return base64.b32encode(hasher.digest())[:26].decode().lower()
+    return hasher.digest()
 
 
-def sha256_hex(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _timed_id(at: datetime, tail: bytes) -> str:
+    """48 bits of milliseconds, then 80 bits with UUIDv7's version and variant in their places."""
+    rest = int.from_bytes(tail[:10], "big") & ~(0xF << 76) & ~(0x3 << 62) | (0x7 << 76) | (0x2 << 62)
+    number = (int(at.timestamp() * 1000) << 80) | rest
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
 def _check_subject(subject: str, what: str, *, max_tokens: int = MAX_TOPIC_TOKENS, system: bool = False) -> None:

@@ -1,0 +1,268 @@
+"""Claim checks: bytes too large for a message, kept in the object store and passed by reference.
+
+The objects are ordinary NATS objects (`nats object get` reads them). Both directions stream: no more than a few chunks
+are in memory. A claim check is a promise about size and sha256, and it is checked whenever the bytes are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import nats.errors
+import nats.js.errors
+from nats.js import api
+
+from invoker import wire
+from invoker.connection import nats_errors
+from invoker.errors import ClaimCheckError, PayloadTooLargeError
+from invoker.request import ClaimCheck
+
+if TYPE_CHECKING:
+    from nats.js.client import JetStreamContext
+
+CHUNK_BYTES = 128 * 1024
+"""The object store's own default; also what `nats object put` uses."""
+_WINDOW = 16
+"""Chunks on their way at once: 2 MiB in memory, and no round trip per chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as its meta message tells it."""
+
+    name: str
+    nuid: str
+    size_bytes: int
+    chunks: int
+    touched_at: datetime
+
+
+class ClaimStore:
+    """Puts, reads and removes the bytes behind claim checks of one instance."""
+
+    def __init__(self, jetstream: JetStreamContext, names: wire.Names) -> None:
+        self._js = jetstream
+        self._bucket = names.payloads_bucket
+        self._stream = f"OBJ_{names.payloads_bucket}"
+
+    async def put(
+        self, data: bytes | AsyncIterable[bytes], *, owner: str, limit_bytes: int | None = None
+    ) -> ClaimCheck:
+        """Store the bytes under a new name and return their claim check; repeating makes another object.
+
+        Why a random part in the name: an attempt must never overwrite bytes that a sealed result points at. Raises
+        `PayloadTooLargeError` above `limit_bytes` (nothing is kept) and what `nats_errors` raises.
+        """
+        name, nuid = f"{owner}/{secrets.token_hex(12)}", secrets.token_hex(11)
+        hasher, size, count = hashlib.sha256(), 0, 0
+        pending: set[asyncio.Future[Any]] = set()
+        try:
+            with nats_errors(f"storing {name}"):
+                async for chunk in _chunks(data):
+                    size += len(chunk)
+                    if limit_bytes is not None and size > limit_bytes:
+                        raise PayloadTooLargeError(
+                            f"more than the limit of {limit_bytes} bytes", limit_bytes=limit_bytes
+                        )
+                    hasher.update(chunk)
+                    if len(pending) >= _WINDOW:
+                        await _settled(pending, asyncio.FIRST_COMPLETED)
+                    pending.add(await self._js.publish_async(self._chunk_subject(nuid), chunk, stream=self._stream))
+                    count += 1
+                await _settled(pending, asyncio.ALL_COMPLETED)
+                # The meta message comes last: an object without it does not exist for any reader.
+                await self._put_meta(name, nuid, size, count, hasher.digest())
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            await self._purge(nuid)
+            raise
+        return ClaimCheck(object=name, size_bytes=size, sha256=hasher.hexdigest())
+
+    async def open(self, claim: ClaimCheck) -> AsyncIterator[bytes]:
+        """The bytes in chunks, in order. Raises `ClaimCheckError` at once when the object is gone, and after the last
+        chunk when size or sha256 differ: a reader must not act on the bytes before the iteration has ended."""
+        stored = await self.find(claim.object)
+        if stored is None:
+            raise ClaimCheckError(f"the bytes of claim check {claim.object} are gone", object=claim.object)
+        hasher, size = hashlib.sha256(), 0
+        async for chunk in self._read(stored):
+            hasher.update(chunk)
+            size += len(chunk)
+            yield chunk
+        if size != claim.size_bytes or hasher.hexdigest() != claim.sha256:
+            raise ClaimCheckError(
+                f"the bytes of claim check {claim.object} differ from what was promised "
+                f"({size} bytes for {claim.size_bytes}, sha256 {hasher.hexdigest()[:12]}… for {claim.sha256[:12]}…)",
+                object=claim.object,
+            )
+
+    async def read(self, claim: ClaimCheck) -> bytes:
+        """All the bytes at once, verified; for sizes known to be small."""
+        return b"".join([chunk async for chunk in self.open(claim)])
+
+    async def find(self, name: str) -> StoredObject | None:
+        """The object's meta data, or None when there is none of that name."""
+        with nats_errors(f"looking up {name}"):
+            try:
+                message = await self._js.get_msg(self._stream, subject=self._meta_subject(name))
+            except nats.js.errors.NotFoundError:
+                return None
+        return _stored_object(message.data or b"{}", message.time)
+
+    async def touch(self, claim: ClaimCheck) -> None:
+        """Start the retention of the bytes anew, since they are used again. Raises `ClaimCheckError` when gone."""
+        stored = await self.find(claim.object)
+        if stored is None:
+            raise ClaimCheckError(f"the bytes of claim check {claim.object} are gone", object=claim.object)
+        with nats_errors(f"touching {claim.object}"):
+            digest = bytes.fromhex(claim.sha256)
+            await self._put_meta(stored.name, stored.nuid, stored.size_bytes, stored.chunks, digest)
+
+    async def sweep(self, *, before: datetime) -> int:
+        """Remove every object last used before that instant and return how many; repeating is harmless."""
+        removed = 0
+        for stored in await self._list():
+            if stored.touched_at < before:
+                await self._delete(stored)
+                removed += 1
+        return removed
+
+    async def _list(self) -> list[StoredObject]:
+        with nats_errors("listing the object store"):
+            subscription = await self._js.pull_subscribe(
+                f"$O.{self._bucket}.M.>",
+                stream=self._stream,
+                config=api.ConsumerConfig(
+                    ack_policy=api.AckPolicy.NONE, deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT, mem_storage=True
+                ),
+            )
+            try:
+                found: list[StoredObject] = []
+                left = (await subscription.consumer_info()).num_pending or 0
+                while left > 0:
+                    for message in await subscription.fetch(min(left, 200), timeout=5):
+                        left -= 1
+                        stored = _stored_object(message.data, message.metadata.timestamp)
+                        if stored is not None:
+                            found.append(stored)
+                return found
+            finally:
+                await self._drop(subscription)
+
+    async def _read(self, stored: StoredObject) -> AsyncIterator[bytes]:
+        with nats_errors(f"reading {stored.name}"):
+            subscription = await self._js.pull_subscribe(
+                self._chunk_subject(stored.nuid),
+                stream=self._stream,
+                config=api.ConsumerConfig(ack_policy=api.AckPolicy.NONE, mem_storage=True, inactive_threshold=60.0),
+            )
+        try:
+            left = stored.chunks
+            while left > 0:
+                with nats_errors(f"reading {stored.name}"):
+                    messages = await subscription.fetch(min(left, _WINDOW), timeout=10)
+                for message in messages:
+                    yield message.data
+                left -= len(messages)
+        finally:
+            await self._drop(subscription)
+
+    async def _drop(self, subscription: JetStreamContext.PullSubscription) -> None:
+        try:
+            info = await subscription.consumer_info()
+            await subscription.unsubscribe()
+            await self._js.delete_consumer(self._stream, info.name)
+        except (nats.errors.Error, nats.js.errors.Error, OSError):
+            return  # an ephemeral consumer ends by itself after its inactivity threshold
+
+    async def _put_meta(self, name: str, nuid: str, size: int, count: int, digest: bytes) -> None:
+        document = {
+            "name": name,
+            "bucket": self._bucket,
+            "nuid": nuid,
+            "size": size,
+            "chunks": count,
+            "mtime": datetime.now(UTC).isoformat(),
+            "digest": f"SHA-256={base64.urlsafe_b64encode(digest).decode()}",
+            "options": {"max_chunk_size": CHUNK_BYTES},
+        }
+        await self._js.publish(
+            self._meta_subject(name), json.dumps(document).encode(), headers={"Nats-Rollup": "sub"}, stream=self._stream
+        )
+
+    async def _delete(self, stored: StoredObject) -> None:
+        # Chunks first: a crash in between leaves a meta message that the next sweep finds again.
+        await self._purge(stored.nuid)
+        with nats_errors(f"removing {stored.name}"):
+            await self._js.purge_stream(self._stream, subject=self._meta_subject(stored.name))
+
+    async def _purge(self, nuid: str) -> None:
+        with nats_errors("removing chunks"):
+            await self._js.purge_stream(self._stream, subject=self._chunk_subject(nuid))
+
+    def _chunk_subject(self, nuid: str) -> str:
+        return f"$O.{self._bucket}.C.{nuid}"
+
+    def _meta_subject(self, name: str) -> str:
+        return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+
+
+def claim_of(headers: dict[str, str] | None) -> ClaimCheck | None:
+    """The claim check in a message's headers, None without one. Raises `ClaimCheckError` when it cannot be read."""
+    text = wire.header(headers, wire.H_CLAIM)
+    if text is None:
+        return None
+    try:
+        return ClaimCheck.model_validate_json(text)
+    except ValueError as error:
+        raise ClaimCheckError(f"the header {wire.H_CLAIM} is not a claim check") from error
+
+
+async def _settled(pending: set[asyncio.Future[Any]], when: str) -> None:
+    if not pending:
+        return
+    done, _ = await asyncio.wait(pending, timeout=30, return_when=when)
+    if not done or (when == asyncio.ALL_COMPLETED and len(done) < len(pending)):
+        raise TimeoutError
+    for future in done:
+        pending.discard(future)
+        future.result()
+
+
+async def _chunks(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The data cut into chunks of the store's size, whatever sizes it came in."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        view = memoryview(data)
+        for start in range(0, len(view), CHUNK_BYTES):
+            yield bytes(view[start : start + CHUNK_BYTES])
+        return
+    buffer = bytearray()
+    async for part in data:
+        buffer += part
+        while len(buffer) >= CHUNK_BYTES:
+            yield bytes(buffer[:CHUNK_BYTES])
+            del buffer[:CHUNK_BYTES]
+    if buffer:
+        yield bytes(buffer)
+
+
+def _stored_object(data: bytes, stored_at: datetime | None) -> StoredObject | None:
+    document = json.loads(data)
+    if document.get("deleted") or "nuid" not in document:
+        return None
+    return StoredObject(
+        name=document["name"],
+        nuid=document["nuid"],
+        size_bytes=document.get("size", 0),
+        chunks=document.get("chunks", 0),
+        touched_at=stored_at or datetime.now(UTC),
+    )

@@ -1,0 +1,170 @@
+"""The RESULTS stream: request records and results, create-only, and the questions that are asked of them.
+
+Reads that decide something (`record`, `result`) are answered by the stream's leader: on three replicas a direct get
+right after a write misses it now and then. `answers` is for pollers and uses one direct batch read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import nats.js.errors
+from nats.aio.msg import Msg
+
+from invoker import wire
+from invoker.connection import nats_errors
+from invoker.errors import InvokerError
+from invoker.request import Document, RequestRecord, RunTicket
+from invoker.result import Result, RunStatusDocument
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client as NatsClient
+    from nats.js.client import JetStreamContext
+
+WRONG_LAST_SEQUENCE = 10071
+"""JetStream's code for "this subject has a message already" when it was published with expected sequence 0."""
+
+AnyDocument = TypeVar("AnyDocument", bound=Document)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is stored for a request: its record (None when unknown or expired) and the results so far, by function."""
+
+    record: RequestRecord | None
+    results: Mapping[str, Result]
+
+    @property
+    def complete(self) -> bool:
+        """Every run of the request has its result."""
+        return self.record is not None and all(function in self.results for function in self.record.functions)
+
+
+class ResultStream:
+    """Reads and create-only writes of one instance's records, results and statuses."""
+
+    def __init__(self, client: NatsClient, jetstream: JetStreamContext, names: wire.Names) -> None:
+        self._client = client
+        self._js = jetstream
+        self._names = names
+
+    async def put_record(self, record: RequestRecord) -> bool:
+        """True when this call stored the record, False when the request has one already. Safe to repeat."""
+        headers = {
+            wire.H_VERSION: wire.VERSION,
+            wire.H_REQUEST_ID: record.request_id,
+            wire.H_TOPIC: record.topic,
+            wire.H_RUNS: str(len(record.functions)),
+            wire.H_ROOT_REQUEST_ID: record.root_request_id,
+        }
+        if record.parent_run_id:
+            headers[wire.H_PARENT_RUN_ID] = record.parent_run_id
+        return await self._create(self._names.accepted(record.request_id), record.to_json(), headers)
+
+    async def put_result(self, result: Result) -> bool:
+        """True when this call sealed the run, False when it has a result already: the first one stands."""
+        headers = {
+            wire.H_VERSION: wire.VERSION,
+            wire.H_REQUEST_ID: result.request_id,
+            wire.H_RUN_ID: result.run_id,
+            wire.H_FUNCTION: result.function,
+            wire.H_TOPIC: result.topic,
+            wire.H_STATE: str(result.state),
+            wire.H_REASON: str(result.reason),
+            wire.H_FINISHED_AT: result.finished_at.isoformat(),
+            wire.H_ATTEMPT: str(len(result.attempts)),
+        }
+        if result.queued_at:
+            headers[wire.H_QUEUED_AT] = result.queued_at.isoformat()
+        if result.started_at:
+            headers[wire.H_STARTED_AT] = result.started_at.isoformat()
+        return await self._create(self._names.result(result.request_id, result.function), result.to_json(), headers)
+
+    async def put_ticket(self, ticket: RunTicket) -> bool:
+        """True when this call queued the run, False when its message was there already. Safe to repeat."""
+        subject = self._names.run(ticket.function, ticket.run_id)
+        return await self._create(subject, ticket.to_json(), {wire.H_REQUEST_ID: ticket.request_id})
+
+    async def record(self, request_id: str) -> RequestRecord | None:
+        """The request's record as the leader has it, None when there is none."""
+        data = await self._last(self._names.results_stream, self._names.accepted(request_id))
+        return _parsed(RequestRecord, data)
+
+    async def result(self, request_id: str, function: str) -> Result | None:
+        """The run's result as the leader has it, None while it is unfinished (or expired)."""
+        data = await self._last(self._names.results_stream, self._names.result(request_id, function))
+        return _parsed(Result, data)
+
+    async def ticket(self, run_id: str, function: str = "*") -> RunTicket | None:
+        """The message of an unfinished run, None when the run is finished or never was."""
+        return _parsed(RunTicket, await self._last(self._names.runs_stream, self._names.run(function, run_id)))
+
+    async def status(self, run_id: str) -> RunStatusDocument | None:
+        """The latest news of a run, None when there is none; lossy, never decide from it."""
+        return _parsed(RunStatusDocument, await self._last(self._names.status_stream, self._names.status(run_id)))
+
+    async def put_status(self, status: RunStatusDocument) -> None:
+        """Publish the latest news of a run; not waited for, since it may be lost."""
+        with nats_errors("publishing a status"):
+            await self._client.publish(self._names.status(status.run_id), status.to_json())
+
+    async def answers(self, request_id: str) -> Answers:
+        """The record and all results of a request in one read; asked again at the leader when the record is missing."""
+        wanted = [self._names.accepted(request_id), self._names.result(request_id, "*")]
+        found = await self._last_of_each(wanted)
+        record = next((_parsed(RequestRecord, m.data) for m in found if _is(m, wanted[0])), None)
+        results = [_parsed(Result, m.data) for m in found if not _is(m, wanted[0])]
+        if record is None:
+            record = await self.record(request_id)
+        return Answers(record, {result.function: result for result in results if result is not None})
+
+    async def _create(self, subject: str, payload: bytes, headers: dict[str, str]) -> bool:
+        with nats_errors(f"storing {subject}"):
+            try:
+                await self._js.publish(subject, payload, headers=headers | {wire.H_EXPECTED_LAST_SUBJECT_SEQUENCE: "0"})
+            except nats.js.errors.APIError as error:
+                if error.err_code == WRONG_LAST_SEQUENCE:
+                    return False
+                raise
+        return True
+
+    async def _last(self, stream: str, subject: str) -> bytes | None:
+        with nats_errors(f"reading {subject}"):
+            try:
+                return (await self._js.get_msg(stream, subject=subject)).data
+            except nats.js.errors.NotFoundError:
+                return None
+
+    async def _last_of_each(self, subjects: list[str]) -> list[Msg]:
+        """One batch direct get: the last message of every subject, ended by a message with status 204."""
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox)
+        try:
+            with nats_errors("reading results"):
+                request = json.dumps({"multi_last": subjects}).encode()
+                await self._client.publish(f"$JS.API.DIRECT.GET.{self._names.results_stream}", request, reply=inbox)
+                found: list[Msg] = []
+                while True:
+                    message = await subscription.next_msg(timeout=5)
+                    if (message.headers or {}).get("Nats-Subject") is None:
+                        return found  # 204: end of batch, 404: nothing there
+                    found.append(message)
+        finally:
+            await asyncio.shield(subscription.unsubscribe())
+
+
+def _is(message: Msg, subject: str) -> bool:
+    return (message.headers or {}).get("Nats-Subject") == subject
+
+
+def _parsed(kind: type[AnyDocument], data: bytes | None) -> AnyDocument | None:
+    if data is None:
+        return None
+    try:
+        return kind.model_validate_json(data)
+    except ValueError as error:
+        raise InvokerError(f"a stored {kind.__name__} cannot be read: {error}") from error

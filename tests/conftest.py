@@ -1,0 +1,48 @@
+"""What every test may use: a real nats-server of its own, a connection to it, and waiting for moments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from nats.aio.client import Client as NatsClient
+
+from invoker.connection import ConnectionOptions, connect
+from invoker.nats_server import NatsServer, nats_server
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    """A nats-server with JetStream, its own port and store, for one test."""
+    async with nats_server(tmp_path / "jetstream") as running:
+        yield running
+
+
+@pytest.fixture
+def nats_url(server: NatsServer) -> str:
+    return server.url
+
+
+@pytest.fixture
+async def client(server: NatsServer) -> AsyncIterator[NatsClient]:
+    """A connection to the test's server."""
+    connection = await connect(ConnectionOptions(url=server.url))
+    yield connection
+    await connection.close()
+
+
+async def eventually(ask: Callable[[], Awaitable[T]], *, within: float = 20.0, what: str = "the moment") -> T:
+    """The first truthy answer of `ask`, asked again and again; fails the test when none came in time."""
+    deadline = asyncio.get_running_loop().time() + within
+    while True:
+        answer = await ask()
+        if answer:
+            return answer
+        if asyncio.get_running_loop().time() > deadline:
+            pytest.fail(f"{what} did not come within {within:g} s; last answer: {answer!r}")
+        await asyncio.sleep(0.01)
