@@ -1,0 +1,202 @@
+"""A function as the controller works with it: one frozen value per declared function, checked when it was made.
+
+Pure: the files beside the spec come in as `FunctionFolder`, read by a catalog source. `read_functions` turns one file's
+text into functions and refusals; whatever is wrong with one function never stops another.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from invoker.errors import SchemaViolationError
+from trigger.filter import Filter
+from trigger.plan import Code, InputMode, OutputMode
+from trigger.schema import Problem, Schema, parse_json
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A rule inside a function's spec: which events it runs for. `filter` None takes every event of the topic."""
+
+    topic: str
+    filter: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What a caller may set per request. Without a default and not `required` it is simply absent when not given."""
+
+    name: str
+    schema: Schema = field(compare=False)
+    default: object = None
+    required: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """How the input reaches the function, and the JSON Schema it must fit (None: any bytes)."""
+
+    mode: InputMode = InputMode.API
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """Where the output comes from, and the JSON Schema it must fit (None: any bytes)."""
+
+    mode: OutputMode = OutputMode.API
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvVar:
+    """A Kubernetes EnvVar: `value` (placeholders not yet filled) or `value_from`, a reference only engines can read."""
+
+    name: str
+    value: str | None = None
+    value_from: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Kubernetes quantities as they were written; `memory_bytes` is the memory limit, None without one."""
+
+    requests: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A generic ephemeral volume, one per attempt."""
+
+    size: str
+    mount_path: str
+    storage_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NextTopic:
+    """Where a finished run's output goes on to; with `forward_reply` the reply subject goes with it."""
+
+    publish: str
+    forward_reply: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One declared function. Equal when its spec and code are: `spec_hash` is over both.
+
+    Seconds and bytes; None means no bound of its own. `file` is relative to the catalog's root.
+    """
+
+    name: str
+    file: str
+    spec_hash: str
+    code: Code
+    labels: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+    subscriptions: tuple[Subscription, ...] = ()
+    job: Mapping[str, Any] | None = None
+    parameters: tuple[Parameter, ...] = ()
+    input: InputSpec = InputSpec()
+    output: OutputSpec = OutputSpec()
+    env: tuple[EnvVar, ...] = ()
+    resources: Resources = Resources()
+    volume: Volume | None = None
+    backoff_limit: int = 0
+    timeout_seconds: float | None = None
+    pending_timeout_seconds: float = 600.0
+    ttl_seconds_after_finished: float = 60.0
+    concurrency: int | None = None
+    on_success: NextTopic | None = None
+    on_failure: NextTopic | None = None
+    no_retry_exit_codes: frozenset[int] = frozenset()
+    keep_log: bool = False
+    input_schema: Schema | None = field(default=None, compare=False, repr=False)
+    output_schema: Schema | None = field(default=None, compare=False, repr=False)
+
+    def check_input(self, data: bytes, content_type: str | None = None) -> list[Problem]:
+        """Where the input does not fit the function's schema, as `{pointer, detail}`; empty when it fits."""
+        return [] if self.input_schema is None else self.input_schema.problems_of_bytes(data, content_type)
+
+    def check_output(self, data: bytes, content_type: str | None = None) -> list[Problem]:
+        """Where the output does not fit the function's schema, as `{pointer, detail}`; empty when it fits."""
+        return [] if self.output_schema is None else self.output_schema.problems_of_bytes(data, content_type)
+
+    def resolve_parameters(self, given: Mapping[str, str]) -> dict[str, object]:
+        """The declared parameters with their typed values: the given ones read by their schema, else the defaults.
+
+        Names are compared without case (they travel as headers). Raises `SchemaViolationError` for one that is not
+        declared, is required and missing, or does not fit; `fields["errors"]` lists them all.
+        """
+        declared = {parameter.name.lower(): parameter for parameter in self.parameters}
+        texts = {name.lower(): text for name, text in given.items()}
+        problems = [
+            {"pointer": f"/params/{name}", "detail": self._undeclared(name)}
+            for name in given
+            if name.lower() not in declared
+        ]
+        values: dict[str, object] = {}
+        for key, parameter in declared.items():
+            found, value = _parameter_value(parameter, texts.get(key), problems)
+            if found:
+                values[parameter.name] = value
+        if problems:
+            first = problems[0]
+            raise SchemaViolationError(
+                f"{first['pointer'].removeprefix('/params/')}: {first['detail']}", function=self.name, errors=problems
+            )
+        return values
+
+    def _undeclared(self, name: str) -> str:
+        names = ", ".join(parameter.name for parameter in self.parameters) or "none"
+        return f"{self.name} declares no parameter {name[:60]!a}; it has: {names}"
+
+
+def _parameter_value(parameter: Parameter, text: str | None, problems: list[Problem]) -> tuple[bool, object]:
+    pointer = f"/params/{parameter.name}"
+    if text is None:
+        if parameter.required:
+            problems.append({"pointer": pointer, "detail": "is required and was not given"})
+        return parameter.default is not None, parameter.default
+    value = typed_value(parameter.schema.document, text)
+    problems.extend(
+        {"pointer": pointer + problem["pointer"], "detail": problem["detail"]}
+        for problem in parameter.schema.problems(value)
+    )
+    return True, value
+
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+
+
+def typed_value(schema: Mapping[str, Any], text: str) -> object:
+    """The text read as the first type of the schema that it spells; the text itself when it spells none of them."""
+    declared = schema.get("type", "string")
+    for wanted in declared if isinstance(declared, list) else [declared]:
+        if wanted == "integer" and _INTEGER.fullmatch(text):
+            return int(text)
+        if wanted == "number" and len(text) <= 400 and _NUMBER.fullmatch(text):
+            return int(text) if _INTEGER.fullmatch(text) else float(text)
+        if wanted == "boolean" and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if wanted == "null" and text in ("", "null"):
+            return None
+        if wanted in ("array", "object"):
+            try:
+                return parse_json(text.encode())
+            except ValueError:
+                continue
+    return text
+
+
+def parameter_text(value: object) -> str:
+    """A parameter's value as it appears in an environment value or an argument: text as it is, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

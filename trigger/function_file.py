@@ -1,0 +1,345 @@
+"""One file of the catalog as functions and refusals: whatever is wrong in it becomes a sentence with file, line, field.
+
+Pure. `read_functions` never raises for what stands in the file; a file may hold several documents, and one of them
+that is wrong does not stop the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from invoker.errors import CatalogError
+from trigger.catalog import BrokenFunction, LoadedFunctions
+from trigger.filter import FilterError, compile_filter
+from trigger.function import (
+    EnvVar,
+    Function,
+    InputSpec,
+    NextTopic,
+    OutputSpec,
+    Parameter,
+    Resources,
+    Subscription,
+    Volume,
+)
+from trigger.function_code import REQUIREMENTS, FunctionFolder, SpecError, code_of, uses_folder
+from trigger.function_fields import (
+    API_VERSION,
+    KIND,
+    FunctionFields,
+    NextFields,
+    ParameterFields,
+    SpecFields,
+    SubscriptionFields,
+    parse_quantity,
+    spoken,
+)
+from trigger.placeholder import problem_of, problem_of_command
+from trigger.plan import InputMode, OutputMode
+from trigger.schema import Schema, SchemaError, parse_json
+from trigger.yaml_document import Path, YamlDocument, YamlError, read_documents
+
+MAX_FILE_BYTES = 1024 * 1024
+
+
+def read_functions(data: bytes, file: str, folder: FunctionFolder) -> LoadedFunctions:
+    """The functions of one file and what is wrong in it; `file` is the path relative to the catalog's root."""
+    try:
+        documents = read_documents(_text(data))
+    except YamlError as error:
+        return LoadedFunctions(broken=(_broken(_refusal(file, error.message, error.line, error.path)),))
+    functions: list[Function] = []
+    broken: list[BrokenFunction] = []
+    if not documents:
+        broken.append(_broken(_refusal(file, f"the file is empty; a function begins with apiVersion: {API_VERSION}")))
+    for document in documents:
+        try:
+            functions.append(read_function(document, file, folder))
+        except CatalogError as error:
+            broken.append(_broken(error, _name_of(document.value)))
+    return LoadedFunctions(tuple(functions), tuple(broken))
+
+
+def read_function(document: YamlDocument, file: str, folder: FunctionFolder) -> Function:
+    """The function of one document. Raises `CatalogError` with `fields` file, line, field and errors (all of them)."""
+    try:
+        _check_kind(document.value)
+        fields = FunctionFields.model_validate(document.value)
+        return _build(fields, document, file, folder)
+    except ValidationError as error:
+        raise _refusal_of(error, document, file) from error
+    except SpecError as error:
+        raise _refusal(file, error.message, document.line_of(error.path), error.path) from error
+
+
+def _text(data: bytes) -> str:
+    if len(data) > MAX_FILE_BYTES:
+        raise YamlError(f"larger than {MAX_FILE_BYTES} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise YamlError("not UTF-8 text; save the file as UTF-8", line) from error
+
+
+def _name_of(value: Any) -> str | None:
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name[:253] if isinstance(name, str) else None
+
+
+def _check_kind(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise SpecError(f"a function is a mapping with apiVersion, kind, metadata and spec, not {spoken(value)}")
+    if value.get("apiVersion") not in (None, API_VERSION):
+        raise SpecError(f"{_shown(value['apiVersion'])} is not supported; write {API_VERSION}", "apiVersion")
+    if value.get("kind") not in (None, KIND):
+        raise SpecError(f"kind {_shown(value['kind'])} is not supported; supported is {KIND}", "kind")
+
+
+def _build(fields: FunctionFields, document: YamlDocument, file: str, folder: FunctionFolder) -> Function:
+    spec, metadata = fields.spec, fields.metadata
+    code = code_of(spec, folder)
+    parameters = tuple(_parameter(one, index) for index, one in enumerate(spec.parameters))
+    _check_parameter_names(parameters)
+    _check_placeholders(spec, parameters)
+    input_schema = _schema(spec.input.schema_, folder, "spec", "input", "schema")
+    output_schema = _schema(spec.output.schema_, folder, "spec", "output", "schema")
+    return Function(
+        name=metadata.name,
+        file=file,
+        spec_hash=_spec_hash(document.value, spec, folder),
+        code=code,
+        labels=metadata.labels,
+        description=spec.description,
+        subscriptions=tuple(_subscription(one, index) for index, one in enumerate(spec.subscriptions)),
+        job=spec.job,
+        parameters=parameters,
+        input=InputSpec(InputMode(spec.input.as_), input_schema.document if input_schema else None),
+        output=OutputSpec(OutputMode(spec.output.from_), output_schema.document if output_schema else None),
+        env=_env(spec),
+        resources=_resources(spec),
+        volume=_volume(spec),
+        backoff_limit=spec.backoff_limit,
+        timeout_seconds=spec.timeout_seconds,
+        pending_timeout_seconds=spec.pending_timeout_seconds,
+        ttl_seconds_after_finished=spec.ttl_seconds_after_finished,
+        concurrency=spec.concurrency,
+        on_success=_next(spec.on_success),
+        on_failure=_next(spec.on_failure),
+        no_retry_exit_codes=frozenset(spec.no_retry_exit_codes),
+        keep_log=spec.keep_log,
+        input_schema=input_schema,
+        output_schema=output_schema,
+    )
+
+
+def _spec_hash(value: Any, spec: SpecFields, folder: FunctionFolder) -> str:
+    hasher = hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    for name, content in sorted(folder.files.items()):
+        if uses_folder(spec) or name in _named_files(spec):
+            hasher.update(f"\0{name}\0{content.sha256}\0{content.executable}".encode("utf-8", "surrogatepass"))
+    return hasher.hexdigest()[:16]
+
+
+def _named_files(spec: SpecFields) -> set[str]:
+    files = {
+        schema.removeprefix("./") for schema in (spec.input.schema_, spec.output.schema_) if isinstance(schema, str)
+    }
+    return files | {REQUIREMENTS} if spec.runtime is not None and spec.image is None else files
+
+
+def _subscription(fields: SubscriptionFields, index: int) -> Subscription:
+    if fields.filter is None:
+        return Subscription(fields.topic)
+    try:
+        return Subscription(fields.topic, compile_filter(fields.filter))
+    except FilterError as error:
+        raise SpecError(error.message, "spec", "subscriptions", index, "filter", *error.path) from error
+
+
+def _parameter(fields: ParameterFields, index: int) -> Parameter:
+    where = ("spec", "parameters", index)
+    schema = _compiled(fields.schema_, *where, "schema")
+    if fields.required and fields.default is not None:
+        raise SpecError("is required, so its default is never used; drop one of both", *where, "default")
+    if fields.default is not None and (problems := schema.problems(fields.default)):
+        raise SpecError(f"does not fit the parameter's own schema: {problems[0]['detail']}", *where, "default")
+    return Parameter(fields.name, schema, fields.default, fields.required, fields.description)
+
+
+def _check_parameter_names(parameters: tuple[Parameter, ...]) -> None:
+    seen: set[str] = set()
+    for index, parameter in enumerate(parameters):
+        if parameter.name.lower() in seen:
+            raise SpecError(
+                f"the parameter {parameter.name!r} is there twice (case does not count)",
+                "spec",
+                "parameters",
+                index,
+                "name",
+            )
+        seen.add(parameter.name.lower())
+
+
+def _check_placeholders(spec: SpecFields, parameters: tuple[Parameter, ...]) -> None:
+    names = [parameter.name for parameter in parameters]
+    command = spec.command if isinstance(spec.command, list) else (spec.command or "").split()
+    problem = problem_of_command([*command, *spec.args])
+    if problem is not None:
+        index, sentence = problem
+        place: Path = ("command", index) if index < len(command) else ("args", index - len(command))
+        raise SpecError(sentence, "spec", *place)
+    texts: list[tuple[Path, str | None]] = [(("env", i, "value"), one.value) for i, one in enumerate(spec.env)]
+    texts += [(("command", i), word) for i, word in enumerate(command)]
+    texts += [(("args", i), word) for i, word in enumerate(spec.args)]
+    for path, text in texts:
+        sentence_or_none = problem_of(text or "", names)
+        if sentence_or_none is not None:
+            raise SpecError(sentence_or_none, "spec", *path)
+
+
+def _schema(given: dict[str, Any] | str | None, folder: FunctionFolder, *where: str) -> Schema | None:
+    if given is None:
+        return None
+    if isinstance(given, str):
+        try:
+            return _compiled(parse_json(folder.read(given, *where)), *where)
+        except ValueError as error:
+            raise SpecError(f"the file {given!r} {error}", *where) from error
+    return _compiled(given, *where)
+
+
+def _compiled(document: Any, *where: str | int) -> Schema:
+    try:
+        return Schema(document)
+    except SchemaError as error:
+        raise SpecError(str(error), *where) from error
+
+
+def _env(spec: SpecFields) -> tuple[EnvVar, ...]:
+    names: set[str] = set()
+    for index, one in enumerate(spec.env):
+        if one.name in names:
+            raise SpecError(f"the variable {one.name} is there twice", "spec", "env", index, "name")
+        names.add(one.name)
+    return tuple(EnvVar(one.name, one.value, one.value_from) for one in spec.env)
+
+
+def _resources(spec: SpecFields) -> Resources:
+    memory = spec.resources.limits.get("memory")
+    memory_bytes = int(parse_quantity(memory)) if memory is not None else None
+    if memory_bytes is not None and memory_bytes < 1:
+        raise SpecError("a memory limit is at least one byte", "spec", "resources", "limits", "memory")
+    return Resources(
+        {name: str(quantity) for name, quantity in spec.resources.requests.items()},
+        {name: str(quantity) for name, quantity in spec.resources.limits.items()},
+        memory_bytes,
+    )
+
+
+def _volume(spec: SpecFields) -> Volume | None:
+    if spec.volume is None:
+        return None
+    return Volume(str(spec.volume.size), spec.volume.mount_path, spec.volume.storage_class)
+
+
+def _next(fields: NextFields | None) -> NextTopic | None:
+    return None if fields is None else NextTopic(fields.publish, fields.forward_reply)
+
+
+# refusals
+
+
+def _refusal_of(error: ValidationError, document: YamlDocument, file: str) -> CatalogError:
+    """Everything pydantic found, first line first, in our words."""
+    grouped: dict[Path, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        grouped.setdefault(_place(detail, document), []).append(detail)
+    found = sorted((document.line_of(path), path, _sentence(details)) for path, details in grouped.items())
+    line, path, sentence = found[0]
+    if len(found) > 1:
+        sentence += f" (and {len(found) - 1} more)"
+    errors = [{"line": line, "field": field_name(path), "detail": detail} for line, path, detail in found]
+    return _refusal(file, sentence, line, path, errors)
+
+
+def _place(detail: ErrorDetails, document: YamlDocument) -> Path:
+    """The place in the document: a union adds parts to the location that do not stand in the file."""
+    path: Path = detail["loc"]
+    if detail["type"] == "unknown_key":
+        return (*path, detail["ctx"]["key"])
+    kept = len(path) - 1 if detail["type"] == "missing" else len(path)
+    while kept and path[:kept] not in document.lines:
+        kept -= 1
+    return path if detail["type"] == "missing" else path[:kept]
+
+
+_WANTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+}
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+
+
+def _sentence(details: list[ErrorDetails]) -> str:
+    first = details[0]
+    kind, context = first["type"], first.get("ctx", {})
+    wanted = list(dict.fromkeys(_WANTED[detail["type"]] for detail in details if detail["type"] in _WANTED))
+    if wanted and len(wanted) == len({detail["type"] for detail in details}):
+        quotes = "; put it in quotes" if wanted == ["text"] and isinstance(first["input"], bool | int | float) else ""
+        return f"must be {' or '.join(wanted)}, not {spoken(first['input'])}{quotes}"
+    if kind == "missing":
+        return "is missing"
+    if kind == "literal_error":
+        return f"must be {context['expected']}, not {_shown(first['input'])}"
+    if kind in _BOUNDS:
+        word, key = _BOUNDS[kind]
+        return f"must be {word} {context[key]}, not {_shown(first['input'])}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_pattern_mismatch":
+        return f"{_shown(first['input'])} does not have the form {context['pattern']}"
+    return first["msg"]
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def field_name(path: Path) -> str:
+    """The place as people write it: `spec.subscriptions[0].topic`."""
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    return name if name.isprintable() else ascii(name)
+
+
+def _refusal(
+    file: str, sentence: str, line: int | None = None, path: Path = (), errors: list[dict[str, Any]] | None = None
+) -> CatalogError:
+    field = field_name(path)
+    place = f"{file}:{line}: " if line is not None else f"{file}: "
+    listed = errors if errors is not None else [{"line": line, "field": field, "detail": sentence}]
+    message = place + (f"{field}: {sentence}" if field else sentence)
+    return CatalogError(message, file=file, line=line, field=field, errors=listed)
+
+
+def _broken(error: CatalogError, name: str | None = None) -> BrokenFunction:
+    return BrokenFunction(
+        error.fields["file"], error.message, name, error.fields["line"], error.fields["field"] or None
+    )
