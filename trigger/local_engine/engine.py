@@ -1,0 +1,207 @@
+"""LocalEngine: runs as child processes of a small spawner, behind the seam of `trigger.engine`.
+
+One task per run decides what comes next; the spawner acts. No process is started, no folder made or removed and no
+output read by this loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from invoker.errors import EngineUnavailableError
+from trigger.engine import LogLine, Phase, RunStatus
+from trigger.local_engine import order as orders
+from trigger.local_engine import workfolder
+from trigger.local_engine.driver import Driver, Surroundings
+from trigger.local_engine.order import Interpreter
+from trigger.local_engine.processes import Processes
+from trigger.local_engine.removal import Removals
+from trigger.local_engine.requirements import Environments
+from trigger.local_engine.run import Run, Watcher
+from trigger.plan import RunPlan
+
+FetchInput = Callable[[RunPlan], Awaitable[AsyncIterator[bytes]]]
+
+
+class LocalEngine:
+    """Runs plans as child processes of this machine; an async context manager.
+
+    `state_dir` belongs to one engine at a time: on entering, what an earlier one left there is removed. `python` runs
+    `runtime: python` and makes the environments of requirements.txt; `fetch_input` gives the bytes for
+    `input.as: file`. `first_pause_seconds` is the pause after a first failed attempt, doubled each time up to 60 s.
+    `install_env` is given to pip besides a minimal environment. `on_environment_problem(function, text or None)` is
+    told when a function's requirements cannot be installed, and when they could be again.
+
+    Nothing of a run outlives the engine: not the end of the `async with`, not a SIGKILL of this process.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        python: str = sys.executable,
+        fetch_input: FetchInput | None = None,
+        first_pause_seconds: float = 1.0,
+        install_env: Mapping[str, str] | None = None,
+        on_environment_problem: Callable[[str, str | None], None] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._state_dir = Path(state_dir).absolute()
+        self._python = python
+        self._interpreter = Interpreter(python, str(Path(python).parent))
+        self._fetch_input = fetch_input
+        self._first_pause_seconds = first_pause_seconds
+        self._install_env = dict(install_env or {})
+        self._on_environment_problem = on_environment_problem
+        self._now = now
+        self._runs: dict[str, Run] = {}
+        self._watchers: set[Watcher] = set()
+        self._problems: dict[str, str] = {}
+        self._processes = Processes(python, self._state_dir / "spawner.log")
+        self._environments = Environments(
+            self._state_dir / "environments", python, self._processes, self._install_env, time.monotonic
+        )
+        self._removals = Removals(self._processes.remove)
+        self._driver = Driver(self._surroundings())
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_open = False
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            state_dir=self._state_dir,
+            interpreter=self._interpreter,
+            processes=self._processes,
+            environments=self._environments,
+            removals=self._removals,
+            fetch_input=self._fetch_input,
+            first_pause_seconds=self._first_pause_seconds,
+            now=self._now,
+            note_environment=self._note_environment,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Start the spawner and clear the state folder. Raises `EngineUnavailableError` naming what is wrong."""
+        await asyncio.to_thread(workfolder.prepare_state, self._state_dir)
+        await self._processes.open()
+        for folder in await asyncio.to_thread(workfolder.leftovers, self._state_dir):
+            self._processes.remove(str(folder))
+        self._is_open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End everything at once, without grace: whoever wants grace stops the runs first."""
+        self._is_open = False
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._removals.close()
+        await self._environments.close()
+        await self._processes.close()
+
+    @property
+    def spawner_pid(self) -> int | None:
+        """The process above all attempts, for those who want to look at it (or end it)."""
+        return self._processes.pid
+
+    def environment_problem(self, function: str) -> str | None:
+        """Why a function's requirements.txt cannot be installed, None when it can or was not tried."""
+        return self._problems.get(function)
+
+    async def start(self, plan: RunPlan) -> None:
+        if plan.run_id in self._runs:
+            return
+        orders.check_startable(plan)
+        orders.check_program(plan, self._interpreter)
+        if not self._is_open:
+            raise EngineUnavailableError("the local engine is not running")
+        if not self._processes.is_open:
+            await self._driver.reopen()
+            if plan.run_id in self._runs:  # started by another call meanwhile
+                return
+        run = Run(plan, self._folder(plan.run_id), self._tell)
+        self._runs[plan.run_id] = run
+        self._tell(run.status)
+        self._own(asyncio.create_task(self._drive(run)))
+
+    def _folder(self, run_id: str) -> str:
+        """The folder of a run's attempts: another one while an earlier one of that run waits to be removed."""
+        folder = plain = f"{self._state_dir}/work/{run_id}"
+        again = 1
+        while folder in self._removals:
+            again += 1
+            folder = f"{plain}~{again}"
+        return folder
+
+    async def _drive(self, run: Run) -> None:
+        await self._driver.drive(run)
+        if run.released:
+            self._runs.pop(run.plan.run_id, None)
+
+    def _own(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell(self, status: RunStatus) -> None:
+        for watcher in self._watchers:
+            watcher.put(status)
+
+    async def watch(self) -> AsyncIterator[RunStatus]:
+        watcher = Watcher([run.status for run in self._runs.values()])
+        self._watchers.add(watcher)
+        try:
+            while True:
+                for status in await watcher.take():
+                    yield status
+        finally:
+            self._watchers.discard(watcher)
+
+    async def stop(self, run_id: str, reason: str) -> None:
+        run = self._runs.get(run_id)
+        if run is None:
+            self._tell(RunStatus(run_id, Phase.ENDED))
+        elif run.end is not None:
+            self._tell(run.status)
+        else:
+            self._driver.stop(run, reason)
+
+    async def release(self, run_id: str) -> None:
+        run = self._runs.get(run_id)
+        if run is None:
+            return
+        if run.end is None:
+            # Released while it lives (its result came from elsewhere): it must not live on unseen.
+            run.released = True
+            self._driver.stop(run, "released")
+            return
+        del self._runs[run_id]
+
+    def logs(self, run_id: str, follow: bool) -> AsyncIterator[LogLine]:
+        run = self._runs.get(run_id)
+        return run.log.lines(follow) if run is not None else _no_lines()
+
+    def _note_environment(self, function: str, problem: str | None) -> None:
+        if self._problems.get(function) == problem:
+            return
+        if problem is None:
+            self._problems.pop(function, None)
+        else:
+            self._problems[function] = problem
+        if self._on_environment_problem is not None:
+            self._on_environment_problem(function, problem)
+
+
+async def _no_lines() -> AsyncIterator[LogLine]:
+    nothing: tuple[LogLine, ...] = ()
+    for line in nothing:
+        yield line

@@ -1,0 +1,481 @@
+"""The child program that starts attempts, reads what they print, and ends what they leave behind.
+
+Standard library only; single-threaded; started as `python -I -S -c …` with an empty environment. It lives outside the
+engine's process for three reasons: starting a process blocks the one who does it, a small process starts others
+faster, and only the parent of a process can know surely that it has ended.
+
+An attempt is a session of its own. When its main process has ended, everything else of it is killed: its process
+group at once, what left the group (`setsid`) as soon as it becomes our child. Only then its end is reported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from trigger.local_engine import descendants, protocol
+from trigger.local_engine.folders import remove_small
+from trigger.local_engine.protocol import Order
+
+FLUSH_SECONDS = 0.05
+"""Between two messages about one attempt's output: what comes faster than it can be sent is dropped, oldest first."""
+SWEEP_SECONDS = 2.0
+"""How long an attempt's end waits for what it left behind to be gone (a set-user-id child cannot be killed)."""
+SPOOL_BYTES = 64 * 1024
+TERMINATION_BYTES = 4096
+READ_BYTES = 64 * 1024
+
+_DEFAULT_SIGNALS = [
+    signal.SIGPIPE,  # ignored by every Python
+    signal.SIGXFSZ,  # so is this one
+    signal.SIGHUP,  # ignored below nohup
+    signal.SIGINT,  # ignored in a shell's background job
+    signal.SIGQUIT,
+    signal.SIGTERM,
+]
+_NO_SETSID = False
+
+
+class Attempt:
+    """One started process and what is known of it."""
+
+    __slots__ = (
+        "chunks",
+        "chunks_size",
+        "dropped",
+        "ended_at",
+        "exit_code",
+        "flushed_at",
+        "key",
+        "order",
+        "output",
+        "pid",
+        "pipes",
+        "size",
+        "spool_fd",
+        "trouble",
+    )
+
+    def __init__(self, key: int, order: Order, pid: int, pipes: dict[int, int]) -> None:
+        self.key = key
+        self.order = order
+        self.pid = pid
+        self.pipes = pipes
+        self.exit_code: int | None = None
+        self.ended_at = 0.0
+        self.chunks: list[tuple[int, bytes]] = []
+        self.chunks_size = 0
+        self.dropped = 0
+        self.flushed_at = 0.0
+        self.output: list[bytes] = []
+        self.size = 0
+        self.spool_fd = -1
+        self.trouble = ""
+
+    def take(self, stream: int, data: bytes) -> None:
+        if stream == protocol.STDOUT and self.order.output_bytes is not None:
+            self._keep_output(data, self.order.output_bytes)
+        else:
+            self._keep_log(stream, data, self.order.log_bytes)
+
+    def _keep_log(self, stream: int, data: bytes, limit: int) -> None:
+        self.chunks.append((stream, data))
+        self.chunks_size += len(data)
+        while self.chunks_size > limit:
+            excess = self.chunks_size - limit
+            first_stream, first = self.chunks[0]
+            if len(first) <= excess:
+                self.chunks.pop(0)
+                excess = len(first)
+            else:
+                self.chunks[0] = (first_stream, first[excess:])
+            self.chunks_size -= excess
+            self.dropped += excess
+
+    def _keep_output(self, data: bytes, limit: int) -> None:
+        room = max(0, limit - self.size)
+        self.size += len(data)
+        kept = data[:room]
+        if not kept:
+            return
+        if self.spool_fd < 0 and self.size <= SPOOL_BYTES:
+            self.output.append(kept)
+            return
+        try:
+            if self.spool_fd < 0:
+                self.spool_fd = os.open(
+                    self.order.spool, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+                )
+                _write_all(self.spool_fd, b"".join(self.output))
+                self.output = []
+            _write_all(self.spool_fd, kept)
+        except OSError as error:
+            self.trouble = f"its output cannot be kept in {self.order.spool}: {error.strerror} ({error.errno})"
+
+
+class Spawner:
+    """The loop: orders in, processes started and ended, news out.
+
+    Everything is done by this one thread in one order per round: orders, output, ends, flush; so a `started` is
+    always told before its `ended`, and an `ended` only after the last output.
+    """
+
+    def __init__(self, control: socket.socket, keeper_lives: int) -> None:
+        self._control = control
+        self._keeper_lives = keeper_lives
+        self._poller = _Poller()
+        self._children = descendants.Children()
+        self._decoder = protocol.Decoder()
+        self._news: list[Any] = []
+        self._by_pid: dict[int, Attempt] = {}
+        self._by_key: dict[int, Attempt] = {}
+        self._by_pipe: dict[int, tuple[Attempt, int]] = {}
+        self._ending: dict[int, Attempt] = {}
+        self._unsent: dict[int, Attempt] = {}
+        self._strays: dict[int, set[int]] = {}
+        self._to_remove: list[str] = []
+        self._remover = 0
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._wake, self._wake_writer = os.pipe()
+
+    def run(self) -> None:
+        """Work until the engine or the keeper is gone, then end every attempt."""
+        self._hear_of_children()
+        control, keeper = self._control.fileno(), self._keeper_lives
+        for fd in (control, keeper, self._wake):
+            self._poller.register(fd)
+        try:
+            while True:
+                ready = self._poller.poll(self._patience())
+                if keeper in ready or (control in ready and not self._obey()):
+                    return
+                for fd in ready:
+                    if fd in self._by_pipe:
+                        self._read(fd)
+                if self._wake in ready or self._ending:
+                    self._reap()
+                self._report()
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the engine is gone in the middle of a message
+        finally:
+            descendants.end_all_below(list(self._by_pid))
+
+    def _hear_of_children(self) -> None:
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._wake_writer, False)
+        signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
+
+    def _patience(self) -> float | None:
+        """Seconds until something is due by itself, None when nothing is."""
+        if self._ending:
+            return 0.02
+        return FLUSH_SECONDS / 2 if self._unsent else None
+
+    # orders
+
+    def _obey(self) -> bool:
+        data = self._control.recv(256 * 1024)
+        for message in self._decoder.feed(data):
+            if message[0] == protocol.START:
+                self._start(message[1], Order(*message[2]))
+            elif message[0] == protocol.SIGNAL:
+                self._signal(message[1], message[2])
+            elif message[0] == protocol.REMOVE:
+                self._remove(message[1])
+        return bool(data)
+
+    def _start(self, key: int, order: Order) -> None:
+        try:
+            if order.make_folder:
+                _make_work_folder(order.folder)
+            os.chdir(order.folder)
+        except OSError as error:
+            self._refuse(key, "folder", error, order.folder)
+            return
+        try:
+            pid, pipes = self._spawn(order)
+        except OSError as error:
+            self._refuse(key, "start", error, order.path)
+            return
+        attempt = Attempt(key, order, pid, pipes)
+        self._by_pid[pid] = self._by_key[key] = attempt
+        for fd, stream in pipes.items():
+            self._by_pipe[fd] = (attempt, stream)
+            self._poller.register(fd)
+        self._news.append((protocol.STARTED, key, pid))
+
+    def _refuse(self, key: int, step: str, error: OSError, subject: str) -> None:
+        self._news.append((protocol.REFUSED, key, step, error.errno or 0, error.strerror or "", subject))
+
+    def _spawn(self, order: Order) -> tuple[int, dict[int, int]]:
+        """The started process and the reading ends of its stdout and stderr."""
+        out, out_writer = os.pipe()
+        err, err_writer = os.pipe()
+        try:
+            actions = [
+                (os.POSIX_SPAWN_DUP2, self._null, 0),
+                (os.POSIX_SPAWN_DUP2, out_writer, 1),
+                (os.POSIX_SPAWN_DUP2, err_writer, 2),
+            ]
+            pid = _posix_spawn(order, actions)
+        except BaseException:
+            os.close(out)
+            os.close(err)
+            raise
+        finally:
+            os.close(out_writer)
+            os.close(err_writer)
+        os.set_blocking(out, False)
+        os.set_blocking(err, False)
+        if order.memory_bytes is not None:
+            _limit_memory(pid, order.memory_bytes)
+        return pid, {out: protocol.STDOUT, err: protocol.STDERR}
+
+    def _signal(self, key: int, signum: int) -> None:
+        attempt = self._by_key.get(key)
+        if attempt is not None and attempt.exit_code is None:  # once reaped, its number may be somebody else's
+            descendants.kill_group(attempt.pid, signum)
+
+    # output
+
+    def _read(self, fd: int) -> None:
+        attempt, stream = self._by_pipe[fd]
+        try:
+            data = os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._close_pipe(fd)
+            return
+        attempt.take(stream, data)
+        if attempt.chunks:
+            self._unsent[attempt.key] = attempt
+
+    def _close_pipe(self, fd: int) -> None:
+        attempt, _ = self._by_pipe.pop(fd)
+        del attempt.pipes[fd]
+        self._poller.unregister(fd)
+        os.close(fd)
+
+    def _drain(self, attempt: Attempt) -> None:
+        """Read what a dead attempt left in its pipes. They end, or (a descriptor given away) have nothing more."""
+        for fd, stream in list(attempt.pipes.items()):
+            with contextlib.suppress(BlockingIOError):
+                while data := os.read(fd, READ_BYTES):
+                    attempt.take(stream, data)
+            self._close_pipe(fd)
+
+    # ends
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    break
+                self._note_end(pid, status)
+        except ChildProcessError:
+            pass
+        if self._ending:
+            self._sweep()
+
+    def _note_end(self, pid: int, status: int) -> None:
+        self._strays.pop(pid, None)
+        if pid == self._remover:
+            self._remover = 0
+            self._remove_big()
+        attempt = self._by_pid.pop(pid, None)
+        if attempt is not None:
+            attempt.exit_code = os.waitstatus_to_exitcode(status)
+            attempt.ended_at = time.monotonic()
+            self._ending[attempt.key] = attempt
+
+    def _sweep(self) -> None:
+        """Kill what ended attempts have left; report those of which nothing is left."""
+        busy = {key for key, attempt in self._ending.items() if descendants.kill_group(attempt.pid, signal.SIGKILL)}
+        for pid in self._children.pids():
+            if pid in self._by_pid or pid == self._remover:
+                continue
+            owners = self._owners(pid)
+            if owners <= self._ending.keys():
+                descendants.kill(pid)
+                busy |= owners
+        now = time.monotonic()
+        for key, attempt in list(self._ending.items()):
+            if key not in busy or now - attempt.ended_at > SWEEP_SECONDS:
+                del self._ending[key]
+                self._finish(attempt)
+
+    def _owners(self, pid: int) -> set[int]:
+        """Whose descendant a child is that nobody started: one attempt's, or (nothing tells) one of those that lived
+        when it was first seen. It is seen at the end of its attempt at the latest, so its owner is among them."""
+        known = self._strays.get(pid)
+        if known is None:
+            known = self._strays[pid] = self._find_owners(pid)
+        return known & self._by_key.keys()
+
+    def _find_owners(self, pid: int) -> set[int]:
+        session = descendants.parent_and_session(pid)[1]
+        environment = set(descendants.environment_of(pid))
+        for attempt in self._by_key.values():
+            if attempt.pid == session or attempt.order.mark.encode() in environment:
+                return {attempt.key}
+        return set(self._by_key)
+
+    def _finish(self, attempt: Attempt) -> None:
+        self._drain(attempt)
+        self._by_key.pop(attempt.key, None)
+        self._unsent.pop(attempt.key, None)
+        self._flush(attempt)
+        spooled = attempt.spool_fd >= 0
+        if spooled:
+            os.close(attempt.spool_fd)
+        self._news.append(
+            (
+                protocol.ENDED,
+                attempt.key,
+                attempt.exit_code,
+                b"".join(attempt.output),
+                attempt.size,
+                spooled,
+                _read_termination(attempt.order.termination),
+                attempt.trouble,
+            )
+        )
+
+    # news
+
+    def _report(self) -> None:
+        if self._unsent:
+            now = time.monotonic()
+            for key, attempt in list(self._unsent.items()):
+                if now - attempt.flushed_at >= FLUSH_SECONDS:
+                    attempt.flushed_at = now
+                    del self._unsent[key]
+                    self._flush(attempt)
+        if self._news:
+            self._control.sendall(protocol.encode(self._news))
+            self._news = []
+
+    def _flush(self, attempt: Attempt) -> None:
+        if attempt.chunks or attempt.dropped:
+            self._news.append((protocol.OUTPUT, attempt.key, attempt.chunks, attempt.dropped))
+            attempt.chunks, attempt.chunks_size, attempt.dropped = [], 0, 0
+
+    # folders
+
+    def _remove(self, path: str) -> None:
+        if not remove_small(path):
+            self._to_remove.append(path)
+            self._remove_big()
+
+    def _remove_big(self) -> None:
+        """Hand big folders to `rm`, one at a time: it copes with depth and length that we would have to."""
+        if self._remover or not self._to_remove:
+            return
+        paths, self._to_remove = self._to_remove[:64], self._to_remove[64:]
+        script = 'rm -rf -- "$@" 2>/dev/null || { chmod -R u+rwx -- "$@"; rm -rf -- "$@"; } 2>/dev/null'
+        os.chdir("/")
+        actions = [(os.POSIX_SPAWN_DUP2, self._null, fd) for fd in (0, 1, 2)]
+        with contextlib.suppress(OSError):
+            argv = ["/bin/sh", "-c", script, "rm", *paths]
+            self._remover = os.posix_spawn("/bin/sh", argv, {"PATH": os.defpath}, file_actions=actions)
+
+
+class _Poller:
+    """epoll where it exists, else poll: the ready descriptors, whatever became of them."""
+
+    def __init__(self) -> None:
+        self._epoll = hasattr(select, "epoll")
+        self._poll: Any = select.epoll() if self._epoll else select.poll()
+        self.unregister = self._poll.unregister
+
+    def register(self, fd: int) -> None:
+        self._poll.register(fd, select.POLLIN)
+
+    def poll(self, seconds: float | None) -> list[int]:
+        timeout = seconds if self._epoll or seconds is None else seconds * 1000
+        return [fd for fd, _ in self._poll.poll(timeout)]
+
+
+def _posix_spawn(order: Order, actions: list[Any]) -> int:
+    try:
+        return os.posix_spawn(
+            order.path,
+            order.argv,
+            order.env,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=[],
+            setsigdef=_DEFAULT_SIGNALS,
+        )
+    except NotImplementedError:  # a platform whose posix_spawn cannot make a session: a process group is next best
+        return os.posix_spawn(
+            order.path, order.argv, order.env, file_actions=actions, setpgroup=0, setsigdef=_DEFAULT_SIGNALS
+        )
+
+
+def _limit_memory(pid: int, limit: int) -> None:
+    """Linux only. Set after the start, since nothing in between may run in the child; it has mapped nothing by then."""
+    import resource
+
+    if hasattr(resource, "prlimit"):
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+
+
+def _make_work_folder(folder: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(os.path.dirname(folder), 0o700)
+    os.mkdir(folder, 0o700)
+
+
+def _read_termination(path: str) -> bytes:
+    """What the attempt left in its termination file, and one byte more when it is too long."""
+    try:
+        # A function may have made anything of it: a pipe must not block us, a link not lead elsewhere.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, TERMINATION_BYTES + 1)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def main(control_fd: int) -> None:
+    """Become the keeper, start the spawner below; both end when the engine's end of the socket is closed."""
+    os.set_inheritable(control_fd, False)
+    spawner_lives, spawner_holds = os.pipe()
+    keeper_lives, keeper_holds = os.pipe()
+    descendants.become_subreaper()
+    pid = os.fork()
+    if pid:
+        os.close(spawner_holds)
+        os.close(keeper_lives)
+        descendants.keep(pid, control_fd, spawner_lives)
+    else:
+        os.close(spawner_lives)
+        os.close(keeper_holds)
+        descendants.become_subreaper()
+        os.umask(0o022)
+        Spawner(socket.socket(fileno=control_fd), keeper_lives).run()
+    sys.stdout.flush()
+    os._exit(0)

@@ -1,0 +1,77 @@
+"""Files around an attempt: its input, the code it runs, what earlier controllers left. Blocking; run in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from invoker.errors import EngineUnavailableError
+
+INLINE_FILE = "main.py"
+
+
+def prepare_state(state_dir: Path) -> Path:
+    """Make the folders of the engine and set aside what an earlier one left; returns what is to be removed.
+
+    Renaming is quick whatever the size. Raises `EngineUnavailableError` naming the folder that cannot be used.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        old = Path(tempfile.mkdtemp(prefix="old-", dir=state_dir))
+        for name in ("work", "code"):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(state_dir / name, old / name)
+            (state_dir / name).mkdir(mode=0o700)
+        (state_dir / "environments").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        text = f"the state folder {state_dir} cannot be used: {error.strerror}"
+        raise EngineUnavailableError(text, hint="make it writable, or choose another one") from error
+    return old
+
+
+def leftovers(state_dir: Path) -> list[Path]:
+    """Folders set aside by this or an earlier `prepare_state` and still there."""
+    return sorted(state_dir.glob("old-*"))
+
+
+def new_input(folder: Path, path: Path) -> BinaryIO:
+    """Make a fresh work folder (private to its owner) and an input file in it, open for writing. Raises OSError."""
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    if folder.exists():  # fetching the input is tried again
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    return open(path, "xb", buffering=0)
+
+
+def snapshot_code(state_dir: Path, name: str, folder: Path | None, inline: str | None) -> Path:
+    """The code of one version of a function, copied once; later edits of the original do not reach it.
+
+    Safe to repeat and to run twice at once: the copy appears whole or not at all. Links are copied as the files they
+    lead to, since the catalog has checked them. Raises OSError.
+    """
+    target = state_dir / "code" / name
+    if target.is_dir():
+        return target
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
+    try:
+        if folder is not None:
+            shutil.copytree(folder, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".git"))
+        if inline is not None:
+            (draft / INLINE_FILE).write_text(inline, encoding="utf-8")
+        draft.chmod(0o700)
+        os.rename(draft, target)
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)
+        if target.is_dir():  # somebody else was faster
+            return target
+        raise
+    return target
+
+
+def read_spool(path: Path) -> bytes:
+    """The output that the spawner kept in a file."""
+    return path.read_bytes()
