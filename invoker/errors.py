@@ -8,7 +8,13 @@ InvokerError
 │   ├─ IdempotencyMismatchError the same request id with another body or topic
 │   ├─ PayloadTooLargeError     larger than the named limit
 │   ├─ SchemaViolationError     the input does not fit a function's schema
-│   └─ NoSubscriptionError      nothing matches, and the caller wanted an answer
+│   ├─ NoSubscriptionError      nothing matches, and the caller wanted an answer
+│   └─ RunApiRefusedError       what a function asked of the run API
+│       ├─ TokenMissingError      no token was shown
+│       ├─ TokenRefusedError      the token is not this run's
+│       ├─ OutputTooLargeError    the output is larger than the limit
+│       ├─ OutputRefusedError     the output does not fit the function's schema
+│       └─ HopLimitError          the chain is too long to be continued
 ├─ CatalogError               a function file that cannot be used; the last good version stays   exit 6
 ├─ SettingsError              a setting with an unusable value, named                            exit 2
 ├─ UnknownIdError             no request, run, function or dead letter of that id                exit 4
@@ -116,6 +122,45 @@ class NoSubscriptionError(InputRefusedError):
     http_status = 404
 
 
+class RunApiRefusedError(InputRefusedError):
+    """The run API cannot do what a function asked of it; the message says why."""
+
+
+class TokenMissingError(RunApiRefusedError):
+    """The request shows no token; `Authorization: Bearer $INVOKER_RUN_TOKEN` is wanted."""
+
+    code = "token-missing"
+    http_status = 401
+
+
+class TokenRefusedError(RunApiRefusedError):
+    """The token shown is not the one of this run."""
+
+    code = "token-refused"
+    http_status = 403
+
+
+class OutputTooLargeError(RunApiRefusedError):
+    """The output is larger than the limit; the message names both numbers, nothing is stored."""
+
+    code = "output-too-large"
+    http_status = 413
+
+
+class OutputRefusedError(RunApiRefusedError):
+    """The output does not fit the function's output schema; `fields["errors"]` lists `{pointer, detail}`."""
+
+    code = "invalid-output"
+    http_status = 422
+
+
+class HopLimitError(RunApiRefusedError):
+    """The event would be more stages away from its root request than is allowed: a chain that loops."""
+
+    code = "hop-limit"
+    http_status = 422
+
+
 class CatalogError(InputRefusedError):
     """A function cannot be loaded. `fields` holds file, line and field where they are known."""
 
@@ -154,11 +199,15 @@ class AmbiguousIdError(InvokerError):
 
 
 class WaitExpiredError(InvokerError):
-    """The wait ended before the answer came. Nothing was cancelled; ask again with the same id."""
+    """The wait ended before the answer came. Nothing was cancelled; ask again with the same id.
+
+    `partial` is what had come until then: the replies of `Client.request`, the view of `Client.result` or `.chain`.
+    """
 
     code = "wait-expired"
     exit_code = 5
     http_status = 504
+    partial: Any = None
 
 
 class RunFailedError(InvokerError):

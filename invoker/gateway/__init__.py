@@ -1,0 +1,1 @@
+"""What is reached by HTTP: the run API of the functions, and the doors of people and programs."""
