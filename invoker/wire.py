@@ -266,6 +266,11 @@ def header_bytes(headers: Mapping[str, str]) -> int:
     return sum(len(key.encode()) + len(value.encode()) + 4 for key, value in headers.items())
 
 
+def is_plain_id(text: str) -> bool:
+    """Whether the text is usable as an id and subject token as it is: `[A-Za-z0-9_-]{1,64}`."""
+    return _USABLE_ID.fullmatch(text) is not None
+
+
 def new_request_id(now: datetime, random_bytes: bytes) -> str:
     """A UUIDv7 of that instant as 26 lower-case Crockford base32 characters: sorts by time, legal everywhere.
 

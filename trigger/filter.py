@@ -94,6 +94,9 @@ class Filter:
 
     __slots__ = ()
 
+    clause: str
+    """The clause in words, for screens."""
+
     def matches(self, attributes: EventAttributes) -> bool:
         """Whether the event fits."""
         raise NotImplementedError

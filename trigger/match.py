@@ -8,14 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from trigger.filter import EventAttributes, Filter
 from trigger.function import Subscription
 
-CACHED_NAMES = 100_000
+REMEMBERED_NAMES = 100_000
 """How many function names the remembered topics hold together, half of it in either generation (about 10 MB)."""
 
-_Target = tuple[str, Filter | None]
+Target = tuple[str, Filter | None]
+"""A function, and the filter that its subscription puts behind the pattern."""
+
+# A node of the trie is a dictionary: a token leads to what follows it, three numbers (no token is one) to the rest.
+# Why not a class with four fields: every object less is a cache miss less, which is all that grows with the catalog.
+_Node = dict[Any, Any]
+_STAR = 0  # what follows when the token is anything
+_REST = 1  # the targets of patterns that end here in `>`
+_HERE = 2  # the targets of patterns that end here
+
+# Instead of a chain of nodes, a pattern without neighbours is a leaf: its remaining tokens, whether a wildcard is among
+# them, and its targets.
+_Leaf = tuple[list[str], bool, tuple[Target, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +41,21 @@ class SubscriptionVerdict:
     clause: str
 
 
-class _Node:
-    """What may follow a prefix of tokens: a literal, `*`, the end (`here`) or anything (`rest`)."""
-
-    __slots__ = ("here", "literal", "rest", "star")
-
-    def __init__(self) -> None:
-        self.literal: dict[str, _Node] | None = None
-        self.star: _Node | None = None
-        self.here: tuple[_Target, ...] = ()
-        self.rest: tuple[_Target, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class _Hit:
     """What is known about a topic: all names, those without a filter, and the ones that a filter still decides."""
 
-    names: tuple[str, ...]
-    certain: tuple[str, ...]
-    filtered: tuple[tuple[str, Filter], ...]
+    __slots__ = ("certain", "filtered", "names", "targets")
+
+    def __init__(self, targets: tuple[Target, ...]) -> None:
+        self.targets = targets
+        self.names: tuple[str, ...] = tuple(sorted({name for name, _ in targets}))
+        filtered = [(name, wanted) for name, wanted in targets if wanted is not None]
+        certain = {name for name, wanted in targets if wanted is None} if filtered else ()
+        self.filtered = tuple((name, wanted) for name, wanted in filtered if name not in certain)
+        self.certain = tuple(sorted(certain)) if self.filtered else self.names
 
 
-_NOTHING = _Hit((), (), ())
+_NOTHING = _Hit(())
 
 
 class Matcher:
@@ -57,9 +63,7 @@ class Matcher:
 
     def __init__(self, subscriptions: Iterable[tuple[str, Subscription]]) -> None:
         self._subscriptions = tuple(subscriptions)
-        self._root = _Node()
-        for function, subscription in self._subscriptions:
-            _insert(self._root, subscription.topic.split("."), (function, subscription.filter))
+        self._literal, self._trie = _build(self._subscriptions)
         self._recent: dict[str, _Hit] = {}
         self._older: dict[str, _Hit] = {}
         self._recent_names = 0
@@ -90,71 +94,113 @@ class Matcher:
         tokens = topic.split(".")
         found: dict[tuple[str, str], int] = {}
         for function, subscription in self._subscriptions:
-            example = _example(subscription.topic, tokens)
-            distance = _edit_distance(topic, example, limit)
+            distance = edit_distance(topic, _example(subscription.topic, tokens), limit)
             if 0 < distance <= limit:
                 found[subscription.topic, function] = distance
         return sorted(found, key=lambda pair: (found[pair], pair))[:n]
 
+    def forget(self) -> None:
+        """Drop what is remembered about topics; for measurements."""
+        self._recent, self._older, self._recent_names = {}, {}, 0
+
     def _look_up(self, topic: str) -> _Hit:
         hit = self._older.get(topic)
         if hit is None:
-            hit = _walk(self._root, topic)
+            hit = self._find(topic)
         # Two generations instead of a list of uses: a topic that is asked for again moves to the recent one, so what
         # falls out was not asked for during a whole generation, and a lookup costs one dictionary access.
         self._recent_names += len(hit.names) + 1
-        if self._recent_names > CACHED_NAMES // 2:
+        if self._recent_names > REMEMBERED_NAMES // 2:
             self._older, self._recent = self._recent, {}
             self._recent_names = len(hit.names) + 1
         self._recent[topic] = hit
         return hit
 
+    def _find(self, topic: str) -> _Hit:
+        literal = self._literal.get(topic, _NOTHING)
+        found = _walk(self._trie, topic)
+        return _Hit((*literal.targets, *found)) if found else literal
 
-def _insert(node: _Node, tokens: list[str], target: _Target) -> None:
-    for token in tokens:
-        if token == ">":
-            node.rest = (*node.rest, target)
-            return
-        if token == "*":
-            node.star = node.star or _Node()
-            node = node.star
+
+def _build(subscriptions: Iterable[tuple[str, Subscription]]) -> tuple[dict[str, _Hit], _Node]:
+    """Patterns without a wildcard by their text, ready to be answered, and a trie of the others."""
+    literal: dict[str, list[Target]] = {}
+    trie: _Node = {}
+    for function, subscription in subscriptions:
+        target = (function, subscription.filter)
+        tokens = subscription.topic.split(".")
+        if "*" in tokens or ">" in tokens:
+            _insert(trie, tokens, 0, target)
         else:
-            if node.literal is None:
-                node.literal = {}
-            node = node.literal.setdefault(token, _Node())
-    node.here = (*node.here, target)
+            literal.setdefault(subscription.topic, []).append(target)
+    return {topic: _Hit(tuple(targets)) for topic, targets in literal.items()}, trie
 
 
-def _walk(root: _Node, topic: str) -> _Hit:
-    found: list[_Target] = []
-    level = [root]
-    for token in topic.split("."):
-        following: list[_Node] = []
-        for node in level:
-            if node.rest:
-                found += node.rest
-            if node.literal is not None and (child := node.literal.get(token)) is not None:
-                following.append(child)
-            if node.star is not None:
-                following.append(node.star)
-        if not following:
-            break
-        level = following
+def _insert(node: _Node, tokens: list[str], position: int, target: Target) -> None:
+    if position == len(tokens):
+        node[_HERE] = (*node.get(_HERE, ()), target)
+        return
+    token, tail = tokens[position], tokens[position + 1 :]
+    if token == ">":
+        node[_REST] = (*node.get(_REST, ()), target)
+        return
+    key = _STAR if token == "*" else token
+    following = node.get(key)
+    if following is None:
+        node[key] = (tail, "*" in tail or ">" in tail, (target,))
+    elif type(following) is not tuple:
+        _insert(following, tokens, position + 1, target)
+    elif following[0] == tail:
+        node[key] = (tail, following[1], (*following[2], target))
     else:
+        node[key] = _split(following)
+        _insert(node[key], tokens, position + 1, target)
+
+
+def _split(leaf: _Leaf) -> _Node:
+    """The leaf as a node, because a second pattern begins like it."""
+    node: _Node = {}
+    for target in leaf[2]:
+        _insert(node, leaf[0], 0, target)
+    return node
+
+
+def _walk(trie: _Node, topic: str) -> list[Target]:
+    """The targets of every pattern in the trie that fits the topic."""
+    found: list[Target] = []
+    tokens = topic.split(".")
+    level = [trie]
+    position = 0
+    for token in tokens:
+        position += 1
+        following = []
         for node in level:
-            if node.here:
-                found += node.here
-    return _hit(found) if found else _NOTHING
+            if _REST in node:
+                found += node[_REST]
+            for child in (node.get(token), node.get(_STAR)):
+                if child is None:
+                    continue
+                if type(child) is not tuple:
+                    following.append(child)
+                elif _fits(child[0], tokens, position) if child[1] else child[0] == tokens[position:]:
+                    found += child[2]
+        if not following:
+            return found
+        level = following
+    for node in level:
+        found += node.get(_HERE, ())
+    return found
 
 
-def _hit(found: list[_Target]) -> _Hit:
-    if len(found) == 1 and found[0][1] is None:
-        names: tuple[str, ...] = (found[0][0],)
-        return _Hit(names, names, ())
-    certain = {name for name, wanted in found if wanted is None}
-    filtered = tuple((name, wanted) for name, wanted in found if wanted is not None and name not in certain)
-    names = tuple(sorted({name for name, _ in found}))
-    return _Hit(names, tuple(sorted(certain)) if filtered else names, filtered)
+def _fits(tail: list[str], tokens: list[str], position: int) -> bool:
+    """Whether the tokens from `position` on fit the remaining ones of a pattern."""
+    for wanted in tail:
+        if wanted == ">":
+            return position < len(tokens)
+        if position >= len(tokens) or (wanted != "*" and wanted != tokens[position]):
+            return False
+        position += 1
+    return position == len(tokens)
 
 
 def _verdict(
@@ -197,7 +243,7 @@ def _example(pattern: str, tokens: list[str]) -> str:
     return ".".join(made)
 
 
-def _edit_distance(one: str, other: str, limit: int) -> int:
+def edit_distance(one: str, other: str, limit: int) -> int:
     """How many letters to insert, drop, change or swap; `limit + 1` as soon as it is more than that."""
     if abs(len(one) - len(other)) > limit:
         return limit + 1

@@ -1,0 +1,121 @@
+"""Accept: the request record, then one run message per function. What is repeated changes nothing.
+
+Why this order: the record fixes, once and by one catalog snapshot, which functions run. Only then are runs written, and
+only after all of them is the event acked (by intake). A redelivered event finds the record and completes *its* list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+
+from invoker.claimcheck import ClaimStore
+from invoker.errors import IdempotencyMismatchError, InvokerError
+from invoker.publish import EventPublisher
+from invoker.request import Content, Event, RequestRecord, RunTicket
+from invoker.results.nats import ResultStream
+from trigger.moments import Moment, Moments
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request whose record is stored and whose unfinished runs are all queued. `new` is False for a repeat."""
+
+    record: RequestRecord
+    new: bool
+
+
+class Acceptor:
+    """Turns matched events into stored requests and queued runs."""
+
+    def __init__(self, results: ResultStream, claims: ClaimStore, publisher: EventPublisher, moments: Moments) -> None:
+        self._results = results
+        self._claims = claims
+        self._publisher = publisher
+        self._moments = moments
+
+    async def accept(
+        self, event: Event, functions: tuple[str, ...], catalog: str, *, now: datetime, repeated: bool
+    ) -> Accepted:
+        """When this returns record and runs are stored. Safe to repeat, also by two controllers at once.
+
+        Raises `IdempotencyMismatchError` when the request id was used for another body or topic (the first one
+        stands), `ClaimCheckError` when the event's bytes are gone, `BackPressureError` when a stream is full.
+        """
+        existing = await self._results.record(event.request_id) if repeated else None
+        new = False
+        if existing is None:
+            record = record_of(event, functions, catalog, await self._body(event), now)
+            new = await self._results.put_record(record)
+            existing = record if new else await self._results.record(event.request_id)
+        if existing is None:
+            raise InvokerError(f"the record of {event.request_id} expired while its event was being accepted")
+        self._moments.reached(Moment.RECORD_WRITTEN)
+        check_same(event, existing)
+        await self._queue_runs(existing, skip_finished=not new)
+        return Accepted(existing, new)
+
+    async def _body(self, event: Event) -> Content:
+        """The body for the record: behind a claim check when the record would not fit into a message otherwise."""
+        content = event.content
+        if content.claim is not None:
+            # Used again: its retention begins anew. Raises when it is gone, before anything is promised.
+            await self._claims.touch(content.claim)
+            return content
+        if content.size_bytes <= self._publisher.claim_threshold():
+            return content
+        claim = await self._claims.put(content.inline_bytes() or b"", owner="input")
+        return Content.claimed(claim, content.content_type)
+
+    async def _queue_runs(self, record: RequestRecord, *, skip_finished: bool) -> None:
+        tickets = [
+            RunTicket(run_id=run_id, request_id=record.request_id, function=function)
+            for function, run_id in record.run_ids().items()
+        ]
+        if skip_finished:
+            # A run that has its result left the queue for good; putting it back would only make a second reply.
+            results = await asyncio.gather(*(self._results.result(t.request_id, t.function) for t in tickets))
+            tickets = [ticket for ticket, result in zip(tickets, results, strict=True) if result is None]
+        await asyncio.gather(*(self._put_ticket(ticket) for ticket in tickets))
+
+    async def _put_ticket(self, ticket: RunTicket) -> None:
+        await self._results.put_ticket(ticket)
+        self._moments.reached(Moment.SOME_RUNS_WRITTEN)
+
+
+def record_of(event: Event, functions: tuple[str, ...], catalog: str, body: Content, now: datetime) -> RequestRecord:
+    """The record that an event becomes. Pure."""
+    return RequestRecord(
+        request_id=event.request_id,
+        message_id=event.message_id,
+        topic=event.topic,
+        received_at=event.received_at,
+        accepted_at=now,
+        sha256=event.sha256,
+        catalog=catalog,
+        functions=functions,
+        reply_to=event.reply_to,
+        root_request_id=event.root_request_id or event.request_id,
+        parent_run_id=event.parent_run_id,
+        hops=event.hops,
+        replay_of=event.replay_of,
+        headers=dict(event.headers),
+        params=dict(event.params),
+        body=body,
+    )
+
+
+def check_same(event: Event, record: RequestRecord) -> None:
+    """Raise `IdempotencyMismatchError` when the event is not the one its record was made of.
+
+    For an event that a run caused the first body wins silently: its id derives from the run, and a repeated attempt
+    may well say something else.
+    """
+    if event.parent_run_id is not None or (event.sha256, event.topic) == (record.sha256, record.topic):
+        return
+    what = "topic" if event.topic != record.topic else "body"
+    raise IdempotencyMismatchError(
+        f"request {event.request_id} exists already with another {what}; the first one stands",
+        hint="use a new request id for a new request",
+    )

@@ -1,0 +1,343 @@
+"""Dispatch: a delivered run is started, or finished when it already has its result.
+
+One loop per function pulls one run at a time and comes back for the next only when this one has a slot: so at most one
+run per function waits here, and a function with ten thousand queued runs is one waiter among others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from nats.aio.msg import Msg
+
+from invoker import wire
+from invoker.claimcheck import ClaimStore
+from invoker.errors import (
+    BackPressureError,
+    ClaimCheckError,
+    EngineUnavailableError,
+    InvokerError,
+    SchemaViolationError,
+    ServerUnreachableError,
+    StartRefusedError,
+)
+from invoker.gateway.run_address import RunAddress, run_token, run_url
+from invoker.request import RequestRecord, RunTicket
+from invoker.result import Reason, Result, RunStatusDocument, State
+from invoker.results.nats import ResultStream
+from trigger.catalog import Catalog
+from trigger.consumers import Consumers
+from trigger.custody import Custody, HeldRun
+from trigger.engine import Engine
+from trigger.finish import Finisher
+from trigger.function import Function
+from trigger.jetstream import ConsumerGoneError, Pull, delivery_of
+from trigger.metrics import Metrics
+from trigger.moments import Moment, Moments
+from trigger.plan import InputMode
+from trigger.planning import plan_run
+from trigger.seal import Sealer
+from trigger.verdict import RunFacts, Verdict
+
+log = structlog.get_logger(component="dispatch")
+
+EXPIRY_SHARE = 0.9
+"""A run unfinished after this share of the retention is given up, while its record can still be read."""
+MAX_CHECKED_INPUT_BYTES = 16 * 1024 * 1024
+RETRY_SECONDS = 2.0
+BROKEN_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchRules:
+    """What dispatch must know of the settings."""
+
+    run_api_url: str
+    token_key: bytes
+    retention_seconds: float
+    max_output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Decision: start this version of the function."""
+
+    function: Function
+    record: RequestRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Decision: the run has its result, finish it."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Decision: not now; the run goes back for so long."""
+
+    seconds: float
+    why: str
+
+
+Decision = Start | Conclude | Wait | Verdict
+
+
+def decide(
+    ticket: RunTicket,
+    record: RequestRecord | None,
+    result: Result | None,
+    catalog: Catalog,
+    *,
+    now: datetime,
+    retention_seconds: float,
+) -> Decision:
+    """What is to be done with a delivered run. Pure; every delivery of it asks anew."""
+    if result is not None:
+        return Conclude(result)
+    if record is None:
+        return Verdict(Reason.EXPIRED_IN_QUEUE, "its request record has expired", state=State.LOST)
+    if now >= expiry_of(record, retention_seconds):
+        return Verdict(Reason.EXPIRED_IN_QUEUE, f"had not started {EXPIRY_SHARE} of the retention after its acceptance")
+    function = catalog.functions.get(ticket.function)
+    if function is not None:
+        return Start(function, record)
+    if not catalog.complete:
+        return Wait(BROKEN_RETRY_SECONDS, "the function cannot be loaded now")
+    return Verdict(Reason.FUNCTION_REMOVED, f"function {ticket.function} left the catalog while its run was queued")
+
+
+def expiry_of(record: RequestRecord, retention_seconds: float) -> datetime:
+    """When the request's runs are given up."""
+    return record.accepted_at + timedelta(seconds=EXPIRY_SHARE * retention_seconds)
+
+
+class Dispatcher:
+    """Owns the dispatch loops; `follow_catalog` keeps them in step with the functions that may have runs."""
+
+    def __init__(
+        self,
+        rules: DispatchRules,
+        names: wire.Names,
+        catalog: Callable[[], Catalog],
+        consumers: Consumers,
+        custody: Custody,
+        engine: Engine,
+        results: ResultStream,
+        claims: ClaimStore,
+        sealer: Sealer,
+        finisher: Finisher,
+        metrics: Metrics,
+        moments: Moments,
+    ) -> None:
+        self._rules = rules
+        self._names = names
+        self._catalog = catalog
+        self._consumers = consumers
+        self._custody = custody
+        self._engine = engine
+        self._results = results
+        self._claims = claims
+        self._sealer = sealer
+        self._finisher = finisher
+        self._metrics = metrics
+        self._moments = moments
+        self._loops: dict[str, asyncio.Task[None]] = {}
+
+    async def follow_catalog(
+        self, functions: Iterable[str], make_pull: Callable[[str], Pull], tasks: asyncio.TaskGroup
+    ) -> None:
+        """When this returns exactly these functions have a consumer and a loop. Safe to repeat."""
+        wanted = set(functions)
+        for function in wanted:
+            spec = self._catalog().functions.get(function)
+            await self._consumers.ensure_run(function, spec.concurrency if spec else None)
+            if function not in self._loops or self._loops[function].done():
+                loop = self._loop(function, make_pull, tasks)
+                self._loops[function] = tasks.create_task(loop, name=f"dispatch-{function}")
+        for function in set(self._loops) - wanted:
+            self._loops.pop(function).cancel()
+            await self._consumers.remove_run(function)
+
+    def stop(self) -> None:
+        """Take no more runs."""
+        for loop in self._loops.values():
+            loop.cancel()
+
+    async def _loop(self, function: str, make_pull: Callable[[str], Pull], tasks: asyncio.TaskGroup) -> None:
+        while True:
+            pull = make_pull(function)
+            try:
+                async for message in pull.messages():
+                    await self._take(message, tasks)
+            except ConsumerGoneError:
+                # Deleted by hand: on a work queue a new one hands out what is unfinished and nothing else.
+                log.warning("consumer is gone, making it again", function=function)
+                await self._make_again(function)
+            except ServerUnreachableError:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _make_again(self, function: str) -> None:
+        spec = self._catalog().functions.get(function)
+        try:
+            await self._consumers.ensure_run(function, spec.concurrency if spec else None)
+        except InvokerError as error:
+            log.warning("consumer cannot be made yet", function=function, error_message=error.message)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _take(self, message: Msg, tasks: asyncio.TaskGroup) -> None:
+        ticket = RunTicket.model_validate_json(message.data)
+        delivery = delivery_of(message)
+        held = self._custody.take(ticket, delivery.ack_subject, delivery.sequence)
+        if held is None:
+            return
+        self._moments.reached(Moment.RUN_DELIVERED)
+        await self._custody.slots.acquire(ticket.function)
+        held.has_slot = True
+        tasks.create_task(self.begin(held))
+
+    async def begin(self, held: HeldRun) -> None:
+        """Start a held run, or finish it, or give it back."""
+        line = log.bind(request_id=held.ticket.request_id, run_id=held.run_id, function=held.ticket.function)
+        try:
+            await self._begin(held, line)
+        except (BackPressureError, ServerUnreachableError, EngineUnavailableError) as error:
+            line.warning("run given back", error_message=error.message)
+            await self._finisher.give_back(held, delay_seconds=RETRY_SECONDS)
+        except Exception:
+            # A bug must not stop other runs: this one comes back, and the log says why.
+            line.exception("run given back")
+            await self._finisher.give_back(held, delay_seconds=RETRY_SECONDS)
+
+    async def _begin(self, held: HeldRun, line: structlog.stdlib.BoundLogger) -> None:
+        ticket = held.ticket
+        record, result = await asyncio.gather(
+            self._results.record(ticket.request_id), self._results.result(ticket.request_id, ticket.function)
+        )
+        decision = decide(
+            ticket,
+            record,
+            result,
+            self._catalog(),
+            now=datetime.now(UTC),
+            retention_seconds=self._rules.retention_seconds,
+        )
+        match decision:
+            case Conclude(result):
+                await self._finisher.conclude(held, result)
+            case Verdict():
+                await self._end_unstarted(held, record, decision)
+            case Wait(seconds, why):
+                line.warning("run waits", reason=why)
+                await self._finisher.give_back(held, delay_seconds=seconds)
+            case Start(function, record):
+                await self._start(held, function, record, line)
+
+    async def _start(
+        self, held: HeldRun, function: Function, record: RequestRecord, line: structlog.stdlib.BoundLogger
+    ) -> None:
+        held.function = function
+        held.facts = facts_of(function, self._catalog().version, self._engine.name)
+        held.expires_at = expiry_of(record, self._rules.retention_seconds)
+        try:
+            body = await self._checked_body(function, record)
+            plan = plan_run(
+                function,
+                record,
+                run_id=held.run_id,
+                body=body,
+                run_url=self._run_url(held),
+                run_token=run_token(self._rules.token_key, held.run_id),
+                catalog=held.facts.catalog or "",
+                deadline_at=held.expires_at,
+                output_limit_bytes=self._rules.max_output_bytes,
+            )
+            self._moments.reached(Moment.BEFORE_START)
+            held.started = True
+            held.started_at = datetime.now(UTC)
+            await self._engine.start(plan)
+        except SchemaViolationError as error:
+            held.started = False
+            errors = tuple(error.fields.get("errors", ()))
+            await self._end_unstarted(held, record, Verdict(Reason.INVALID_INPUT, error.message, errors))
+            return
+        except ClaimCheckError as error:
+            await self._end_unstarted(held, record, Verdict(Reason.INVALID_INPUT, error.message))
+            return
+        except StartRefusedError as error:
+            reason = Reason(error.fields.get("reason", Reason.REFUSED))
+            await self._end_unstarted(held, record, Verdict(reason, error.message))
+            return
+        self._moments.reached(Moment.STARTED)
+        self._metrics.runs_started.labels(function.name, self._engine.name).inc()
+        queued = (held.started_at - record.received_at).total_seconds()
+        self._metrics.run_queue_seconds.labels(function.name).observe(max(0.0, queued))
+        line.info("run started", topic=record.topic, spec_hash=function.spec_hash)
+        await self._results.put_status(starting_status(held, record))
+
+    async def _checked_body(self, function: Function, record: RequestRecord) -> bytes | None:
+        """The body where it must be looked at before the start: for the schema, and for `as: env`."""
+        if function.input.schema is None and function.input.mode is not InputMode.ENV:
+            return None
+        limit = MAX_CHECKED_INPUT_BYTES if function.input.schema is not None else wire.MAX_ENV_INPUT_BYTES
+        if record.body.size_bytes > limit:
+            raise SchemaViolationError(
+                f"the input has {record.body.size_bytes} bytes; function {function.name} takes at most {limit}",
+                errors=[{"pointer": "", "detail": f"more than {limit} bytes"}],
+            )
+        body = record.body.inline_bytes()
+        if body is None and record.body.claim is not None:
+            body = await self._claims.read(record.body.claim)
+        problems = function.check_input(body or b"", record.body.content_type)
+        if problems:
+            raise SchemaViolationError(f"the input does not fit the schema of {function.name}", errors=list(problems))
+        return body
+
+    async def _end_unstarted(self, held: HeldRun, record: RequestRecord | None, verdict: Verdict) -> None:
+        result = await self._sealer.seal(held.ticket, record, verdict, facts=held.facts)
+        await self._finisher.conclude(held, result)
+
+    def _run_url(self, held: HeldRun) -> str:
+        address = RunAddress(
+            request_id=held.ticket.request_id,
+            function=held.ticket.function,
+            spec_hash=held.facts.spec_hash or "",
+            catalog=held.facts.catalog or "",
+            engine=self._engine.name,
+            job=None,
+        )
+        return run_url(self._rules.run_api_url, address)
+
+
+def facts_of(function: Function, catalog: str, engine: str) -> RunFacts:
+    """What results say about the version that ran. Pure."""
+    return RunFacts(
+        spec_hash=function.spec_hash,
+        catalog=catalog,
+        engine=engine,
+        output=function.output.mode,
+        runtime=function.code.runtime,
+    )
+
+
+def starting_status(held: HeldRun, record: RequestRecord) -> RunStatusDocument:
+    """The news that a run was given to the engine. Pure."""
+    return RunStatusDocument(
+        run_id=held.run_id,
+        request_id=held.ticket.request_id,
+        function=held.ticket.function,
+        topic=record.topic,
+        state=State.STARTING,
+        queued_at=record.received_at,
+        at=held.started_at or record.received_at,
+        engine=held.facts.engine,
+        spec_hash=held.facts.spec_hash,
+        catalog=held.facts.catalog,
+        root_request_id=record.root_request_id,
+        parent_run_id=record.parent_run_id,
+    )

@@ -1,0 +1,88 @@
+"""The controller's HTTP side: run API, liveness, readiness, metrics, served inside the controller's own event loop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from invoker.errors import SettingsError
+
+METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def probe_routes(unready: Callable[[], list[str]], metrics: Callable[[], bytes]) -> list[BaseRoute]:
+    """`/livez`: the loop answers. `/readyz`: 200, or 503 with what is missing. `/metrics`: Prometheus' text format."""
+
+    async def livez(_: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(_: Request) -> Response:
+        missing = unready()
+        return JSONResponse({"ready": not missing, "missing": missing}, status_code=503 if missing else 200)
+
+    async def exposition(_: Request) -> Response:
+        return Response(metrics(), media_type=METRICS_CONTENT_TYPE)
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", exposition)]
+
+
+@asynccontextmanager
+async def http_server(routes: Sequence[BaseRoute], host: str, port: int) -> AsyncIterator[str]:
+    """The routes, served until this is left; gives the base URL. Raises `SettingsError` when the port is taken."""
+    listener = _listener(host, port)
+    server = _Server(
+        uvicorn.Config(
+            Starlette(routes=list(routes)),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=75,
+        )
+    )
+    with listener:
+        actual = listener.getsockname()[1]
+        async with server.running([listener]):
+            yield f"http://{host if ':' not in host else f'[{host}]'}:{actual}"
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to the program it is part of."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    @asynccontextmanager
+    async def running(self, sockets: list[socket.socket]) -> AsyncIterator[None]:
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup(sockets=sockets)
+        try:
+            yield
+        finally:
+            self.should_exit = True
+            await self.shutdown(sockets=sockets)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"INVOKER_HTTP_PORT: {host}:{port} cannot be listened on: {error.strerror}",
+            hint="choose another port, or 0",
+        ) from error
+    listener.setblocking(False)
+    return listener

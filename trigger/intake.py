@@ -1,0 +1,176 @@
+"""Intake: every event of EVENTS is decoded, matched, accepted, and only then acked.
+
+One durable consumer is shared by all controllers. Nothing is pulled before a catalog was loaded completely: an empty
+catalog would record "no match" for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from nats.aio.msg import Msg
+
+from invoker import wire
+from invoker.errors import (
+    BackPressureError,
+    ClaimCheckError,
+    IdempotencyMismatchError,
+    InvokerError,
+    NoSubscriptionError,
+    ServerUnreachableError,
+)
+from invoker.request import Event
+from trigger.accept import Accepted, Acceptor
+from trigger.catalog import Catalog
+from trigger.deadletter import DeadLetters
+from trigger.decode import Incoming, Undecodable, decode, direct_function
+from trigger.filter import EventAttributes
+from trigger.jetstream import Acks, Pull, delivery_of
+from trigger.metrics import Metrics
+from trigger.moments import Moment, Moments
+from trigger.reply import Replier, error_reply, no_subscription_problem
+
+log = structlog.get_logger(component="intake")
+
+IN_FLIGHT = 128
+"""Events being accepted at once: bounds memory (128 × max_payload) and keeps the stream's round trips overlapped."""
+BATCH = 64
+RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeRules:
+    """What intake must know of the settings, and of the stream it reads (name and creation time make ids)."""
+
+    names: wire.Names
+    reply_subjects: tuple[str, ...]
+    stream: str
+    created: str
+
+
+class Intake:
+    """The first step of the path. `run` is the loop, `take` one event."""
+
+    def __init__(
+        self,
+        rules: IntakeRules,
+        catalog: Callable[[], Catalog],
+        acceptor: Acceptor,
+        dead_letters: DeadLetters,
+        replier: Replier,
+        acks: Acks,
+        metrics: Metrics,
+        moments: Moments,
+    ) -> None:
+        self._rules = rules
+        self._catalog = catalog
+        self._acceptor = acceptor
+        self._dead = dead_letters
+        self._replier = replier
+        self._acks = acks
+        self._metrics = metrics
+        self._moments = moments
+        self._room = asyncio.Semaphore(IN_FLIGHT)
+
+    async def run(self, pull: Pull, tasks: asyncio.TaskGroup) -> None:
+        """Take events until cancelled. Raises `ConsumerGoneError` when the consumer has to be made again."""
+        async for message in pull.messages():
+            await self._room.acquire()
+            tasks.create_task(self._take_one(message))
+
+    async def _take_one(self, message: Msg) -> None:
+        try:
+            await self.take(message)
+        finally:
+            self._room.release()
+
+    async def take(self, message: Msg) -> None:
+        """Bring one event to its end: accepted, or a dead letter, and acked; or given back to be tried again."""
+        delivery = delivery_of(message)
+        incoming = Incoming(
+            subject=message.subject,
+            data=message.data,
+            headers=message.headers or {},
+            stream=self._rules.stream,
+            created=self._rules.created,
+            sequence=delivery.sequence,
+            stored_at=delivery.stored_at,
+            deliveries=delivery.deliveries,
+        )
+        self._metrics.events_received.labels(self._rules.stream).inc()
+        self._moments.reached(Moment.EVENT_STORED)
+        try:
+            await self._settle(incoming)
+        except (BackPressureError, ServerUnreachableError) as error:
+            log.warning("event given back", sequence=delivery.sequence, error_message=error.message)
+            await self._give_back(delivery.ack_subject)
+            return
+        except Exception:
+            # A bug must not stop everybody else's events: this one comes back, and the log says why.
+            log.exception("event given back", sequence=delivery.sequence)
+            await self._give_back(delivery.ack_subject)
+            return
+        await self._acks.done(delivery.ack_subject)
+        self._moments.reached(Moment.EVENT_ACKED)
+
+    async def _settle(self, incoming: Incoming) -> None:
+        decoded = decode(incoming, self._rules.names, self._rules.reply_subjects)
+        if isinstance(decoded, Undecodable):
+            await self._bury(incoming, decoded.error, decoded.request_id, decoded.reply_to)
+            return
+        # One snapshot for the whole event: its list of functions and its version belong together.
+        catalog = self._catalog()
+        functions = self._functions(incoming, decoded, catalog)
+        if not functions and not catalog.complete:
+            broken = ", ".join(broken.file for broken in catalog.broken if not broken.kept)
+            error = NoSubscriptionError(
+                f"no subscription matches {decoded.topic!r}, but functions cannot be loaded now: {broken}",
+                hint="mend the function's file, then `invoker dead redrive`",
+            )
+            await self._bury(incoming, error, decoded.request_id, decoded.reply_to)
+            return
+        try:
+            accepted = await self._acceptor.accept(
+                decoded, functions, catalog.version, now=datetime.now(UTC), repeated=incoming.deliveries > 1
+            )
+        except (IdempotencyMismatchError, ClaimCheckError) as error:
+            await self._bury(incoming, error, decoded.request_id, decoded.reply_to)
+            return
+        await self._tell(accepted, catalog)
+
+    def _functions(self, incoming: Incoming, event: Event, catalog: Catalog) -> tuple[str, ...]:
+        direct = direct_function(incoming.subject, self._rules.names)
+        if direct is not None:
+            return (direct,) if direct in catalog.functions else ()
+        return catalog.matcher.match(EventAttributes.of(event))
+
+    async def _tell(self, accepted: Accepted, catalog: Catalog) -> None:
+        record = accepted.record
+        line = log.bind(request_id=record.request_id, topic=record.topic)
+        if record.functions:
+            for function in record.functions if accepted.new else ():
+                self._metrics.runs_accepted.labels(function).inc()
+            line.info("request accepted", functions=list(record.functions), repeated=not accepted.new)
+            return
+        self._metrics.events_unmatched.inc()
+        line.warning("request matched nothing")
+        if record.reply_to is not None:
+            error = no_subscription_problem(record, catalog.matcher.nearest(record.topic))
+            await self._replier.send(record.reply_to, error_reply(error, record.request_id))
+
+    async def _bury(self, incoming: Incoming, error: InvokerError, request_id: str, reply_to: str | None) -> None:
+        dead_id = await self._dead.put(incoming, error, request_id, datetime.now(UTC))
+        self._metrics.events_dead.labels(error.code).inc()
+        log.warning("dead letter", dead_id=dead_id, request_id=request_id, reason=error.code, message=error.message)
+        if reply_to is not None:
+            await self._replier.send(reply_to, error_reply(error, request_id))
+
+    async def _give_back(self, ack_subject: str) -> None:
+        try:
+            await self._acks.later(ack_subject, delay_seconds=RETRY_SECONDS)
+        except InvokerError:
+            return  # not told: the message comes back by itself after its ack wait

@@ -1,0 +1,184 @@
+"""The controller's settings: read once from file and environment, checked across fields, then handed out in parts.
+
+Order: environment (`INVOKER_…`, or `INVOKER_…_FILE` naming a file that holds the value) over the file named by
+`INVOKER_CONFIG` (TOML, keys without the prefix) over the defaults here. A value that cannot be used ends the start
+with the setting's name.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from invoker import wire
+from invoker.connection import ConnectionOptions
+from invoker.errors import InvokerError, SettingsError
+from invoker.settings import connection_options
+from invoker.streams import StreamLimits
+
+ENVIRON = os.environ  # noqa: TID251 - this is the settings module of the controller
+PREFIX = "INVOKER_"
+
+
+class ControllerSettings(BaseModel):
+    """Everything an operator may choose. Units are in the names: seconds, bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instance: str = "invoker"
+    """Name of this installation: prefix of its streams and subjects. Two may share a NATS account."""
+    topic_prefix: str = "events"
+    """Subject prefix of events."""
+    catalog: Path = Path("functions")
+    """Folder with the functions."""
+    catalog_interval_seconds: Annotated[float, Field(gt=0)] = 0.5
+    """How often the folder is looked at. Longer saves little, shorter is felt when editing."""
+    engine: Literal["local"] = "local"
+    """What executes runs."""
+    state_dir: Path = Path("/var/lib/invoker")
+    """Work folders, code snapshots and cached environments of the local engine."""
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 7222
+    """Run API, probes and metrics; 0 takes a free port."""
+    run_api_url: str | None = None
+    """The run API's address as functions see it; by default the one it listens on."""
+    run_token_key: str | None = Field(default=None, repr=False)
+    """Key of the runs' tokens, shared by all controllers; without one a random key, good for this process only."""
+    retention_seconds: Annotated[float, Field(ge=1)] = 172_800.0
+    """How long records, results and payloads stay readable (R). A run unfinished at 0.9 R is given up."""
+    max_running: Annotated[int, Field(ge=1)] = 32
+    """Runs this controller has active at once, over all functions."""
+    ack_wait_seconds: Annotated[float, Field(ge=1)] = 10.0
+    """A dead controller's runs come back after this. Shorter means more heartbeats, and stalls count as deaths."""
+    heartbeat_seconds: Annotated[float, Field(gt=0)] = 3.0
+    audit_seconds: Annotated[float, Field(gt=0)] = 10.0
+    reply_subjects: tuple[str, ...] = wire.DEFAULT_REPLY_SUBJECTS
+    """Topic patterns of the reply subjects Invoker may publish to, comma-separated."""
+    events_bytes: int = -1
+    """Size at which EVENTS refuses publishers; -1 is unbounded."""
+    results_bytes: int = -1
+    replicas: Literal[1, 3, 5] = 1
+    max_event_bytes: Annotated[int, Field(ge=1)] = 1024**3
+    max_output_bytes: Annotated[int, Field(ge=1)] = 1024**3
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    sole_controller: bool = False
+    """This controller is known to be the only one: unfinished work is handed out again at its start, at once."""
+    test_crash_at: str | None = None
+    """For tests of custody: the moment (`name` or `name:nth`) at which the process kills itself."""
+    test_crash_proof: Path | None = None
+
+    @field_validator("reply_subjects", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("reply_subjects")
+    @classmethod
+    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            _as_value_error(lambda pattern=pattern: wire.check_pattern(pattern))
+            if pattern.startswith(("$", ">", "*")):
+                raise ValueError(f"{pattern!r} would let replies reach the server's own subjects")
+        return value
+
+    @model_validator(mode="after")
+    def _across(self) -> ControllerSettings:
+        if self.heartbeat_seconds * 2 > self.ack_wait_seconds:
+            raise ValueError(
+                f"INVOKER_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g}) must be at most half of "
+                f"INVOKER_ACK_WAIT_SECONDS ({self.ack_wait_seconds:g}), or one late heartbeat hands runs out twice"
+            )
+        names = _as_value_error(lambda: self.names)
+        for pattern in self.reply_subjects:
+            if pattern.split(".")[0] in (names.instance, names.topic_prefix.split(".")[0]):
+                raise ValueError(f"INVOKER_REPLY_SUBJECTS: {pattern!r} would let replies become events or results")
+        return self
+
+    @property
+    def names(self) -> wire.Names:
+        return wire.Names(self.instance, self.topic_prefix)
+
+    @property
+    def stream_limits(self) -> StreamLimits:
+        return StreamLimits(self.retention_seconds, self.events_bytes, self.results_bytes, self.replicas)
+
+    def token_key(self) -> bytes:
+        return self.run_token_key.encode() if self.run_token_key else secrets.token_bytes(32)
+
+
+def load_settings(environ: Mapping[str, str] = ENVIRON, **given: Any) -> ControllerSettings:
+    """The settings from environment, file and defaults; `given` wins over all. Raises `SettingsError` with the name."""
+    values = _file_values(environ) | _environment_values(environ) | given
+    try:
+        return ControllerSettings(**values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from error
+
+
+def nats_options(environ: Mapping[str, str] = ENVIRON, **given: Any) -> ConnectionOptions:
+    """Where NATS is and who we are there, as the client side finds it too (`invoker.settings`)."""
+    return connection_options(environ=environ, **given)
+
+
+def _environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, text in environ.items():
+        if not key.startswith(PREFIX):
+            continue
+        name = key.removeprefix(PREFIX)
+        if name.endswith("_FILE") and name.removesuffix("_FILE").lower() in ControllerSettings.model_fields:
+            values.setdefault(name.removesuffix("_FILE").lower(), _secret(key, text))
+        elif name.lower() in ControllerSettings.model_fields:
+            values[name.lower()] = text
+    return values
+
+
+def _secret(key: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"{key}: {path} cannot be read: {error.strerror}") from error
+
+
+def _file_values(environ: Mapping[str, str]) -> dict[str, Any]:
+    path = environ.get(f"{PREFIX}CONFIG")
+    if not path:
+        return {}
+    try:
+        values = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise SettingsError(f"INVOKER_CONFIG: {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SettingsError(f"INVOKER_CONFIG: {path} is not TOML: {error}") from error
+    unknown = sorted(set(values) - set(ControllerSettings.model_fields))
+    if unknown:
+        raise SettingsError(f"INVOKER_CONFIG: {path}: unknown setting {', '.join(unknown)}")
+    return values
+
+
+def _explain(error: ValidationError) -> str:
+    """Every unusable value with its setting's name; values of secrets are not repeated."""
+    lines = []
+    for problem in error.errors():
+        name = "_".join(str(part) for part in problem["loc"][:1])
+        message = problem["msg"].removeprefix("Value error, ")
+        if not name:
+            lines.append(message)
+            continue
+        shown = "" if name == "run_token_key" else f" (it is {problem['input']!r})"
+        lines.append(f"{PREFIX}{name.upper()}: {message}{shown}")
+    return "; ".join(lines)
+
+
+def _as_value_error(check: Any) -> Any:
+    try:
+        return check()
+    except InvokerError as error:
+        raise ValueError(error.message) from error
