@@ -52,6 +52,8 @@ class ConnectionOptions:
     key_file: Path | None = None
     inbox_prefix: str | None = None
     name: str = "invoker"
+    origin: str = field(default="given", compare=False)
+    """What named the address (an argument, a variable, a file), for `-v`."""
 
     @property
     def shown(self) -> str:

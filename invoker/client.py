@@ -1,0 +1,439 @@
+"""The client: what a program, the command line and the gateway use to publish events and to get answers.
+
+Everything is asynchronous and typed; nothing of the NATS library comes out of it. A method that is called again with
+the same arguments does no harm unless its docstring says so. Every method may raise `ServerUnreachableError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from invoker import settings, wire
+from invoker.chains import ChainFollower
+from invoker.claimcheck import ClaimStore
+from invoker.connection import ConnectionOptions, connect
+from invoker.control import ControlServices
+from invoker.dead_letters import DeadLetterReader
+from invoker.errors import UnknownIdError, WaitExpiredError
+from invoker.listing import RunFilter, RunListing
+from invoker.lookup import Lookup
+from invoker.news import RunNews
+from invoker.payload import Payload, encoded, whole
+from invoker.publish import EventPublisher
+from invoker.reading import StreamReader
+from invoker.replies import Reply
+from invoker.request import Content, Document, RequestRecord
+from invoker.requesting import Outgoing, Requester, replayed
+from invoker.result import Reason, Result, RunStatusDocument, State
+from invoker.results.nats import ResultStream
+from invoker.run_log import RunLogs
+from invoker.views import (
+    Cancelled,
+    CatalogInfo,
+    Chain,
+    DeadLetter,
+    Explanation,
+    LogLine,
+    Receipt,
+    ReloadInfo,
+    RequestView,
+    RunRow,
+    RunView,
+)
+from invoker.waiting import Waiter
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client as NatsClient
+
+DEFAULT_REQUEST_SECONDS = 30.0
+
+
+class Client:
+    """A connection to one instance of Invoker. Make one with `Client.connect`; it reconnects by itself."""
+
+    def __init__(self, client: NatsClient, names: wire.Names, options: ConnectionOptions) -> None:
+        self.names = names
+        self.options = options
+        self._client = client
+        jetstream = client.jetstream(timeout=5.0)
+        self._results = ResultStream(client, jetstream, names)
+        self._claims = ClaimStore(jetstream, names)
+        self._reader = StreamReader(client, jetstream)
+        self._lookup = Lookup(self._reader, self._results, names)
+        self._control = ControlServices(client, names)
+        publisher = EventPublisher(client, jetstream, self._claims, names)
+        self._requester = Requester(client, publisher, self._claims, self._results, self._reader, names)
+        self._waiter = Waiter(self._reader, self._lookup, names)
+        self._chains = ChainFollower(self._reader, self._lookup, self._results, names)
+        self._listing = RunListing(self._reader, self._results, names)
+        self._dead = DeadLetterReader(self._reader, names)
+        self._logs = RunLogs(self._control, self._lookup, self._claims)
+        self._news = RunNews(client, names)
+
+    # connecting
+
+    @classmethod
+    def connect(
+        cls,
+        options: ConnectionOptions | str | None = None,
+        *,
+        names: wire.Names | None = None,
+        timeout: float = 2.0,
+    ) -> Connecting:
+        """A connected client, with `async with Client.connect() as client` or `client = await Client.connect()`.
+
+        `options` is an address, or what `invoker.settings.connection_options` gives, which is also used when it is left
+        out: the environment, a running `invoker dev`, the selected context of the `nats` command. `names` is the
+        instance, else what `INVOKER_INSTANCE` and `INVOKER_TOPIC_PREFIX` say. Raises `SettingsError`, or
+        `ServerUnreachableError` after `timeout` seconds.
+        """
+        return Connecting(options, names, timeout)
+
+    async def close(self) -> None:
+        """End the connection; what is waited for ends with an error. Safe to repeat."""
+        if not self._client.is_closed:
+            await self._client.close()
+
+    # sending
+
+    async def publish(
+        self,
+        topic: str,
+        data: Payload | Any = b"",
+        *,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+        reply_to: str | None = None,
+    ) -> Receipt:
+        """When this returns the event is stored and will not be lost.
+
+        `data`: bytes, text, a `Path`, an asynchronous iterable of bytes, or anything with a JSON form. Large bytes
+        travel by claim check. Safe to repeat with the same `request_id`: the same event gives the same receipt, with
+        `duplicate`, another one `IdempotencyMismatchError`. Raises `TopicError`, `RequestIdError`, `ReplySubjectError`,
+        `PayloadTooLargeError` before anything is sent, `BackPressureError` when the stream is full.
+        """
+        return await self._requester.publish(Outgoing(topic, data, content_type, headers, params, request_id, reply_to))
+
+    async def request(
+        self,
+        topic: str,
+        data: Payload | Any = b"",
+        *,
+        timeout: float = DEFAULT_REQUEST_SECONDS,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+    ) -> list[Reply]:
+        """Publish, then the replies of all runs, in the order they came; failed runs are replies too.
+
+        Raises `NoSubscriptionError` when nothing matches, and `WaitExpiredError` after `timeout` seconds: its
+        `fields["request_id"]` is what to ask with later, its `partial` the replies so far. Safe to repeat with the same
+        `request_id`: then the stored results answer.
+        """
+        event = Outgoing(topic, data, content_type, headers, params, request_id)
+        return await self._requester.request(event, timeout)
+
+    async def call(
+        self,
+        function: str,
+        data: Payload | Any = b"",
+        *,
+        timeout: float = DEFAULT_REQUEST_SECONDS,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+    ) -> Reply:
+        """The reply of one function, whatever its subscriptions say. Raises what `request` raises."""
+        topic = self.names.direct_topic(wire.check_function_name(function))
+        event = Outgoing(topic, data, content_type, headers, params, request_id)
+        return (await self._requester.request(event, timeout))[0]
+
+    async def replay(
+        self,
+        id: str,
+        *,
+        function: str | None = None,
+        data: Payload | Any = None,
+        content_type: str | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Receipt:
+        """A new request from a stored one, linked to it; other `data` or `params` replace the stored ones.
+
+        A run id, or a `function`, replays just that function, which sees the original's topic. Every call makes another
+        request. Raises `UnknownIdError`, `ExpiredError`, and `ClaimCheckError` when the stored bytes are gone.
+        """
+        found, view = await self._lookup.view(id)
+        if view.record is None:
+            raise UnknownIdError(f"request {view.request_id} has no record to replay from (yet)")
+        chosen = function or found.function
+        own, lineage = replayed(view.record, view.request_id)
+        topic = view.record.topic
+        if chosen is not None and self.names.function_of_direct_topic(topic) is None:
+            own[wire.H_TOPIC], topic = topic, self.names.direct_topic(wire.check_function_name(chosen))
+        body: Payload | Content = view.record.body if data is None else data
+        if isinstance(body, Content) and body.claim is not None:
+            await self._claims.touch(body.claim)  # its retention begins anew with the new request
+        merged = {**view.record.params, **(params or {})}
+        return await self._requester.publish(Outgoing(topic, body, content_type, own, merged, lineage=lineage))
+
+    # asking
+
+    async def result(self, id: str, *, wait: float = 0.0) -> RequestView:
+        """A request and its runs as they are, or, with `wait` seconds, once all have finished.
+
+        `id`: a request id, a run id (the view then has that run only), either one shortened (at least 4 characters of
+        its beginning or end, among recent ones), or `@latest`. Raises `WaitExpiredError` (its `partial` is the view),
+        `UnknownIdError`, `ExpiredError`, `AmbiguousIdError`.
+        """
+        return await self._waiter.view(id, wait)
+
+    async def results(self, id: str, *, wait: float | None = None) -> AsyncGenerator[Result, None]:
+        """The results of a request as its runs finish; ends after the last one.
+
+        `wait` bounds the whole in seconds, None waits for ever; then as `result`.
+        """
+        async with aclosing(self._waiter.results(id, wait)) as results:
+            async for result in results:
+                yield result
+
+    async def chain(self, id: str, *, wait: float = 0.0) -> Chain:
+        """All requests of the chain that the id belongs to, as a tree; with `wait` seconds, once nothing more can come.
+
+        Raises `WaitExpiredError` with the chain so far as `partial`; ids as in `result`.
+        """
+        root = await self._waiter.root_of(id, wait)
+        if wait <= 0:
+            return await self._chains.now(root)
+        chain: Chain | None = None
+        try:
+            async with asyncio.timeout(wait), aclosing(self._chains.follow(root)) as changes:
+                async for change in changes:
+                    chain = change
+        except TimeoutError:
+            error = WaitExpiredError(
+                f"the chain of request {root} has not ended within {wait:g} s; it goes on",
+                hint=f"invoker result {root} --chain --wait 60",
+                request_id=root,
+            )
+            error.partial = chain
+            raise error from None
+        assert chain is not None  # `follow` always gives at least one
+        return chain
+
+    async def follow_chain(self, id: str) -> AsyncGenerator[Chain, None]:
+        """The chain as it is, then after every change; ends with the one that is `settled`."""
+        root = await self._waiter.root_of(id, 0.0)
+        async with aclosing(self._chains.follow(root)) as changes:
+            async for chain in changes:
+                yield chain
+
+    async def run(self, id: str, *, function: str | None = None) -> RunView:
+        """One run: of a run id, or of a request id and the function (which a request of one run does not need)."""
+        return await self._lookup.run(id, function)
+
+    async def runs(
+        self,
+        *,
+        function: str | None = None,
+        state: State | str | None = None,
+        reason: Reason | str | None = None,
+        request: str | None = None,
+        since: datetime | timedelta | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[RunRow]:
+        """At most `limit` runs, unfinished ones first, each part newest first; `before=rows[-1].cursor` is next."""
+        wanted = RunFilter(
+            function=function,
+            state=State(state) if state is not None else None,
+            reason=Reason(reason) if reason is not None else None,
+            request_id=(await self._lookup.view(request))[0].request_id if request is not None else None,
+            since=datetime.now(UTC) - since if isinstance(since, timedelta) else since,
+        )
+        rows: list[RunRow] = []
+        if limit > 0:
+            async with aclosing(self._listing.rows(wanted, before=before)) as found:
+                async for row in found:
+                    rows.append(row)
+                    if len(rows) >= limit:
+                        break
+        return rows
+
+    # bytes
+
+    async def output(self, result: Result) -> bytes:
+        """The output's bytes, verified against their sha256. Raises `ClaimCheckError` when gone or damaged."""
+        return b"".join([chunk async for chunk in self.open_output(result)])
+
+    async def open_output(self, result: Result) -> AsyncGenerator[bytes, None]:
+        """The same in chunks, for outputs of any size; act on them only after the iteration has ended."""
+        async for chunk in self._open(result.output):
+            yield chunk
+
+    async def input(self, request_id: str) -> bytes:
+        """The bytes of a request's event, verified. Raises `UnknownIdError`, `ExpiredError`, `ClaimCheckError`."""
+        return b"".join([chunk async for chunk in self.open_input(request_id)])
+
+    async def open_input(self, request_id: str) -> AsyncGenerator[bytes, None]:
+        """The same in chunks; act on them only after the iteration has ended."""
+        _, view = await self._lookup.view(request_id)
+        if view.record is None:
+            raise UnknownIdError(f"request {view.request_id} is not accepted yet, or its record has expired")
+        async for chunk in self._open(view.record.body):
+            yield chunk
+
+    async def _open(self, content: Content) -> AsyncGenerator[bytes, None]:
+        inline = content.inline_bytes()
+        if inline is not None:
+            yield inline
+        elif content.claim is not None:
+            async for chunk in self._claims.open(content.claim):
+                yield chunk
+
+    # control
+
+    async def cancel(self, id: str, *, function: str | None = None, message: str | None = None) -> Cancelled:
+        """End the unfinished runs of a request (or one run) as `cancelled`; finished ones stay as they are.
+
+        Ids as in `result`. When this returns the results are stored; the processes end soon after.
+        """
+        found, view = await self._lookup.view(id)
+        chosen = function or found.function
+        if found.function is not None:
+            run_id = wire.run_id_of(found.request_id, found.function)
+            return await self._control.ask("cancel", Cancelled, run_id=run_id, message=message)
+        question = {"request_id": view.request_id, "function": chosen, "message": message}
+        return await self._control.ask("cancel", Cancelled, **question)
+
+    async def functions(self, name: str | None = None) -> CatalogInfo:
+        """The catalog as the controllers have it, broken functions included; with `name` that function alone.
+
+        Raises `UnknownIdError` when there is no function of that name.
+        """
+        catalog = await self._control.ask("functions", CatalogInfo, name=name)
+        if name is not None and catalog.function(name) is None:
+            raise UnknownIdError(f"there is no function {name!r}", hint="invoker functions list")
+        return catalog
+
+    async def explain(
+        self,
+        topic: str,
+        data: Payload | Any = None,
+        *,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Explanation:
+        """Which functions an event would run, and the clause that decided for every subscription. Runs nothing."""
+        question: dict[str, Any] = {"topic": wire.check_topic(topic), "headers": dict(headers or {})}
+        if data is not None:
+            body, content_type = encoded(data, content_type)
+            question["data_base64"] = base64.b64encode(await whole(body)).decode()
+        return await self._control.ask("explain", Explanation, content_type=content_type, **question)
+
+    async def reload(self) -> ReloadInfo:
+        """Let the controller that answers read its catalog now."""
+        return await self._control.ask("reload", ReloadInfo)
+
+    async def pause(self, function: str) -> bool:
+        """Keep the function's runs queued until `resume`; True when it is paused now."""
+        return (await self._control.ask("pause", _Paused, function=wire.check_function_name(function))).paused
+
+    async def resume(self, function: str) -> bool:
+        """Let the function's runs start again; True when it is paused still."""
+        return (await self._control.ask("resume", _Paused, function=wire.check_function_name(function))).paused
+
+    async def dead(self, limit: int = 50) -> list[DeadLetter]:
+        """The newest dead letters: events that could not become runs, each with its reason."""
+        return await self._dead.newest(limit)
+
+    async def dead_letter(self, id: str) -> DeadLetter:
+        """One dead letter; the id may be shortened. Raises `UnknownIdError` or `AmbiguousIdError`."""
+        return await self._dead.one(id)
+
+    async def redrive(self, id: str) -> str:
+        """Publish a dead letter's event again, as a new request that names the old one; returns its request id."""
+        letter = await self._dead.one(id)
+        return (await self._control.ask("dead.redrive", _Redriven, dead_id=letter.id)).request_id
+
+    async def logs(
+        self, id: str, *, function: str | None = None, follow: bool = False
+    ) -> AsyncGenerator[LogLine, None]:
+        """The lines a run wrote, oldest first; with `follow` also the coming ones until it ends.
+
+        Of a finished run that no controller holds any more, the stored tail.
+        """
+        run = await self._lookup.run(id, function)
+        async with aclosing(self._logs.lines(run, follow=follow)) as lines:
+            async for line in lines:
+                yield line
+
+    async def watch_runs(self) -> AsyncGenerator[RunStatusDocument | RequestRecord, None]:
+        """News of all runs from now on, for screens: statuses, and the records of requests that nothing matched.
+
+        Lossy: nothing is repeated after a lost connection.
+        """
+        async with aclosing(self._news.watch()) as news:
+            async for item in news:
+                yield item
+
+    async def _connection_event(self, event: str) -> None:
+        if event == "reconnected":
+            self._reader.interrupted()
+            self._requester.interrupted()
+
+
+class Connecting:
+    """What `Client.connect` gives: await it for a client, or enter it for one that is closed at the end."""
+
+    def __init__(self, options: ConnectionOptions | str | None, names: wire.Names | None, timeout: float) -> None:
+        self._options = options
+        self._names = names
+        self._timeout = timeout
+        self._client: Client | None = None
+
+    def __await__(self) -> Generator[Any, None, Client]:
+        return self._connected().__await__()
+
+    async def __aenter__(self) -> Client:
+        self._client = await self._connected()
+        return self._client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def _connected(self) -> Client:
+        options = self._options if self._options is not None else settings.connection_options()
+        if isinstance(options, str):
+            options = ConnectionOptions(url=options)
+        names = self._names or settings.instance_names()
+        made: list[Client] = []
+
+        async def listener(event: str) -> None:
+            for client in made:
+                await client._connection_event(event)
+
+        connection = await connect(options, timeout=self._timeout, listener=listener)
+        made.append(Client(connection, names, options))
+        return made[0]
+
+
+class _Paused(Document):
+    function: str = ""
+    paused: bool = False
+
+
+class _Redriven(Document):
+    request_id: str

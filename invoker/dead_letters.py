@@ -1,0 +1,64 @@
+"""Reading dead letters, newest first."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from invoker import wire
+from invoker.errors import AmbiguousIdError, InvokerError, UnknownIdError
+from invoker.reading import StoredMessage, StreamReader
+from invoker.views import DeadLetter, Shortened
+
+_LOOKED_AT = 5_000
+
+
+class DeadLetterReader:
+    """Reads the DEAD stream of one instance. Headers first, since a letter's body may be large."""
+
+    def __init__(self, reader: StreamReader, names: wire.Names) -> None:
+        self._reader = reader
+        self._names = names
+
+    async def newest(self, limit: int) -> list[DeadLetter]:
+        letters: list[DeadLetter] = []
+        for message in await self._headers(limit):
+            whole = await self._reader.at(self._names.dead_stream, message.sequence)
+            if whole is not None:
+                letters.append(_parsed(whole))
+        return letters
+
+    async def one(self, given: str) -> DeadLetter:
+        """The letter of that id, which may be shortened. Raises `UnknownIdError` or `AmbiguousIdError`."""
+        message = await self._reader.last(self._names.dead_stream, self._names.dead(given)) if _legal(given) else None
+        if message is None:
+            ids = [found.subject.rpartition(".")[2] for found in await self._headers(_LOOKED_AT)]
+            fitting = Shortened.among(given, ids).candidates if len(given) >= 4 else ()
+            if len(fitting) > 1:
+                raise AmbiguousIdError(f"{given!r} fits {len(fitting)} dead letters", candidates=list(fitting[:20]))
+            if fitting:
+                message = await self._reader.last(self._names.dead_stream, self._names.dead(fitting[0]))
+        if message is None:
+            raise UnknownIdError(f"no dead letter {given}", hint="invoker dead list")
+        return _parsed(message)
+
+    async def _headers(self, limit: int) -> list[StoredMessage]:
+        found: list[StoredMessage] = []
+        if limit <= 0:
+            return found
+        async with aclosing(self._reader.backwards(self._names.dead_stream, [self._names.dead("*")])) as messages:
+            async for message in messages:
+                found.append(message)
+                if len(found) >= limit:
+                    break
+        return found
+
+
+def _legal(given: str) -> bool:
+    return given.isascii() and given.isalnum()
+
+
+def _parsed(message: StoredMessage) -> DeadLetter:
+    try:
+        return DeadLetter.model_validate_json(message.data)
+    except ValueError as error:
+        raise InvokerError(f"a stored dead letter cannot be read: {error}") from error

@@ -1,0 +1,178 @@
+"""Lists of runs, newest first: unfinished ones from RUNS, finished ones from the headers of RESULTS, read backwards.
+
+Paging is by key, not by number: a cursor is a sequence, so rows are never left out when runs finish in between (a run
+that finishes between two pages may be shown on both).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import datetime
+
+from invoker import wire
+from invoker.errors import InputRefusedError
+from invoker.reading import StoredMessage, StreamReader
+from invoker.request import RunTicket
+from invoker.result import Reason, RunStatusDocument, State
+from invoker.results.nats import ResultStream
+from invoker.views import RunRow
+
+_AT_ONCE = 64
+_UNFINISHED, _FINISHED = "u", "f"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs are wanted; None means any. `since` is an instant: queued (or finished) at or after it."""
+
+    function: str | None = None
+    state: State | None = None
+    reason: Reason | None = None
+    request_id: str | None = None
+    since: datetime | None = None
+
+    def wants_unfinished(self) -> bool:
+        return self.reason is None and (self.state is None or not self.state.finished)
+
+    def wants_finished(self) -> bool:
+        return self.state is None or self.state.finished
+
+    def fits(self, row: RunRow) -> bool:
+        return (
+            self.function in (None, row.function)
+            and self.state in (None, row.state)
+            and self.reason in (None, row.reason)
+            and self.request_id in (None, row.request_id)
+        )
+
+
+class RunListing:
+    """Lists the runs of one instance."""
+
+    def __init__(self, reader: StreamReader, results: ResultStream, names: wire.Names) -> None:
+        self._reader = reader
+        self._results = results
+        self._names = names
+
+    async def rows(self, wanted: RunFilter, *, before: str | None = None) -> AsyncGenerator[RunRow, None]:
+        """The wanted runs, unfinished before finished, each part newest first; `before` is a row's cursor."""
+        part, sequence = _parsed_cursor(before)
+        if part == _UNFINISHED and wanted.wants_unfinished():
+            async for row in self._unfinished(wanted, sequence):
+                yield row
+        if wanted.wants_finished():
+            async for row in self._finished(wanted, sequence if part == _FINISHED else None):
+                yield row
+
+    async def _finished(self, wanted: RunFilter, before: int | None) -> AsyncGenerator[RunRow, None]:
+        subject = self._names.result(wanted.request_id or "*", wanted.function or "*")
+        stream = self._names.results_stream
+        async for message in self._reader.backwards(stream, [subject], before=before):
+            if wanted.since is not None and message.stored_at < wanted.since:
+                return
+            row = _finished_row(message)
+            if row is not None and wanted.fits(row):
+                yield row
+
+    async def _unfinished(self, wanted: RunFilter, before: int | None) -> AsyncGenerator[RunRow, None]:
+        """RUNS is a work queue, where a second consumer is refused: its messages are read one by one, many at once."""
+        state = (await self._reader.state(self._names.runs_stream)).state
+        high = state.last_seq if before is None else min(state.last_seq, before - 1)
+        left = state.messages
+        while left > 0 and high >= max(1, state.first_seq):
+            low = max(1, state.first_seq, high - _AT_ONCE + 1)
+            found = [message for message in await self._tickets(low, high) if message is not None]
+            left, high = left - len(found), low - 1
+            for row in await self._rows_of(found, wanted):
+                yield row
+
+    async def _tickets(self, low: int, high: int) -> list[StoredMessage | None]:
+        stream = self._names.runs_stream
+        return await asyncio.gather(*(self._reader.at(stream, sequence) for sequence in range(high, low - 1, -1)))
+
+    async def _rows_of(self, messages: list[StoredMessage], wanted: RunFilter) -> list[RunRow]:
+        tickets = [(message, RunTicket.model_validate_json(message.data)) for message in messages]
+        chosen = [(message, ticket) for message, ticket in tickets if _may_fit(message, ticket, wanted)]
+        if not chosen:
+            return []
+        statuses, topics = await asyncio.gather(
+            asyncio.gather(*(self._results.status(ticket.run_id) for _, ticket in chosen)),
+            self._topics({ticket.request_id for _, ticket in chosen}),
+        )
+        rows = [
+            _unfinished_row(message, ticket, status, topics.get(ticket.request_id, ""))
+            for (message, ticket), status in zip(chosen, statuses, strict=True)
+        ]
+        return [row for row in rows if wanted.fits(row)]
+
+    async def _topics(self, request_ids: set[str]) -> dict[str, str]:
+        subjects = [self._names.accepted(request_id) for request_id in sorted(request_ids)]
+        found = await self._reader.between(self._names.results_stream, subjects, 1, 2**62)
+        return {
+            wire.header(message.headers, wire.H_REQUEST_ID) or "": wire.header(message.headers, wire.H_TOPIC) or ""
+            for message in found
+        }
+
+
+def _finished_row(message: StoredMessage) -> RunRow | None:
+    headers = message.headers
+    try:
+        state, reason = State(headers[wire.H_STATE]), Reason(headers[wire.H_REASON])
+    except (KeyError, ValueError):
+        return None  # a state or reason that a later version added: not for this list
+    return RunRow(
+        run_id=headers.get(wire.H_RUN_ID, ""),
+        request_id=headers.get(wire.H_REQUEST_ID, ""),
+        function=headers.get(wire.H_FUNCTION, ""),
+        topic=headers.get(wire.H_TOPIC, ""),
+        state=state,
+        reason=reason,
+        attempts=int(headers.get(wire.H_ATTEMPT) or 0),
+        queued_at=_instant(headers.get(wire.H_QUEUED_AT)),
+        started_at=_instant(headers.get(wire.H_STARTED_AT)),
+        finished_at=_instant(headers.get(wire.H_FINISHED_AT)) or message.stored_at,
+        cursor=f"{_FINISHED}{message.sequence}",
+    )
+
+
+def _unfinished_row(message: StoredMessage, ticket: RunTicket, status: RunStatusDocument | None, topic: str) -> RunRow:
+    state = status.state if status is not None else State.QUEUED
+    return RunRow(
+        run_id=ticket.run_id,
+        request_id=ticket.request_id,
+        function=ticket.function,
+        topic=status.topic if status is not None else topic,
+        state=State.RUNNING if state.finished else state,
+        reason=None,
+        attempts=len(status.attempts) if status is not None else 0,
+        queued_at=message.stored_at,
+        started_at=status.started_at if status is not None else None,
+        finished_at=None,
+        cursor=f"{_UNFINISHED}{message.sequence}",
+    )
+
+
+def _may_fit(message: StoredMessage, ticket: RunTicket, wanted: RunFilter) -> bool:
+    return (
+        wanted.function in (None, ticket.function)
+        and wanted.request_id in (None, ticket.request_id)
+        and (wanted.since is None or message.stored_at >= wanted.since)
+    )
+
+
+def _parsed_cursor(cursor: str | None) -> tuple[str, int | None]:
+    if cursor is None:
+        return _UNFINISHED, None
+    part, digits = cursor[:1], cursor[1:]
+    if part not in (_UNFINISHED, _FINISHED) or not (digits.isascii() and digits.isdigit()):
+        raise InputRefusedError(f"{cursor[:40]!a} is not a cursor of a list of runs")
+    return part, int(digits)
+
+
+def _instant(text: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,218 @@
+"""From an id that somebody typed to what is stored: request ids, run ids, shortened ones, `@latest`.
+
+The id decides where to look, cheapest first: one batch read answers for a full request id, the rest is for people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from invoker import wire
+from invoker.errors import AmbiguousIdError, ExpiredError, UnknownIdError
+from invoker.reading import StoredMessage, StreamReader
+from invoker.result import RunStatusDocument
+from invoker.results.nats import Answers, ResultStream
+from invoker.views import DeadLetter, RequestView, RunView, Shortened, request_view
+
+LATEST = "@latest"
+MIN_SHORTENED = 4
+_RECENT_MESSAGES = 20_000
+"""How far back a shortened id is looked for: records and results."""
+_QUEUED_LOOKED_AT = 256
+_DEAD_LOOKED_AT = 200
+_RUN_ID = re.compile(r"[a-z2-7]{26}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an id stands for: a request, or with `function` one run of it."""
+
+    request_id: str
+    function: str | None = None
+
+
+class Lookup:
+    """Finds requests and runs of one instance."""
+
+    def __init__(self, reader: StreamReader, results: ResultStream, names: wire.Names) -> None:
+        self._reader = reader
+        self._results = results
+        self._names = names
+
+    async def view(self, given: str) -> tuple[Found, RequestView]:
+        """What the id stands for, and its request as it is now.
+
+        Raises `ExpiredError` (it was there), `UnknownIdError` (nothing of that id; dead letters are named) or
+        `AmbiguousIdError`.
+        """
+        request_id = canonical_id(given)
+        if given != LATEST:
+            answers = await self._results.answers(request_id)
+            if answers.record is not None or answers.results:
+                return Found(request_id), await self.view_of(request_id, answers)
+        found = await self._find(given, request_id)
+        if found is None:
+            topic = await self._queued_topic(request_id)
+            if topic is None:
+                raise await self._missing(given, request_id)
+            return Found(request_id), RequestView(request_id, topic, None)
+        return found, await self.view_of(found.request_id)
+
+    async def run(self, given: str, function: str | None = None) -> RunView:
+        """One run: of a run id, or of a request id and its function (which may be left out when there is only one)."""
+        found, view = await self.view(given)
+        wanted = function or found.function
+        if wanted is None and len(view.runs) == 1:
+            return view.runs[0]
+        if wanted is None:
+            names = [run.function for run in view.runs]
+            words = f"has {len(names)} runs ({', '.join(names)})" if names else "has no runs"
+            raise AmbiguousIdError(
+                f"request {view.request_id} {words}: say which function is meant",
+                candidates=[run.run_id for run in view.runs],
+            )
+        run = view.run(wanted)
+        if run is None:
+            raise UnknownIdError(f"request {view.request_id} has no run of the function {wanted!r}")
+        return run
+
+    async def view_of(self, request_id: str, answers: Answers | None = None) -> RequestView:
+        """The request's record, results and latest statuses, joined."""
+        answers = answers or await self._results.answers(request_id)
+        return request_view(request_id, answers.record, answers.results, await self._statuses(request_id, answers))
+
+    async def _statuses(self, request_id: str, answers: Answers) -> dict[str, RunStatusDocument]:
+        functions = answers.record.functions if answers.record is not None else ()
+        unfinished = [wire.run_id_of(request_id, name) for name in functions if name not in answers.results]
+        found = await asyncio.gather(*(self._results.status(run_id) for run_id in unfinished))
+        return {status.run_id: status for status in found if status is not None}
+
+    async def _find(self, given: str, request_id: str) -> Found | None:
+        if given == LATEST:
+            return await self._latest()
+        if _RUN_ID.fullmatch(given):
+            return await self._run(given)
+        if request_id == given and wire.time_of_id(given) is None:
+            return await self._shortened(given)
+        return None
+
+    async def _latest(self) -> Found:
+        message = await self._reader.last(self._names.results_stream, self._names.accepted("*"))
+        if message is None:
+            raise UnknownIdError("no request has been accepted yet", hint="invoker publish TOPIC DATA")
+        return Found(_last_token(message.subject))
+
+    async def _run(self, run_id: str) -> Found | None:
+        ticket, status = await asyncio.gather(self._results.ticket(run_id), self._results.status(run_id))
+        known = ticket or status
+        if known is not None:
+            return Found(known.request_id, known.function)
+        # Finished, and its status lost (it is kept in memory): the result's headers say whose run it was.
+        subjects = [self._names.result("*", "*")]
+        async for message in self._reader.backwards(self._names.results_stream, subjects):
+            if wire.header(message.headers, wire.H_RUN_ID) == run_id:
+                return _found_run(message)
+        return None
+
+    async def _shortened(self, given: str) -> Found | None:
+        if len(given) < MIN_SHORTENED:
+            return None
+        by_id = await self._recent()
+        fitting = Shortened.among(given, by_id)
+        if len(fitting.candidates) > 1:
+            raise AmbiguousIdError(
+                f"{given!r} fits {len(fitting.candidates)} ids, such as {', '.join(fitting.candidates[:3])}",
+                hint="give more of it",
+                candidates=list(fitting.candidates[:20]),
+            )
+        return by_id[fitting.candidates[0]] if fitting.candidates else None
+
+    async def _recent(self) -> dict[str, Found]:
+        """The ids of recent requests and runs."""
+        by_id: dict[str, Found] = {}
+        subjects = [self._names.accepted("*"), self._names.result("*", "*")]
+        looked_at = 0
+        async for message in self._reader.backwards(self._names.results_stream, subjects):
+            looked_at += 1
+            if looked_at > _RECENT_MESSAGES:
+                break
+            request_id = wire.header(message.headers, wire.H_REQUEST_ID) or ""
+            by_id.setdefault(request_id, Found(request_id))
+            run_id = wire.header(message.headers, wire.H_RUN_ID)
+            if run_id:
+                by_id.setdefault(run_id, _found_run(message))
+        for message in await self._tickets():
+            _, _, function, run_id = message.subject.rsplit(".", 3)
+            by_id.setdefault(run_id, Found(wire.header(message.headers, wire.H_REQUEST_ID) or "", function))
+        return by_id
+
+    async def _tickets(self) -> list[StoredMessage]:
+        """The newest messages of RUNS. One at a time: a work queue allows no second consumer."""
+        state = (await self._reader.state(self._names.runs_stream)).state
+        return await self._newest(self._names.runs_stream, state.first_seq, state.last_seq)
+
+    async def _queued_topic(self, request_id: str) -> str | None:
+        """The topic of an event that waits to be accepted, looked for among the newest ones."""
+        state = (await self._reader.state(self._names.events_stream)).state
+        if not state.messages:
+            return None
+        for message in await self._newest(self._names.events_stream, state.first_seq, state.last_seq):
+            own = canonical_id(wire.header(message.headers, wire.H_MESSAGE_ID) or "")
+            if own == request_id:
+                return self._names.topic_of(message.subject)
+        return None
+
+    async def _newest(self, stream: str, first: int, last: int) -> list[StoredMessage]:
+        sequences = islice(range(last, max(0, first - 1), -1), _QUEUED_LOOKED_AT)
+        found = await asyncio.gather(*(self._reader.at(stream, sequence) for sequence in sequences))
+        return [message for message in found if message is not None]
+
+    async def _missing(self, given: str, request_id: str) -> UnknownIdError:
+        info = await self._reader.state(self._names.results_stream)
+        letter = await self._dead_letter(request_id)
+        if letter is not None:
+            return UnknownIdError(
+                f"the event {given} could not become a request ({letter.reason}): {letter.message}",
+                hint=f"invoker dead show {letter.id}",
+                dead_id=letter.id,
+                reason=letter.reason,
+            )
+        retention = info.config.max_age or 0.0
+        at = wire.time_of_id(request_id)
+        if at is not None and retention and at < datetime.now(UTC) - timedelta(seconds=retention):
+            return ExpiredError(
+                f"request {given} is from {at:%Y-%m-%d %H:%M:%S} UTC; results are kept {retention:g} s",
+                at=at.isoformat(),
+            )
+        return UnknownIdError(f"nothing is known of the id {given!r}", hint="invoker runs list")
+
+    async def _dead_letter(self, request_id: str) -> DeadLetter | None:
+        looked_at = 0
+        async for message in self._reader.backwards(self._names.dead_stream, [self._names.dead("*")]):
+            looked_at += 1
+            if looked_at > _DEAD_LOOKED_AT:
+                return None
+            if wire.header(message.headers, wire.H_REQUEST_ID) == request_id:
+                whole = await self._reader.at(self._names.dead_stream, message.sequence)
+                return DeadLetter.model_validate_json(whole.data) if whole else None
+        return None
+
+
+def canonical_id(given: str) -> str:
+    """The request id of a message id as its publisher wrote it: itself when it is usable, else its hash."""
+    if not given:
+        return given
+    return wire.request_id_of(given, stream="", created="", sequence=0, stored_at=datetime.fromtimestamp(0, UTC))
+
+
+def _found_run(message: StoredMessage) -> Found:
+    request_id = wire.header(message.headers, wire.H_REQUEST_ID) or ""
+    return Found(request_id, wire.header(message.headers, wire.H_FUNCTION))
+
+
+def _last_token(subject: str) -> str:
+    return subject.rpartition(".")[2]

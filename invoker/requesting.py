@@ -1,0 +1,302 @@
+"""Sending events and waiting for what becomes of them: publish, request, call, replay.
+
+A publish with an id that was used before is compared with what is stored under it; a request never waits for a reply
+that was lost, because the stored results say the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from invoker import wire
+from invoker.claimcheck import ClaimStore, claim_of
+from invoker.connection import nats_errors
+from invoker.errors import (
+    IdempotencyMismatchError,
+    NoSubscriptionError,
+    ReplySubjectError,
+    RequestIdError,
+    TopicError,
+    WaitExpiredError,
+)
+from invoker.lookup import canonical_id
+from invoker.payload import Payload, check_headers, encoded, settled
+from invoker.publish import DEFAULT_MAX_EVENT_BYTES, EventPublisher, Lineage, OutgoingEvent
+from invoker.reading import StreamReader
+from invoker.replies import Replies, Reply, reply_of_result
+from invoker.request import Content, RequestRecord
+from invoker.results.nats import ResultStream
+from invoker.views import Receipt
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client as NatsClient
+    from nats.aio.msg import Msg
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An event as the caller gave it; what is None is filled in."""
+
+    topic: str
+    data: Payload | Content = b""
+    content_type: str | None = None
+    headers: Mapping[str, str] | None = None
+    params: Mapping[str, Any] | None = None
+    request_id: str | None = None
+    reply_to: str | None = None
+    lineage: Lineage = field(default_factory=Lineage)
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """What makes two events with one id the same request."""
+
+    topic: str
+    sha256: str
+
+
+class Requester:
+    """Publishes events of one connection and collects their replies."""
+
+    def __init__(
+        self,
+        client: NatsClient,
+        publisher: EventPublisher,
+        claims: ClaimStore,
+        results: ResultStream,
+        reader: StreamReader,
+        names: wire.Names,
+    ) -> None:
+        self._client = client
+        self._publisher = publisher
+        self._claims = claims
+        self._results = results
+        self._reader = reader
+        self._names = names
+        self._inboxes: set[asyncio.Queue[Msg | None]] = set()
+
+    async def publish(self, event: Outgoing) -> Receipt:
+        """When this returns the event is stored; see `Client.publish`."""
+        self._check(event)
+        data, content_type = await self._body(event)
+        request_id = canonical_id(event.request_id) if event.request_id else _new_id()
+        identity = _Identity(self._seen_topic(event.topic, event.headers), _sha256(data))
+        if event.request_id is not None and await self._is_known(request_id, identity):
+            return Receipt(request_id, event.topic, self._names.events_stream, 0, duplicate=True)
+        published = await self._publisher.publish(
+            OutgoingEvent(
+                topic=event.topic,
+                data=data,
+                content_type=content_type,
+                request_id=event.request_id or request_id,
+                reply_to=event.reply_to,
+                headers=event.headers or {},
+                params=_params(event.params),
+                lineage=event.lineage,
+            )
+        )
+        if published.duplicate:
+            await self._is_known(request_id, identity, published.sequence)
+        return Receipt(request_id, event.topic, published.stream, published.sequence, published.duplicate)
+
+    async def request(self, event: Outgoing, timeout: float) -> list[Reply]:
+        """Publish, then wait for as many replies as there are runs; see `Client.request`."""
+        async with self._inbox() as (subject, queue):
+            receipt = await self.publish(_with_reply(event, subject))
+            if receipt.duplicate:
+                # The first request's caller was or will be answered; for us there are the stored results.
+                queue.put_nowait(None)
+            return await self._collect(queue, receipt, timeout)
+
+    def interrupted(self) -> None:
+        """The connection was made anew: replies may have gone by, so the stored results are looked at."""
+        for queue in self._inboxes:
+            queue.put_nowait(None)
+
+    @asynccontextmanager
+    async def _inbox(self) -> AsyncIterator[tuple[str, asyncio.Queue[Msg | None]]]:
+        queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        subject = self._client.new_inbox()
+
+        async def arrived(message: Msg) -> None:
+            queue.put_nowait(message)
+
+        with nats_errors("waiting for replies"):
+            subscription = await self._client.subscribe(subject, cb=arrived)
+        self._inboxes.add(queue)
+        try:
+            yield subject, queue
+        finally:
+            self._inboxes.discard(queue)
+            if not self._client.is_closed:
+                await asyncio.shield(subscription.unsubscribe())
+
+    async def _collect(self, queue: asyncio.Queue[Msg | None], receipt: Receipt, timeout: float) -> list[Reply]:
+        replies = Replies()
+        try:
+            async with asyncio.timeout(timeout):
+                while not replies.complete:
+                    message = await queue.get()
+                    if message is not None:
+                        replies.add(message.data, message.headers or {}, self._claims)
+                    elif receipt.duplicate:
+                        return await self._stored_when_complete(receipt.request_id, replies)
+                    else:
+                        await self._add_stored(receipt.request_id, replies)
+        except TimeoutError:
+            await self._add_stored(receipt.request_id, replies)
+        if not replies.complete:
+            raise _expired(receipt, timeout, replies)
+        return replies.list
+
+    async def _add_stored(self, request_id: str, replies: Replies) -> None:
+        """Take in what is stored: for replies that were lost on their way."""
+        answers = await self._results.answers(request_id)
+        if answers.record is None:
+            return
+        if not answers.record.functions:
+            raise no_match(answers.record)
+        replies.expected = len(answers.record.functions)
+        for result in answers.results.values():
+            replies.by_run.setdefault(result.run_id, reply_of_result(result, self._claims))
+
+    async def _stored_when_complete(self, request_id: str, replies: Replies) -> list[Reply]:
+        subjects = [self._names.accepted(request_id), self._names.result(request_id, "*")]
+        async with self._reader.tail(self._names.results_stream, subjects, headers_only=True) as tail:
+            async for _ in tail:
+                await self._add_stored(request_id, replies)
+                if replies.complete:
+                    break
+        return replies.list
+
+    def _check(self, event: Outgoing) -> None:
+        wire.check_topic(event.topic)
+        if self._names.is_reserved(event.topic):
+            function = self._names.function_of_direct_topic(event.topic)
+            if function is None:
+                raise TopicError(
+                    f"topic {event.topic!r} is reserved: topics may not begin with {self._names.instance!r}"
+                )
+            wire.check_function_name(function)
+        if event.request_id is not None:
+            check_request_id(event.request_id)
+        if event.reply_to is not None:
+            self._check_reply_to(event.reply_to)
+        check_headers(event.headers or {})
+        check_headers({f"{wire.H_PARAM_PREFIX}{name}": value for name, value in _params(event.params).items()})
+        if event.content_type is not None:
+            check_headers({wire.H_CONTENT_TYPE: event.content_type})
+
+    def _check_reply_to(self, subject: str) -> None:
+        """What no controller can allow; which of the others are allowed is its setting."""
+        wire.check_reply_subject(subject, (">",))
+        own = (f"{self._names.instance}.", f"{self._names.topic_prefix}.", "$")
+        if subject.startswith(own):
+            raise ReplySubjectError(f"reply subject {subject!r} belongs to Invoker or to the NATS server itself")
+
+    async def _body(self, event: Outgoing) -> tuple[bytes | Content, str | None]:
+        if isinstance(event.data, Content):
+            return event.data, event.content_type or event.data.content_type
+        given, content_type = encoded(event.data, event.content_type)
+        data = await settled(given, self._publisher.claim_threshold())
+        return await self._stored_body(data, content_type), content_type
+
+    async def _stored_body(self, data: bytes | AsyncIterable[bytes], content_type: str | None) -> bytes | Content:
+        if isinstance(data, bytes):
+            return data
+        # Stored here and not by the publisher, because the sha256 of a stream is known only afterwards.
+        claim = await self._claims.put(data, owner="event", limit_bytes=DEFAULT_MAX_EVENT_BYTES)
+        return Content.claimed(claim, content_type)
+
+    def _seen_topic(self, topic: str, headers: Mapping[str, str] | None) -> str:
+        """The topic that the record will have: a direct call may carry the topic of the original."""
+        if self._names.function_of_direct_topic(topic) is None:
+            return topic
+        return wire.header(headers, wire.H_TOPIC) or topic
+
+    async def _is_known(self, request_id: str, identity: _Identity, sequence: int = 0) -> bool:
+        """Whether the request exists. Raises `IdempotencyMismatchError` when it has another topic or other bytes."""
+        known = await self._identity(request_id, sequence)
+        if known is None:
+            return False
+        if known != identity:
+            other = "topic" if known.topic != identity.topic else "body"
+            raise IdempotencyMismatchError(
+                f"request {request_id} exists with another {other}; the first one stands",
+                hint="give another request id, or none",
+                request_id=request_id,
+                topic=known.topic,
+            )
+        return True
+
+    async def _identity(self, request_id: str, sequence: int) -> _Identity | None:
+        record = await self._results.record(request_id)
+        if record is None and sequence:
+            message = await self._reader.at(self._names.events_stream, sequence)
+            if message is not None:
+                claim = claim_of(dict(message.headers))
+                topic = self._seen_topic(self._names.topic_of(message.subject), message.headers)
+                return _Identity(topic, claim.sha256 if claim else wire.sha256_hex(message.data))
+            # Gone from EVENTS: it was accepted between the two reads (or is a dead letter).
+            record = await self._results.record(request_id)
+        return _Identity(record.topic, record.sha256) if record is not None else None
+
+
+def check_request_id(request_id: str) -> None:
+    """Raise `RequestIdError` for an id that would change on its way: empty, control characters, outer spaces."""
+    if not request_id or not request_id.isprintable() or request_id != request_id.strip():
+        raise RequestIdError(
+            f"request id {request_id[:80]!a} must be printable text without spaces at its ends",
+            hint="leave it out and one is made",
+        )
+
+
+def no_match(record: RequestRecord) -> NoSubscriptionError:
+    return NoSubscriptionError(
+        f"no subscription matches the topic {record.topic!r}",
+        hint=f"invoker explain {record.topic}",
+        request_id=record.request_id,
+    )
+
+
+def replayed(record: RequestRecord, original: str) -> tuple[dict[str, str], Lineage]:
+    """Headers and lineage of a replay: the user's own headers, and the name of the original."""
+    own = {name: value for name, value in record.headers.items() if not name.lower().startswith("invoker-")}
+    return own, Lineage(replay_of=original)
+
+
+def _with_reply(event: Outgoing, subject: str) -> Outgoing:
+    return replace(event, reply_to=subject)
+
+
+def _expired(receipt: Receipt, timeout: float, replies: Replies) -> WaitExpiredError:
+    came = f"{len(replies.by_run)} of {replies.expected} replies" if replies.expected else "no reply"
+    error = WaitExpiredError(
+        f"{came} within {timeout:g} s for request {receipt.request_id}; its runs go on",
+        hint=f"invoker result {receipt.request_id} --wait 60",
+        request_id=receipt.request_id,
+    )
+    error.partial = replies.list
+    return error
+
+
+def _params(params: Mapping[str, Any] | None) -> dict[str, str]:
+    """Parameters as header values: text as it is, everything else as JSON (`true`, `3`, `[1,2]`)."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in (params or {}).items()}
+
+
+def _sha256(data: bytes | Content) -> str:
+    if isinstance(data, bytes):
+        return wire.sha256_hex(data)
+    return data.claim.sha256 if data.claim else wire.sha256_hex(data.inline_bytes() or b"")
+
+
+def _new_id() -> str:
+    return wire.new_request_id(datetime.now(UTC), os.urandom(10))
