@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -91,7 +92,7 @@ def uses_folder(spec: SpecFields) -> bool:
         return False
     if spec.runtime is not None:
         return spec.code is None
-    return _is_relative_path(_words(spec)[0]) if spec.command else False
+    return _is_relative_path(command_words(spec)[0]) if spec.command else False
 
 
 def _check_ways(spec: SpecFields) -> None:
@@ -109,8 +110,14 @@ def _check_ways(spec: SpecFields) -> None:
         raise SpecError("args go with command or image only", "spec", "args")
 
 
-def _words(spec: SpecFields) -> list[str]:
-    return spec.command.split() if isinstance(spec.command, str) else list(spec.command or [])
+def command_words(spec: SpecFields) -> list[str]:
+    """The command as a list of words; text is split as a shell would, without being run by one."""
+    if not isinstance(spec.command, str):
+        return list(spec.command or [])
+    try:
+        return shlex.split(spec.command)
+    except ValueError as error:
+        raise SpecError(f"the command cannot be split into words: {error}", "spec", "command") from error
 
 
 def _is_relative_path(word: str) -> bool:
@@ -120,7 +127,7 @@ def _is_relative_path(word: str) -> bool:
 def _command(spec: SpecFields, folder: FunctionFolder) -> tuple[str, ...] | None:
     if spec.command is None:
         return None
-    words = _words(spec)
+    words = command_words(spec)
     if not words or not words[0]:
         raise SpecError("the command is empty", "spec", "command")
     if any("\0" in word for word in [*words, *spec.args]):

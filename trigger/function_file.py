@@ -27,7 +27,7 @@ from trigger.function import (
     Subscription,
     Volume,
 )
-from trigger.function_code import REQUIREMENTS, FunctionFolder, SpecError, code_of, uses_folder
+from trigger.function_code import REQUIREMENTS, FunctionFolder, SpecError, code_of, command_words, uses_folder
 from trigger.function_fields import (
     API_VERSION,
     KIND,
@@ -189,7 +189,7 @@ def _check_parameter_names(parameters: tuple[Parameter, ...]) -> None:
 
 def _check_placeholders(spec: SpecFields, parameters: tuple[Parameter, ...]) -> None:
     names = [parameter.name for parameter in parameters]
-    command = spec.command if isinstance(spec.command, list) else (spec.command or "").split()
+    command = command_words(spec)
     problem = problem_of_command([*command, *spec.args])
     if problem is not None:
         index, sentence = problem

@@ -61,7 +61,10 @@ _NOTHING = _Hit(())
 class Matcher:
     """Finds the functions of an event. Topics given to it must be legal (`wire.check_topic`)."""
 
-    def __init__(self, subscriptions: Iterable[tuple[str, Subscription]]) -> None:
+    def __init__(
+        self, subscriptions: Iterable[tuple[str, Subscription]], remembered_names: int = REMEMBERED_NAMES
+    ) -> None:
+        self._remembered_names = remembered_names
         self._subscriptions = tuple(subscriptions)
         self._literal, self._trie = _build(self._subscriptions)
         self._recent: dict[str, _Hit] = {}
@@ -110,7 +113,7 @@ class Matcher:
         # Two generations instead of a list of uses: a topic that is asked for again moves to the recent one, so what
         # falls out was not asked for during a whole generation, and a lookup costs one dictionary access.
         self._recent_names += len(hit.names) + 1
-        if self._recent_names > REMEMBERED_NAMES // 2:
+        if self._recent_names > self._remembered_names // 2:
             self._older, self._recent = self._recent, {}
             self._recent_names = len(hit.names) + 1
         self._recent[topic] = hit

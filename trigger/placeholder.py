@@ -23,6 +23,8 @@ def placeholders(text: str) -> list[str]:
 
 def problem_of(text: str, parameters: Iterable[str]) -> str | None:
     """The sentence about the first placeholder that does not exist, None when all do."""
+    if text.count("{{") != len(placeholders(text)):
+        return "'{{' without its '}}'; a placeholder is written {{params.name}}"
     known = [*(f"params.{name}" for name in parameters), *FACTS]
     for name in placeholders(text):
         if name not in known:

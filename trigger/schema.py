@@ -6,10 +6,13 @@ addresses), and patterns run on a linear-time engine (29 characters can stall a 
 
 from __future__ import annotations
 
-import json
+import difflib
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import jsonschema_rs
+from pydantic_core import from_json
 
 MAX_ERRORS = 20
 MAX_DETAIL_CHARACTERS = 300
@@ -37,9 +40,30 @@ class Schema:
         try:
             if self._validator.is_valid(value):
                 return []
-            return [_problem(error) for error, _ in zip(self._validator.iter_errors(value), range(MAX_ERRORS))]  # noqa: B905 -- the shorter one ends it
+            errors = islice(self._validator.iter_errors(value), MAX_ERRORS)
+            return [problem for error in errors for problem in self._problems(error)][:MAX_ERRORS]
         except (ValueError, RecursionError) as error:
             return [{"pointer": "", "detail": f"cannot be checked: {error}"[:MAX_DETAIL_CHARACTERS]}]
+
+    def _problems(self, error: jsonschema_rs.ValidationError) -> list[Problem]:
+        if not isinstance(error.kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
+            return [{"pointer": _pointer(error.instance_path), "detail": _shortened(error.message)}]
+        known = self._properties(error.schema_path[:-1])
+        return [
+            {"pointer": _pointer([*error.instance_path, name]), "detail": _unknown_field(name, known)}
+            for name in error.kind.unexpected
+        ]
+
+    def _properties(self, path: list[str | int]) -> list[str]:
+        """The properties that a place of the schema names; none when the way there leads over a reference."""
+        place: Any = self.document
+        for part in path:
+            try:
+                place = place[part]
+            except (KeyError, IndexError, TypeError):
+                return []
+        properties = place.get("properties") if isinstance(place, dict) else None
+        return list(properties) if isinstance(properties, dict) else []
 
     def problems_of_bytes(self, data: bytes, content_type: str | None = None) -> list[Problem]:
         """The same for bytes that ought to be JSON (or, declared as `text/…`, text)."""
@@ -55,20 +79,12 @@ class Schema:
 
 def parse_json(data: bytes) -> Any:
     """The JSON value of the bytes. Raises `ValueError` with a sentence; NaN and Infinity are no JSON."""
-    if not data:
+    if not data.strip():
         raise ValueError("is empty where JSON is wanted")
     try:
-        return json.loads(data, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError("is JSON nested too deeply") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not JSON: no UTF-8 at byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"is not JSON: {name} is no JSON number")
+        return from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from error
 
 
 def _as_text(data: bytes, content_type: str | None) -> str | None:
@@ -90,23 +106,30 @@ def _compile(document: Any) -> jsonschema_rs.Validator:
             retriever=_refuse_reference,
             pattern_options=jsonschema_rs.RegexOptions(),
         )
-    except jsonschema_rs.ReferencingError as error:
-        raise SchemaError(f"references outside of the schema are refused: {error}"[:MAX_DETAIL_CHARACTERS]) from error
-    except (jsonschema_rs.ValidationError, ValueError) as error:
-        raise SchemaError(f"not a JSON Schema: {_first_line(error)}"[:MAX_DETAIL_CHARACTERS]) from error
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        raise SchemaError(_shortened(_said(error))) from error
 
 
 def _refuse_reference(uri: str) -> Any:
     raise ValueError(f"{uri} is not fetched; only references within the schema ('#/…') are")
 
 
-def _problem(error: jsonschema_rs.ValidationError) -> Problem:
-    pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error.instance_path)
-    return {"pointer": pointer, "detail": _shortened(error.message)}
+def _pointer(path: Iterable[str | int]) -> str:
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "message", error)).splitlines()[0] if str(error) else type(error).__name__
+def _unknown_field(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return _shortened(f"unknown field; did you mean {near[0]!r}?" if near else "unknown field")
+
+
+def _said(error: Exception) -> str:
+    text = str(getattr(error, "message", error)).partition("\n")[0]
+    if "registry" in text and text.startswith("Resource "):
+        return f"the reference {text.split()[1]} is refused: only references within the schema ('#/…') are allowed"
+    if text.endswith('is not a "regex"'):
+        return f"{text}, or needs look-around or too much memory; patterns run in linear time"
+    return f"not a JSON Schema: {text}"
 
 
 def _shortened(text: str) -> str:

@@ -34,7 +34,8 @@ class DirectorySource:
 
     def __init__(self, root: Path, interval_seconds: float = 0.5, *, setting: str = "INVOKER_CATALOG") -> None:
         """`setting` is the name that a refusal of the folder itself begins with."""
-        self._root = root
+        # Not resolved: where a link is swapped to deploy (git-sync, ConfigMaps), the old target soon disappears.
+        self._root = root.absolute()
         self._interval_seconds = interval_seconds
         self._setting = setting
         self._contents = Contents()
@@ -152,7 +153,7 @@ class DirectorySource:
             if content.data is None:
                 broken.append(BrokenFunction(name, f"{name}: larger than {MAX_FILE_BYTES} bytes"))
                 continue
-            folder = _folder(snapshot.root, _parent(name), contents, problems, homes, set(specs))
+            folder = _folder(self._root, _parent(name), contents, problems, homes, set(specs))
             found = read_functions(content.data, name, folder)
             functions.extend(found.functions)
             broken.extend(found.broken)

@@ -75,6 +75,8 @@ class _Walk:
                 self.problems[relative] = "is a link that leads out of the catalog's folder, so it is not followed"
                 return
             self._take(os.stat(real, follow_symlinks=False), real, relative, above, linked or link)
+        except _TooManyFilesError:
+            raise
         except FileNotFoundError:
             if entry.is_symlink():
                 self.problems[relative] = "is a link to a file that does not exist"
