@@ -122,3 +122,12 @@ class RunTicket(Document):
     run_id: str
     request_id: str
     function: str
+
+    @classmethod
+    def read(cls, data: bytes) -> RunTicket | None:
+        """The ticket in a message of RUNS; None for anything else, such as what somebody put there by hand."""
+        try:
+            ticket = cls.model_validate_json(data)
+        except ValueError:
+            return None
+        return ticket if ticket.run_id == wire.run_id_of(ticket.request_id, ticket.function) else None

@@ -177,7 +177,7 @@ class Controller:
         tasks.create_task(self._follower.follow_results(tasks), name="follow-results")
         tasks.create_task(self._keeper.heartbeats(tasks), name="heartbeats")
         tasks.create_task(self._keeper.audits(tasks, self._adopt), name="audits")
-        tasks.create_task(self._keeper.look_ups(self._follower.settle_all), name="look-ups")
+        tasks.create_task(self._keeper.look_ups(self._look_up), name="look-ups")
         await self._follow_functions()
         await self._control().serve(tasks)
         tasks.create_task(self._watch_catalog(), name="catalog")
@@ -260,6 +260,11 @@ class Controller:
         functions = set(self.catalog.functions) | await self._keeper.functions_with_runs()
         await self._dispatcher.follow_catalog(functions, self._make_pull, self._owner())
 
+    async def _look_up(self) -> None:
+        # The status stream lives in memory: a server that was started again has lost it.
+        await ensure_streams(self._js, self.settings.names, self.settings.stream_limits)
+        await self._follower.settle_all()
+
     async def _adopt(self, functions: set[str]) -> None:
         log.warning("runs without a consumer", functions=sorted(functions))
         await self._follow_functions()
@@ -341,7 +346,11 @@ def _has_output_schema(holder: list[Controller], name: str) -> bool:
 
 @asynccontextmanager
 async def _connected(options: ConnectionOptions, metrics: Metrics) -> AsyncIterator[NatsClient]:
+    closing = False
+
     async def listener(event: str) -> None:
+        if closing:
+            return
         log.log(20 if event == "reconnected" else 30, "nats", state=event)
         metrics.nats_connected.set(1 if event == "reconnected" else 0)
 
@@ -349,5 +358,6 @@ async def _connected(options: ConnectionOptions, metrics: Metrics) -> AsyncItera
     try:
         yield client
     finally:
+        closing = True
         with suppress(nats.errors.Error, TimeoutError, OSError):
             await client.close()

@@ -233,11 +233,19 @@ class ControlServices:
         run_id = message.subject.rsplit(".", 1)[1]
         if not message.reply or self._custody.get(run_id) is None:
             return
-        follow = bool(_question(message.data).get("follow"))
-        async for line in self._engine.logs(run_id, follow):
-            document = {"attempt": line.attempt, "stream": line.stream, "text": line.text, "at": line.at.isoformat()}
-            await self._client.publish(message.reply, json.dumps(document, ensure_ascii=False).encode())
-        await self._client.publish(message.reply, b"")
+        try:
+            follow = bool(_question(message.data).get("follow"))
+            async for line in self._engine.logs(run_id, follow):
+                document = {
+                    "attempt": line.attempt,
+                    "stream": line.stream,
+                    "text": line.text,
+                    "at": line.at.isoformat(),
+                }
+                await self._client.publish(message.reply, json.dumps(document, ensure_ascii=False).encode())
+            await self._client.publish(message.reply, b"")
+        except Exception:
+            log.exception("streaming logs failed", run_id=run_id)
 
     def _function(self, name: str) -> str:
         if name not in self._catalog().functions:

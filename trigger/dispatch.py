@@ -191,8 +191,11 @@ class Dispatcher:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _take(self, message: Msg, tasks: asyncio.TaskGroup) -> None:
-        ticket = RunTicket.model_validate_json(message.data)
-        delivery = delivery_of(message)
+        ticket, delivery = RunTicket.read(message.data), delivery_of(message)
+        if ticket is None:
+            log.error("not a run, dropped from the queue", subject=message.subject, sequence=delivery.sequence)
+            await self._finisher.discard(delivery.ack_subject)
+            return
         held = self._custody.take(ticket, delivery.ack_subject, delivery.sequence)
         if held is None:
             return

@@ -105,6 +105,10 @@ class Finisher:
         except InvokerError:
             return
 
+    async def discard(self, ack_subject: str) -> None:
+        """Take a message out of the queue that is no run at all; unconfirmed, it comes back and is discarded again."""
+        await self._acks.done(ack_subject)
+
     async def _conclude(self, held: HeldRun, result: Result) -> None:
         if result.state is not State.SUCCEEDED and not held.ended.is_set():
             await self._engine.stop(held.run_id, str(result.reason))

@@ -94,17 +94,25 @@ class Follower:
         """Conclude a held run if it has a result, or if its engine side has ended: then it gets one here."""
         while not held.concluding:
             try:
-                result = await self._results.result(held.ticket.request_id, held.ticket.function)
-                if result is None and held.status is not None and held.status.phase is Phase.ENDED:
-                    result = await self._verdict(held, held.status)
-                if result is not None:
-                    if result.succeeded:
-                        self._moments.reached(Moment.OUTPUT_STORED)
-                    await self._finisher.conclude(held, result)
+                await self._settle(held)
                 return
             except (BackPressureError, ServerUnreachableError) as error:
                 log.warning("waiting to settle a run", run_id=held.run_id, error_message=error.message)
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                # A bug must not stop other runs: this one stays held, and the next look-up tries again.
+                log.exception("a run could not be settled", run_id=held.run_id)
+                return
+
+    async def _settle(self, held: HeldRun) -> None:
+        result = await self._results.result(held.ticket.request_id, held.ticket.function)
+        if result is None and held.status is not None and held.status.phase is Phase.ENDED:
+            result = await self._verdict(held, held.status)
+        if result is None:
+            return
+        if result.succeeded:
+            self._moments.reached(Moment.OUTPUT_STORED)
+        await self._finisher.conclude(held, result)
 
     async def settle_all(self) -> None:
         """Look up every started run once: whatever was missed is found here."""

@@ -17,6 +17,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from invoker.connection import nats_errors
+from invoker.errors import ServerUnreachableError
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as NatsClient
@@ -78,6 +79,8 @@ class Pull:
                 except nats.errors.TimeoutError:
                     self._wanted = 0  # the request is lost with its connection or server
                     continue
+                except nats.errors.Error as error:
+                    raise ServerUnreachableError(f"the connection ended: {error}") from error
                 status = (message.headers or {}).get("Status") if not message.reply else None
                 if status is None and message.reply:
                     self._wanted -= 1

@@ -158,7 +158,7 @@ class Keeper:
             if found is None or found[1] > before:
                 return
             ticket, _, sequence = found
-            held = self._custody.take_expired(ticket, sequence)
+            held = self._custody.take_expired(ticket, sequence) if ticket is not None else None
             if held is not None:
                 tasks.create_task(self._expire(held))
             sequence += 1
@@ -191,7 +191,7 @@ class Keeper:
             return None
         return message.time
 
-    async def _next_ticket(self, sequence: int) -> tuple[RunTicket, datetime, int] | None:
+    async def _next_ticket(self, sequence: int) -> tuple[RunTicket | None, datetime, int] | None:
         with nats_errors("reading the oldest run"):
             try:
                 message = await self._js.get_msg(
@@ -200,7 +200,7 @@ class Keeper:
             except nats.js.errors.NotFoundError:
                 return None
         stored_at = message.time or datetime.now(UTC)
-        return RunTicket.model_validate_json(message.data or b"{}"), stored_at, message.seq or sequence
+        return RunTicket.read(message.data or b""), stored_at, message.seq or sequence
 
     async def _expire(self, held: HeldRun) -> None:
         verdict = Verdict(Reason.EXPIRED_IN_QUEUE, f"had not started {EXPIRY_SHARE} of the retention after acceptance")
