@@ -57,18 +57,15 @@ class ChainFollower:
     async def _known(self, root_request_id: str) -> _Known:
         """The chain as far as it is stored now."""
         stream, known = self._names.results_stream, _Known(root_request_id)
-        first = await self._first_sequence(root_request_id)
         last = (await self._reader.state(stream)).state.last_seq
+        root = await self._reader.last(stream, self._names.accepted(root_request_id))
+        first = root.sequence if root is not None else last + 1
         for message in await self._reader.between(stream, self._subjects, first, last):
             known.take(message)
         known.position = last + 1
         known.stale.add(root_request_id)
         await self._refresh(known)
         return known
-
-    async def _first_sequence(self, root_request_id: str) -> int:
-        message = await self._reader.last(self._names.results_stream, self._names.accepted(root_request_id))
-        return message.sequence if message is not None else 1
 
     async def _change(self, tail: Tail, known: _Known, within: float | None) -> bool:
         """Wait for the next message of the chain, at most `within` seconds; True when there was one."""
@@ -129,7 +126,7 @@ class _Known:
 
     @property
     def all_finished(self) -> bool:
-        return all(view.complete for view in self.views.values())
+        return bool(self.views) and all(view.complete for view in self.views.values())
 
     def belongs(self, message: StoredMessage) -> bool:
         request_id = wire.header(message.headers, wire.H_REQUEST_ID)

@@ -75,7 +75,7 @@ async def connect(
     """
     arguments = _arguments(options, listener)
     try:
-        return await nats.connect(
+        client = await nats.connect(
             connect_timeout=max(1, round(timeout)),
             allow_reconnect=True,
             max_reconnect_attempts=-1 if keep_trying else 1,
@@ -83,6 +83,9 @@ async def connect(
         )
     except (OSError, TimeoutError, nats.errors.Error, ssl.SSLError) as error:
         raise _unreachable(options, error) from error
+    # The limit above is for the first connect only; with it a server that restarts would lose its clients for ever.
+    client.options["max_reconnect_attempts"] = -1
+    return client
 
 
 @contextmanager

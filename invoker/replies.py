@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,14 +77,29 @@ class Reply:
 
 @dataclass(slots=True)
 class Replies:
-    """What has come of one request: replies by run id, and how many are announced."""
+    """What has come for one request: replies by run id, and how many are announced.
 
-    expected: int | None = None
+    A function with `forwardReply` hands its reply on to the request it causes, so replies of another request id may
+    come in its place: all runs of that request then stand for the one run.
+    """
+
+    request_id: str
     by_run: dict[str, Reply] = field(default_factory=dict)
+    announced: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def expected(self) -> int | None:
+        """How many runs the request has, None until it is known."""
+        return self.announced.get(self.request_id)
 
     @property
     def complete(self) -> bool:
-        return self.expected is not None and len(self.by_run) >= self.expected
+        if self.expected is None:
+            return False
+        came = Counter(reply.request_id for reply in self.by_run.values())
+        forwarded = [request_id for request_id in self.announced if request_id != self.request_id]
+        whole = all(came[request_id] >= self.announced[request_id] for request_id in forwarded)
+        return whole and came[self.request_id] + len(forwarded) >= self.expected
 
     @property
     def list(self) -> list[Reply]:
@@ -96,7 +112,7 @@ class Replies:
             raise error
         reply = reply_of(data, headers, claims)
         if reply is not None:
-            self.expected = int(wire.header(headers, wire.H_RUNS) or 1)
+            self.announced[reply.request_id] = int(wire.header(headers, wire.H_RUNS) or 1)
             self.by_run.setdefault(reply.run_id, reply)
 
 

@@ -10,12 +10,13 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from invoker import wire
+from invoker.chains import ChainFollower
 from invoker.claimcheck import ClaimStore, claim_of
 from invoker.connection import nats_errors
 from invoker.errors import (
@@ -32,6 +33,7 @@ from invoker.publish import DEFAULT_MAX_EVENT_BYTES, EventPublisher, Lineage, Ou
 from invoker.reading import StreamReader
 from invoker.replies import Replies, Reply, reply_of_result
 from invoker.request import Content, RequestRecord
+from invoker.result import Result
 from invoker.results.nats import ResultStream
 from invoker.views import Receipt
 
@@ -72,6 +74,7 @@ class Requester:
         claims: ClaimStore,
         results: ResultStream,
         reader: StreamReader,
+        chains: ChainFollower,
         names: wire.Names,
     ) -> None:
         self._client = client
@@ -79,6 +82,7 @@ class Requester:
         self._claims = claims
         self._results = results
         self._reader = reader
+        self._chains = chains
         self._names = names
         self._inboxes: set[asyncio.Queue[Msg | None]] = set()
 
@@ -109,10 +113,7 @@ class Requester:
     async def request(self, event: Outgoing, timeout: float) -> list[Reply]:
         """Publish, then wait for as many replies as there are runs; see `Client.request`."""
         async with self._inbox() as (subject, queue):
-            receipt = await self.publish(_with_reply(event, subject))
-            if receipt.duplicate:
-                # The first request's caller was or will be answered; for us there are the stored results.
-                queue.put_nowait(None)
+            receipt = await self.publish(replace(event, reply_to=subject))
             return await self._collect(queue, receipt, timeout)
 
     def interrupted(self) -> None:
@@ -139,42 +140,64 @@ class Requester:
                 await asyncio.shield(subscription.unsubscribe())
 
     async def _collect(self, queue: asyncio.Queue[Msg | None], receipt: Receipt, timeout: float) -> list[Reply]:
-        replies = Replies()
+        replies = Replies(receipt.request_id)
         try:
             async with asyncio.timeout(timeout):
+                if receipt.duplicate:
+                    return await self._stored_at_last(receipt.request_id)
                 while not replies.complete:
                     message = await queue.get()
                     if message is not None:
                         replies.add(message.data, message.headers or {}, self._claims)
-                    elif receipt.duplicate:
-                        return await self._stored_when_complete(receipt.request_id, replies)
-                    else:
-                        await self._add_stored(receipt.request_id, replies)
+                        await self._learn_expected(replies)
+                    elif stored := await self._stored(receipt.request_id):
+                        return stored
         except TimeoutError:
-            await self._add_stored(receipt.request_id, replies)
-        if not replies.complete:
-            raise _expired(receipt, timeout, replies)
+            stored = await self._stored(receipt.request_id)
+            if stored is None:
+                raise _expired(receipt, timeout, replies) from None
+            return stored
         return replies.list
 
-    async def _add_stored(self, request_id: str, replies: Replies) -> None:
-        """Take in what is stored: for replies that were lost on their way."""
+    async def _learn_expected(self, replies: Replies) -> None:
+        """A forwarded reply may come first, and does not say how many runs our own request has."""
+        if replies.expected is None:
+            record = await self._results.record(replies.request_id)
+            if record is not None:
+                replies.announced[replies.request_id] = len(record.functions)
+
+    async def _stored_at_last(self, request_id: str) -> list[Reply]:
+        """What the first request's caller was or will be answered, from what is stored."""
+        async with aclosing(self._chains.follow(request_id)) as changes:
+            async for chain in changes:
+                stored = await self._stored(request_id)
+                if stored is not None or chain.settled:
+                    return stored or []
+        return []
+
+    async def _stored(self, request_id: str) -> list[Reply] | None:
+        """The replies that the stored results stand for, None while there are not all of them."""
         answers = await self._results.answers(request_id)
         if answers.record is None:
-            return
+            return None
         if not answers.record.functions:
             raise no_match(answers.record)
-        replies.expected = len(answers.record.functions)
-        for result in answers.results.values():
-            replies.by_run.setdefault(result.run_id, reply_of_result(result, self._claims))
+        if not answers.complete:
+            return None
+        found = await asyncio.gather(*(self._replies_of(result) for result in answers.results.values()))
+        parts = [part for part in found if part is not None]
+        return [reply for part in parts for reply in part] if len(parts) == len(found) else None
 
-    async def _stored_when_complete(self, request_id: str, replies: Replies) -> list[Reply]:
-        subjects = [self._names.accepted(request_id), self._names.result(request_id, "*")]
-        async with self._reader.tail(self._names.results_stream, subjects, headers_only=True) as tail:
-            async for _ in tail:
-                await self._add_stored(request_id, replies)
-                if replies.complete:
-                    break
-        return replies.list
+    async def _replies_of(self, result: Result) -> list[Reply] | None:
+        """The reply of one finished run, or the ones of the request it handed its reply on to; None: not yet sure."""
+        if result.succeeded:
+            # Asked in this order: the next event is stored before the run leaves its queue.
+            if await self._results.ticket(result.run_id, result.function) is not None:
+                return None
+            following = await self._results.record(wire.chained_id(result.run_id, "onSuccess"))
+            if following is not None and following.reply_to is not None:
+                return await self._stored(following.request_id)
+        return [reply_of_result(result, self._claims)]
 
     def _check(self, event: Outgoing) -> None:
         wire.check_topic(event.topic)
@@ -270,10 +293,6 @@ def replayed(record: RequestRecord, original: str) -> tuple[dict[str, str], Line
     """Headers and lineage of a replay: the user's own headers, and the name of the original."""
     own = {name: value for name, value in record.headers.items() if not name.lower().startswith("invoker-")}
     return own, Lineage(replay_of=original)
-
-
-def _with_reply(event: Outgoing, subject: str) -> Outgoing:
-    return replace(event, reply_to=subject)
 
 
 def _expired(receipt: Receipt, timeout: float, replies: Replies) -> WaitExpiredError:
