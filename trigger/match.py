@@ -12,6 +12,7 @@ from typing import Any
 
 from trigger.filter import EventAttributes, Filter
 from trigger.function import Subscription
+from trigger.nearest import Suggestions
 
 REMEMBERED_NAMES = 100_000
 """How many function names the remembered topics hold together, half of it in either generation (about 10 MB)."""
@@ -67,6 +68,7 @@ class Matcher:
         self._remembered_names = remembered_names
         self._subscriptions = tuple(subscriptions)
         self._literal, self._trie = _build(self._subscriptions)
+        self._suggestions = Suggestions((one.topic, function) for function, one in self._subscriptions)
         self._recent: dict[str, _Hit] = {}
         self._older: dict[str, _Hit] = {}
         self._recent_names = 0
@@ -93,14 +95,7 @@ class Matcher:
 
     def nearest(self, topic: str, n: int = 3) -> list[tuple[str, str]]:
         """Up to `n` (pattern, function) that the topic misses by few letters, nearest first; for "did you mean"."""
-        limit = max(2, len(topic) // 4)
-        tokens = topic.split(".")
-        found: dict[tuple[str, str], int] = {}
-        for function, subscription in self._subscriptions:
-            distance = edit_distance(topic, _example(subscription.topic, tokens), limit)
-            if 0 < distance <= limit:
-                found[subscription.topic, function] = distance
-        return sorted(found, key=lambda pair: (found[pair], pair))[:n]
+        return self._suggestions.nearest(topic, n)
 
     def forget(self) -> None:
         """Drop what is remembered about topics; for measurements."""
@@ -234,32 +229,3 @@ def _difference(pattern: str, tokens: list[str]) -> str | None:
     if len(tokens) > len(wanted):
         return f"the pattern ends after token {len(wanted)}, the topic goes on with {tokens[len(wanted)]!r}"
     return None
-
-
-def _example(pattern: str, tokens: list[str]) -> str:
-    """The topic that fits the pattern and is likest to the tokens: each wildcard takes what stands at its place."""
-    made: list[str] = []
-    for position, token in enumerate(pattern.split(".")):
-        if token == ">":
-            return ".".join([*made, *(tokens[position:] or ["*"])])
-        made.append(tokens[position] if token == "*" and position < len(tokens) else token)
-    return ".".join(made)
-
-
-def edit_distance(one: str, other: str, limit: int) -> int:
-    """How many letters to insert, drop, change or swap; `limit + 1` as soon as it is more than that."""
-    if abs(len(one) - len(other)) > limit:
-        return limit + 1
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, 1):
-        previous, row = row, [i]
-        for j, b in enumerate(other, 1):
-            cost = min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + (a != b))
-            if i > 1 and j > 1 and a == other[j - 2] and b == one[i - 2]:
-                cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        if min(row) > limit:
-            return limit + 1
-        before = previous
-    return row[-1]

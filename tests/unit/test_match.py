@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from invoker import wire
 from trigger.filter import EventAttributes, compile_filter
 from trigger.function import Subscription
-from trigger.match import Matcher, edit_distance
+from trigger.match import Matcher
 
 TOKENS = st.sampled_from(["a", "b", "c", "ab", "_x-1", "ü"])
 TOPICS = st.lists(TOKENS, min_size=1, max_size=6).map(".".join)
@@ -136,46 +136,3 @@ def test_explain_names_the_filter_clause_that_decided() -> None:
     assert refused.clause == "filter all[1].suffix.topic does not fit: topic is 'a.zip', wanted ending in '.gz'"
     assert fitting.matched
     assert fitting.clause == "filter all fits: all 2 fit"
-
-
-@pytest.mark.parametrize(
-    ("topic", "expected"),
-    [
-        ("order.created", ["orders.created"]),
-        ("orders.craeted", ["orders.created"]),
-        ("user.17.signup", ["users.*.signup"]),
-        ("logs.a.b.c", ["log.>"]),
-        ("log", ["log.>"]),
-        ("something.else.entirely", []),
-        ("orders.created", []),
-    ],
-)
-def test_nearest_finds_the_pattern_that_was_probably_meant(topic: str, expected: list[str]) -> None:
-    matcher = matcher_of("orders.created", "users.*.signup", "log.>", "unrelated.topic.of.somebody")
-    assert [pattern for pattern, _ in matcher.nearest(topic)] == expected
-
-
-def test_nearest_gives_the_nearest_first_and_at_most_n() -> None:
-    matcher = matcher_of("aaaaaaaa", "aaaaaabb", "aaaaaaab", "aaaaabab")
-    assert matcher.nearest("aaaaaaac", n=2) == [("aaaaaaaa", "f0"), ("aaaaaaab", "f2")]
-
-
-@given(st.text("ab.", max_size=8), st.text("ab.", max_size=8))
-@settings(max_examples=300, deadline=None)
-def test_the_edit_distance_is_the_recursive_definition(one: str, other: str) -> None:
-    def distance(i: int, j: int) -> int:
-        if not i or not j:
-            return i + j
-        key = (i, j)
-        if key not in seen:
-            best = min(distance(i - 1, j) + 1, distance(i, j - 1) + 1)
-            best = min(best, distance(i - 1, j - 1) + (one[i - 1] != other[j - 1]))
-            if i > 1 and j > 1 and one[i - 1] == other[j - 2] and one[i - 2] == other[j - 1]:
-                best = min(best, distance(i - 2, j - 2) + 1)
-            seen[key] = best
-        return seen[key]
-
-    seen: dict[tuple[int, int], int] = {}
-    exact = distance(len(one), len(other))
-    assert edit_distance(one, other, 20) == exact
-    assert min(edit_distance(one, other, 2), 3) == min(exact, 3)
