@@ -348,7 +348,7 @@ def _check_subject(subject: str, what: str, *, max_tokens: int = MAX_TOPIC_TOKEN
     if not subject:
         raise TopicError(f"the {what} is empty")
     if any(character.isspace() or not character.isprintable() for character in subject):
-        raise TopicError(f"{what} {_shown(subject)} has white space or a control character")
+        raise TopicError(f"{what} {_shown(subject)} has white space, a control character or bytes that are no UTF-8")
     if len(subject.encode("utf-8", "surrogatepass")) > MAX_TOPIC_BYTES:
         raise TopicError(f"{what} {_shown(subject)} is longer than {MAX_TOPIC_BYTES} bytes")
     tokens = subject.split(".")

@@ -14,16 +14,19 @@ from invoker.claimcheck import ClaimStore
 from invoker.errors import IdempotencyMismatchError, InvokerError
 from invoker.publish import EventPublisher
 from invoker.request import Content, Event, RequestRecord, RunTicket
+from invoker.result import Result
 from invoker.results.nats import ResultStream
 from trigger.moments import Moment, Moments
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A request whose record is stored and whose unfinished runs are all queued. `new` is False for a repeat."""
+    """A request whose record is stored and whose unfinished runs are all queued. `new` is False for a repeat, and
+    then `finished` holds the results that its runs have already."""
 
     record: RequestRecord
     new: bool
+    finished: tuple[Result, ...] = ()
 
 
 class Acceptor:
@@ -53,8 +56,10 @@ class Acceptor:
             raise InvokerError(f"the record of {event.request_id} expired while its event was being accepted")
         self._moments.reached(Moment.RECORD_WRITTEN)
         check_same(event, existing)
-        await self._queue_runs(existing, skip_finished=not new)
-        return Accepted(existing, new)
+        # A run that has its result left the queue for good; putting it back would only make a second reply.
+        finished = () if new else await self._finished(existing)
+        await self._queue_runs(existing, {result.function for result in finished})
+        return Accepted(existing, new, finished)
 
     async def _body(self, event: Event) -> Content:
         """The body for the record: behind a claim check when the record would not fit into a message otherwise."""
@@ -68,16 +73,20 @@ class Acceptor:
         claim = await self._claims.put(content.inline_bytes() or b"", owner="input")
         return Content.claimed(claim, content.content_type)
 
-    async def _queue_runs(self, record: RequestRecord, *, skip_finished: bool) -> None:
-        tickets = [
-            RunTicket(run_id=run_id, request_id=record.request_id, function=function)
-            for function, run_id in record.run_ids().items()
-        ]
-        if skip_finished:
-            # A run that has its result left the queue for good; putting it back would only make a second reply.
-            results = await asyncio.gather(*(self._results.result(t.request_id, t.function) for t in tickets))
-            tickets = [ticket for ticket, result in zip(tickets, results, strict=True) if result is None]
-        await asyncio.gather(*(self._put_ticket(ticket) for ticket in tickets))
+    async def _finished(self, record: RequestRecord) -> tuple[Result, ...]:
+        results = await asyncio.gather(
+            *(self._results.result(record.request_id, function) for function in record.functions)
+        )
+        return tuple(result for result in results if result is not None)
+
+    async def _queue_runs(self, record: RequestRecord, finished: set[str]) -> None:
+        await asyncio.gather(
+            *(
+                self._put_ticket(RunTicket(run_id=run_id, request_id=record.request_id, function=function))
+                for function, run_id in record.run_ids().items()
+                if function not in finished
+            )
+        )
 
     async def _put_ticket(self, ticket: RunTicket) -> None:
         await self._results.put_ticket(ticket)

@@ -55,8 +55,8 @@ class DeadLetters:
             id=dead_id,
             reason=error.code,
             message=error.message,
-            topic=self._names.topic_of(incoming.subject),
-            subject=incoming.subject,
+            topic=_readable(self._names.topic_of(incoming.subject)),
+            subject=_readable(incoming.subject),
             stream=incoming.stream,
             sequence=incoming.sequence,
             dead_at=now,
@@ -116,6 +116,11 @@ class DeadLetters:
         if len(incoming.data) > self._publisher.claim_threshold():
             return Content.claimed(await self._claims.put(incoming.data, owner="dead"), content_type)
         return Content.inline(incoming.data, content_type)
+
+
+def _readable(subject: str) -> str:
+    """The subject as text that any reader can decode: bytes that are no UTF-8 become `\\xff`."""
+    return subject.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _bounded(headers: dict[str, str]) -> dict[str, str]:

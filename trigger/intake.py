@@ -141,6 +141,10 @@ class Intake:
             await self._bury(incoming, error, decoded.request_id, decoded.reply_to)
             return
         await self._tell(accepted, catalog)
+        if decoded.reply_to is not None and not accepted.new and incoming.deliveries == 1:
+            # Published a second time under the same id: whoever asks again is answered from what is stored.
+            for result in accepted.finished:
+                await self._replier.answer(decoded.reply_to, result, len(accepted.record.functions))
 
     def _functions(self, incoming: Incoming, event: Event, catalog: Catalog) -> tuple[str, ...]:
         direct = direct_function(incoming.subject, self._rules.names)
