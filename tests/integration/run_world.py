@@ -165,7 +165,7 @@ async def served(run_api: RunApi, port: int = 0) -> AsyncIterator[str]:
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 -- uvicorn has a flag only
         await asyncio.sleep(0.001)
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -1,0 +1,108 @@
+"""The runtime as a real process against a real run API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.client import Client as NatsClient
+
+from invoker.runtime import ENTRY
+from tests.integration.run_world import Run, RunWorld, run_world
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a function's process ended."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+    termination: bytes
+
+    @property
+    def note(self) -> dict[str, Any]:
+        assert len(self.termination) <= 4096
+        document: dict[str, Any] = json.loads(self.termination)
+        return document
+
+
+@dataclass(frozen=True)
+class Place:
+    """Folders of one function, and how an engine starts it there."""
+
+    folder: Path
+
+    def environment(self, run: Run, handler: str = "main.handle", **more: str) -> dict[str, str]:
+        work = self.folder / "work"
+        work.mkdir(exist_ok=True)
+        return {
+            "PATH": "/usr/bin:/bin",
+            "INVOKER_HANDLER": handler,
+            "INVOKER_CODE_DIR": str(self.folder),
+            "INVOKER_RUN_URL": run.url,
+            "INVOKER_RUN_TOKEN": run.token,
+            "INVOKER_RUN_ID": run.run_id,
+            "INVOKER_REQUEST_ID": run.address.request_id,
+            "INVOKER_FUNCTION": run.address.function,
+            "INVOKER_POD_UID": "pod-1",
+            "INVOKER_WORKDIR": str(work),
+            "INVOKER_TERMINATION_FILE": str(self.folder / "termination"),
+        } | more
+
+    def write(self, code: str) -> None:
+        (self.folder / "main.py").write_text(code)
+
+    async def start(self, run: Run, code: str | None = None, **more: str) -> asyncio.subprocess.Process:
+        if code is not None:
+            self.write(code)
+        (self.folder / "termination").unlink(missing_ok=True)
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-u", ENTRY, env=self.environment(run, **more), cwd=self.folder,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+    async def ended(self, process: asyncio.subprocess.Process) -> Ended:
+        stdout, stderr = await process.communicate()
+        file = self.folder / "termination"
+        termination = file.read_bytes() if file.exists() else b""
+        return Ended(process.returncode or 0, stdout, stderr.decode(), termination)
+
+    async def run(self, run: Run, code: str | None = None, **more: str) -> Ended:
+        return await self.ended(await self.start(run, code, **more))
+
+
+@pytest.fixture
+async def world(client: NatsClient) -> AsyncIterator[RunWorld]:
+    async with run_world(client) as running:
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    folder = tmp_path / "function"
+    folder.mkdir()
+    return Place(folder)
+
+
+async def test_a_returned_value_is_the_result(world: RunWorld, place: Place) -> None:
+    run = await world.accept(b'{"a": 1}', content_type="application/json")
+    ended = await place.run(
+        run,
+        "def handle(event, context):\n    print(event, context)\n    return {'got': event['data']['a'], 'n': context.attempt}\n",
+    )
+    print(ended)
+    assert ended.code == 0, ended.stderr
+    result = await run.result()
+    assert result is not None
+    assert result.succeeded
+    assert result.output.inline_bytes() == b'{"got":1,"n":1}'
+    assert result.output.content_type == "application/json"
