@@ -53,10 +53,12 @@ async def nats_server(
     extra_config: str = "",
     jetstream: bool = True,
     log_file: Path | None = None,
+    launcher: Sequence[str] = (),
 ) -> AsyncIterator[NatsServer]:
     """A server with JetStream in `store`, on loopback, ready when this is entered and ended when it is left.
 
     `port` -1 takes a free one. The store is kept: a second call with the same one continues where the first ended.
+    `launcher` is a command that becomes the server by exec, after it has changed something about its own process.
     Raises `ServerUnreachableError` with the server's own last words when it does not come up.
     """
     program = find_binary(binary)
@@ -65,7 +67,7 @@ async def nats_server(
         config.write_text(_config(store, port, ports, max_payload, extra_config, jetstream))
         log = log_file or Path(ports) / "server.log"
         process = await asyncio.create_subprocess_exec(
-            program, "-c", str(config), "-l", str(log), *arguments,
+            *launcher, program, "-c", str(config), "-l", str(log), *arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
@@ -104,7 +106,7 @@ async def _ready(process: asyncio.subprocess.Process, ports: Path, log: Path) ->
 
 
 async def _accepts(url: str) -> bool:
-    host, port = url.removeprefix("nats://").rsplit(":", 1)
+    host, port = url.rpartition("/")[2].rsplit(":", 1)
     try:
         _, writer = await asyncio.open_connection(host, int(port))
     except OSError:

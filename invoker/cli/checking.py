@@ -1,0 +1,74 @@
+"""`invoker functions check`: a catalog, a folder or one file read as the controller would, without any server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoker.errors import CatalogError
+
+if TYPE_CHECKING:
+    from trigger.catalog import BrokenFunction, Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One refusal; `message` begins with the file (as seen from here) and the line."""
+
+    message: str
+    file: str
+    line: int | None
+    field: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check found: the names of the usable functions, and every problem."""
+
+    path: Path
+    functions: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def summary(self) -> str:
+        good = f"{len(self.functions)} function{'' if len(self.functions) == 1 else 's'} usable"
+        if not self.problems:
+            return f"✓ {good}"
+        return f"✗ {len(self.problems)} problem{'' if len(self.problems) == 1 else 's'}, {good}"
+
+    def document(self) -> dict[str, Any]:
+        problems = [
+            {"file": one.file, "line": one.line, "field": one.field, "message": one.message} for one in self.problems
+        ]
+        return {"path": str(self.path), "functions": list(self.functions), "problems": problems}
+
+
+def check_path(path: Path) -> Checked:
+    """Read the functions below a folder, or of one file. Raises `CatalogError` when there is none to read."""
+    from trigger.catalog_source.directory import DirectorySource
+
+    if not path.exists():
+        raise CatalogError(f"{path} does not exist", try_command="invoker functions new hello")
+    root = path if path.is_dir() else path.parent
+    catalog = DirectorySource(root, setting="PATH").load()
+    only = None if path.is_dir() else path.name
+    checked = _checked(path, root, catalog, only)
+    if not checked.functions and not checked.problems:
+        raise CatalogError(f"{path} holds no function file (function.yaml)", try_command="invoker functions new hello")
+    return checked
+
+
+def _checked(path: Path, root: Path, catalog: Catalog, only: str | None) -> Checked:
+    functions = tuple(one.name for one in catalog.functions.values() if only in (None, one.file))
+    problems = tuple(_problem(one, root) for one in catalog.broken if only in (None, one.file))
+    return Checked(path, functions, problems)
+
+
+def _problem(broken: BrokenFunction, root: Path) -> Problem:
+    """The same with the path as the user would open it; the catalog's own begin at its root."""
+    seen = str(root / broken.file)
+    message = broken.message
+    if message.startswith(broken.file):
+        message = seen + message.removeprefix(broken.file)
+    return Problem(message, seen, broken.line, broken.field)

@@ -1,0 +1,158 @@
+"""`invoker dev`: a whole Invoker in one command, for a desk."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from invoker.cli.examples import examples
+from invoker.cli.output import Form, FormOption, rendered_item
+from invoker.cli.session import Session, session_of
+from invoker.errors import SettingsError
+from invoker.version import __version__
+
+if TYPE_CHECKING:
+    from invoker.cli.dev_server import Dev, DevPlan
+    from invoker.cli.dev_state import DevFacts, StateFolder
+
+INTERRUPTED = 130
+READY_SECONDS = 10.0
+
+EXAMPLES = examples(
+    "invoker dev",
+    "invoker dev --catalog functions --fresh",
+    "invoker dev --state /tmp/my-invoker --port 4333 --http-port 7333",
+)
+
+
+class EngineName(StrEnum):
+    """What executes runs."""
+
+    LOCAL = "local"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("dev", epilog=EXAMPLES)(dev)
+
+
+def dev(
+    context: typer.Context,
+    catalog: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with the functions; ./functions when left out.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where state is kept; INVOKER_STATE, or the user's state folder.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Drop the kept state first.")] = False,
+    engine: Annotated[EngineName, typer.Option(help="What executes runs.")] = EngineName.LOCAL,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="NATS port; 4222 or the next free one when left out.")
+    ] = None,
+    http_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="HTTP port; 7222 or the next free one when left out.")
+    ] = None,
+    output: FormOption = Form.TABLE,
+) -> None:
+    """Run nats-server with JetStream, the controller and the local engine; show runs live; Ctrl-C stops.
+
+    A second start on the same state finds the first one, prints its addresses and ends with 0. With -o json the
+    first line on standard output has the addresses, every further one a change of a run.
+    """
+    from invoker import settings
+    from invoker.cli.dev_server import DevPlan, check_catalog, clean_up
+    from invoker.cli.dev_state import StateFolder
+
+    session = session_of(context)
+    folder = StateFolder((state or settings.default_state_dir()).expanduser().absolute())
+    if not folder.lock():
+        _tell_running(session, folder, output, fresh=fresh)
+        return
+    try:
+        plan = DevPlan(folder, catalog, port, http_port, engine.value, fresh)
+        catalog_folder = check_catalog(plan)
+        clean_up(plan)
+        _serve(session, plan, catalog_folder, output)
+    finally:
+        folder.unlock()
+
+
+def _serve(session: Session, plan: DevPlan, catalog_folder: Path, output: Form) -> None:
+    import asyncio
+    from dataclasses import replace
+
+    from invoker.cli.dev_screen import LogSplitter
+    from invoker.cli.dev_server import InterruptedStartError, serve
+
+    began = time.monotonic()
+    session.note(f" Invoker {__version__}  development server\n")
+    with (plan.state.path / "controller.log").open("w", buffering=1) as log:
+
+        async def use(ready: Dev) -> None:
+            _announce(session, ready, plan, catalog_folder, time.monotonic() - began, output)
+            await _show(session, ready, output)
+
+        try:
+            asyncio.run(serve(replace(plan, log=LogSplitter(log, session.note)), use))
+        except InterruptedStartError:
+            raise typer.Exit(INTERRUPTED) from None
+    session.note(f" stopped; state kept in {plan.state.path}")
+
+
+def _announce(session: Session, ready: Dev, plan: DevPlan, catalog_folder: Path, took: float, output: Form) -> None:
+    from invoker.cli.dev_screen import banner, first_try
+
+    facts, running = ready.facts, ready.running
+    if not output.for_people:
+        session.data(rendered_item(facts.document(), Form.JSONL, "nats_url"))
+    session.note(
+        banner(facts.http_url, facts.nats_url, running.catalog, catalog_folder, running.engine, plan.state.path, took)
+    )
+    server = "" if _found_by_default(plan.state) else f" --server {facts.nats_url}"
+    session.note(f"\n  Try:  {first_try(running.catalog, catalog_folder)}{server}\n  Stop: Ctrl-C\n")
+
+
+def _found_by_default(folder: StateFolder) -> bool:
+    """Whether other commands of this user find this dev without being told."""
+    from invoker import settings
+
+    return folder.path == settings.default_state_dir().expanduser().absolute()
+
+
+async def _show(session: Session, ready: Dev, output: Form) -> None:
+    """Live lines until the end; a reader that has gone away stops them, not the servers."""
+    from invoker.cli.dev_screen import show_runs
+    from invoker.client import Client
+    from invoker.connection import ConnectionOptions
+
+    async with Client.connect(ConnectionOptions(url=ready.facts.nats_url, name="invoker dev screen")) as client:
+        try:
+            await show_runs(session, client, output)
+        except typer.Exit:
+            return
+
+
+def _tell_running(session: Session, folder: StateFolder, output: Form, *, fresh: bool) -> None:
+    """What the first one is; it may be starting still."""
+    facts = _first_facts(folder)
+    if facts is None:
+        raise SettingsError(f"another `invoker dev` holds the state {folder.path}, but is not ready", hint="try again")
+    if fresh:
+        raise SettingsError(
+            f"--fresh: an `invoker dev` (pid {facts.pid}) runs on the state {folder.path}", hint="stop it first"
+        )
+    if output.for_people:
+        session.note(f"an `invoker dev` runs already (pid {facts.pid}) on {folder.path}, catalog {facts.catalog}")
+        session.data(f"{facts.nats_url}\n{facts.http_url}\n")
+    else:
+        session.data(rendered_item(facts.document(), output, "nats_url"))
+
+
+def _first_facts(folder: StateFolder) -> DevFacts | None:
+    deadline = time.monotonic() + READY_SECONDS
+    while (facts := folder.facts()) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return facts

@@ -1,0 +1,159 @@
+"""What `invoker dev` shows: the banner, and one line per change of a run, an unmatched event, a changed catalog."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from rich.text import Text
+
+from invoker.cli import screen
+from invoker.cli.failure import printable
+from invoker.cli.output import Form, rendered_item
+from invoker.cli.quantities import between, duration, short_id
+from invoker.cli.session import Session
+from invoker.request import RequestRecord
+from invoker.result import RunStatusDocument, State
+
+if TYPE_CHECKING:
+    from invoker.client import Client
+    from trigger.catalog import Catalog
+
+
+class RunLines:
+    """Which news is worth a line: a run's new state or attempt, said once; statuses repeat and carry progress."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, tuple[State, int]] = {}
+
+    def is_new(self, status: RunStatusDocument) -> bool:
+        now = (status.state, len(status.attempts))
+        if status.state in (State.QUEUED, State.STARTING) or self._shown.get(status.run_id) == now:
+            return False
+        if status.state.finished:
+            return self._shown.pop(status.run_id, None) != now
+        self._shown[status.run_id] = now
+        return True
+
+
+async def show_runs(session: Session, client: Client, output: Form) -> None:
+    """Lines (or JSON lines) about runs on standard output, until cancelled."""
+    lines = RunLines()
+    async for news in client.watch_runs():
+        if isinstance(news, RequestRecord):
+            await _show_unmatched(session, client, news, output)
+        elif lines.is_new(news):
+            await _show_run(session, client, news, output)
+
+
+async def _show_run(session: Session, client: Client, status: RunStatusDocument, output: Form) -> None:
+    if not output.for_people:
+        session.data(rendered_item(status.model_dump(mode="json"), Form.JSONL, "run_id"))
+        return
+    why = await _why(client, status) if status.state.finished and status.state is not State.SUCCEEDED else ""
+    screen.show(session, run_line(status, why))
+
+
+def run_line(status: RunStatusDocument, why: str = "") -> Text:
+    """One change of a run on one line."""
+    mark, style = screen.look(status.state)
+    mark = "▶" if status.state is State.RUNNING else mark
+    head = f" {status.at.astimezone():%H:%M:%S}  "
+    text = Text.assemble((head, "dim"), (f"{mark} {status.function:<14}", style), f" {short_id(status.run_id):<9} ")
+    if not status.state.finished:
+        topic = printable(status.topic)
+        return text.append(f"{topic}  attempt {max(1, len(status.attempts))}")
+    text.append(f"{status.state}  {duration(between(status.started_at, status.at))}".rstrip())
+    return text.append(f"  {printable(why)}") if why else text
+
+
+async def _why(client: Client, status: RunStatusDocument) -> str:
+    """The reason in words; the result is stored before its status is sent."""
+    from invoker.errors import InvokerError
+
+    try:
+        run = await client.run(status.run_id)
+    except InvokerError:
+        return str(status.reason or "")
+    if run.result is None:
+        return str(status.reason or "")
+    return f"{run.result.reason}: {run.result.message}" if run.result.message else str(run.result.reason)
+
+
+async def _show_unmatched(session: Session, client: Client, record: RequestRecord, output: Form) -> None:
+    if not output.for_people:
+        document = {"request_id": record.request_id, "topic": record.topic, "state": "no-match"}
+        session.data(rendered_item(document, Form.JSONL, "request_id"))
+        return
+    near = (await client.explain(record.topic)).nearest
+    meant = f"did you mean {near[0].pattern}?  " if near else ""
+    text = Text.assemble((f" {datetime.now():%H:%M:%S}  ", "dim"), ("∅ unmatched      ", "yellow"))
+    text.append(f"{short_id(record.request_id):<9} {printable(record.topic)}  {meant}")
+    screen.show(session, text.append(f"invoker explain {printable(record.topic)}", style="dim"))
+
+
+class LogSplitter:
+    """The controller's log: every line into the file, and what a person at the desk should see told as well.
+
+    Why: the log is JSON for programs; the screen is for one person, who wants to know that an edit took effect.
+    """
+
+    def __init__(self, file: TextIO, tell: Callable[[str], None]) -> None:
+        self._file = file
+        self._tell = tell
+
+    def write(self, text: str) -> int:
+        self._file.write(text)
+        for line in text.splitlines():
+            told = log_words(line)
+            if told is not None:
+                self._tell(told)
+        return len(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def log_words(line: str) -> str | None:
+    """The sentence for the person at the desk in a line of the controller's log, None when there is none."""
+    if "catalog loaded" not in line and "function cannot be loaded" not in line:
+        return None
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    if found.get("event") == "catalog loaded":
+        return f" ↻ catalog read again: {found.get('functions')} functions"
+    if found.get("event") == "function cannot be loaded":
+        kept = "  (its last good version stays)" if found.get("last_good_version_kept") else ""
+        return f" ✗ {found.get('message')}{kept}"
+    return None
+
+
+def banner(http_url: str, nats_url: str, catalog: Catalog, folder: Path, engine: str, state: Path, took: float) -> str:
+    """What runs where, in a few lines."""
+    subscriptions = sum(len(one.subscriptions) for one in catalog.functions.values())
+    lines = [
+        f"  ✓ nats-server     {nats_url}   (bundled, JetStream on)",
+        f"  ✓ run API         {http_url}",
+        f"  ✓ engine          {engine}",
+        f"  ✓ catalog         {folder}   {len(catalog.functions)} functions, {subscriptions} subscriptions",
+    ]
+    lines += [f"  ✗ {broken.message}" for broken in catalog.broken]
+    lines.append(f"  ready in {duration(took)}; state kept in {state}  (--fresh to start empty)")
+    return "\n".join(lines)
+
+
+def first_try(catalog: Catalog, folder: Path) -> str:
+    """A command that makes something happen with the functions that are there."""
+    for function in catalog.functions.values():
+        for subscription in function.subscriptions:
+            if "*" in subscription.topic or ">" in subscription.topic:
+                continue
+            event = (folder / function.file).parent / "event.json"
+            data = f"@{event}" if event.is_file() else "'{}'"
+            return f"invoker publish {subscription.topic} {data} --wait 30"
+    return "invoker functions new hello"

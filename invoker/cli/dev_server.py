@@ -1,0 +1,237 @@
+"""The servers of `invoker dev` in one process: nats-server as a child, controller, run API and local engine inside.
+
+Start: lock the state, end what a killed dev left, nats-server, controller, `dev.json`. Stop: the same backwards. If
+this process is killed, the kernel ends the nats-server (`parent_bound`), and the lock is free again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
+
+from invoker.cli.dev_state import DevFacts, StateFolder, parent_bound, started_at
+from invoker.cli.ports import choose_port
+from invoker.connection import ConnectionOptions
+from invoker.errors import InvokerError, ServerUnreachableError, SettingsError
+from invoker.nats_server import nats_server
+
+if TYPE_CHECKING:
+    from trigger.app import Running
+
+NATS_PORT, HTTP_PORT = 4222, 7222
+STOP_SECONDS = 8.0
+"""An orderly stop takes this long at most; then what is left is cancelled."""
+LOOK_SECONDS = 0.5
+
+
+class LogSink(Protocol):
+    """What the controller's log lines are written to."""
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DevPlan:
+    """What a dev is to be. Ports: None takes the usual one or the next free one, 0 any free one."""
+
+    state: StateFolder
+    catalog: Path | None = None
+    port: int | None = None
+    http_port: int | None = None
+    engine: str = "local"
+    fresh: bool = False
+    log: LogSink | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dev:
+    """A ready dev. `stop` ends it in an orderly way, from a signal handler too."""
+
+    facts: DevFacts
+    running: Running
+    stop: Callable[[], None]
+
+
+class InterruptedStartError(Exception):
+    """A signal came before the servers were ready."""
+
+
+def clean_up(plan: DevPlan) -> None:
+    """End and remove what a killed dev left on the locked state; with `fresh` drop all that was kept."""
+    # The server first: one that is still writing would put removed files back.
+    plan.state.end_stale_server()
+    plan.state.forget()
+    if plan.fresh:
+        plan.state.clear()
+
+
+async def serve(plan: DevPlan, use: Callable[[Dev], Coroutine[Any, Any, None]]) -> None:
+    """Run a dev until it is stopped (SIGINT, SIGTERM, `Dev.stop`); `use` runs beside it from the moment it is ready.
+
+    Raises `InterruptedStartError` for a signal before that, and what kept the servers from starting or working.
+    """
+    stopping, task = asyncio.Event(), asyncio.current_task()
+    assert task is not None  # a coroutine that runs has a task
+    interrupted, ready = False, False
+
+    def stop() -> None:
+        nonlocal interrupted
+        stopping.set()
+        if not ready:
+            interrupted = True
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(one, stop)
+    try:
+        async with _servers(plan, stopping) as dev:
+            ready = True
+            await _until_stopped(dev, use, stopping)
+    except asyncio.CancelledError:
+        if not interrupted:
+            raise
+        task.uncancel()
+        raise InterruptedStartError from None
+
+
+async def _until_stopped(
+    dev: _Started, use: Callable[[Dev], Coroutine[Any, Any, None]], stopping: asyncio.Event
+) -> None:
+    """`use` beside the servers; its end is not theirs, its error is."""
+    ready = Dev(dev.facts, dev.running, stopping.set)
+    using = asyncio.create_task(use(ready), name="use")
+    waiting = asyncio.create_task(stopping.wait(), name="stopping")
+    try:
+        watched = {waiting, dev.controller, dev.server_watch}
+        while not stopping.is_set():
+            live = watched if using.done() else {*watched, using}
+            done, _ = await asyncio.wait(live, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {waiting}:
+                task.result()
+                if task is not using:
+                    return
+    finally:
+        await _cancelled(using, waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    facts: DevFacts
+    running: Running
+    controller: asyncio.Task[None]
+    server_watch: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def _servers(plan: DevPlan, stopping: asyncio.Event) -> AsyncIterator[_Started]:
+    import os
+
+    state = plan.state
+    port = choose_port(plan.port, NATS_PORT, "--port")
+    http_port = choose_port(plan.http_port, HTTP_PORT, "--http-port")
+    log = state.path / "nats-server.log"
+    async with nats_server(state.jetstream, port=port, launcher=parent_bound(), log_file=log) as server:
+        state.remember_server(server.pid)
+        try:
+            async with _controller(plan, server.url, http_port, stopping) as (running, controller):
+                watch = asyncio.create_task(_server_lives(server.pid), name="server-watch")
+                facts = DevFacts(server.url, running.http_url, os.getpid(), _catalog_of(plan))
+                state.tell(facts)
+                try:
+                    yield _Started(facts, running, controller, watch)
+                finally:
+                    # First of all: nobody new is to come while the servers go.
+                    state.forget()
+                    await _cancelled(watch)
+        finally:
+            state.forget_server()
+
+
+@asynccontextmanager
+async def _controller(
+    plan: DevPlan, nats_url: str, http_port: int, stopping: asyncio.Event
+) -> AsyncIterator[tuple[Running, asyncio.Task[None]]]:
+    """The controller as a task, ready; stopped in an orderly way when this is left."""
+    from trigger.app import run_controller
+    from trigger.logs import configure_logs
+
+    settings = _settings(plan, http_port)
+    configure_logs("json", settings.log_level, cast(TextIO | None, plan.log))
+    ready: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
+    options = ConnectionOptions(url=nats_url, name="invoker dev")
+    task = asyncio.create_task(
+        run_controller(settings, options, ready=ready.set_result, stopping=stopping), name="controller"
+    )
+    try:
+        both: set[asyncio.Future[Any]] = {task, ready}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            await task
+            raise InvokerError("the controller ended before it was ready")
+        yield ready.result(), task
+    finally:
+        stopping.set()
+        _, left = await asyncio.wait({task}, timeout=STOP_SECONDS)
+        if left:
+            await _cancelled(task)
+        elif not task.cancelled():
+            task.exception()  # looked at: whoever waits for the task has seen it
+
+
+def _settings(plan: DevPlan, http_port: int) -> Any:
+    from trigger.settings import load_settings
+
+    given: dict[str, Any] = {
+        "state_dir": plan.state.path,
+        "http_host": "127.0.0.1",
+        "http_port": http_port,
+        "engine": plan.engine,
+        "sole_controller": True,
+    }
+    if plan.catalog is not None:
+        given["catalog"] = plan.catalog
+    return load_settings(**given)
+
+
+def check_catalog(plan: DevPlan) -> Path:
+    """The catalog's folder. Raises `SettingsError` saying what to do when there is none."""
+    folder: Path = _settings(plan, 0).catalog
+    if not folder.is_dir():
+        option = "--catalog" if plan.catalog is not None else "no functions here"
+        raise SettingsError(
+            f"{option}: the folder {folder} does not exist",
+            hint="name the folder with your functions (--catalog DIR), or begin one",
+            try_command="invoker functions new hello",
+        )
+    return folder
+
+
+def _catalog_of(plan: DevPlan) -> str:
+    return str(Path(_settings(plan, 0).catalog).resolve())
+
+
+async def _server_lives(pid: int) -> None:
+    """Raises `ServerUnreachableError` once the nats-server is gone: nothing works any more, and it should be seen."""
+    began = started_at(pid)
+    while started_at(pid) == began:  # noqa: ASYNC110 - the process belongs to `nats_server`, which tells nobody
+        await asyncio.sleep(LOOK_SECONDS)
+    raise ServerUnreachableError(
+        "the nats-server of this dev has ended", hint="the state's nats-server.log may say why"
+    )
+
+
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait for their end; what they raise is not news any more."""
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError, Exception):
+            await task

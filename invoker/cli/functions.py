@@ -1,0 +1,185 @@
+"""`invoker functions`: what the controllers have; a function's folder checked or begun without any server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from invoker.cli.examples import examples
+from invoker.cli.group import command_group
+from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
+from invoker.cli.session import run, session_of
+from invoker.errors import CatalogError, UnknownIdError
+
+if TYPE_CHECKING:
+    from invoker.views import CatalogInfo, FunctionInfo
+
+app = command_group("functions", "List, describe, check, begin, pause and reload functions.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A function's name.")]
+
+
+@app.command(
+    "list",
+    epilog=examples("invoker functions list", "invoker functions list -o json", "invoker functions list -o name"),
+)
+def list_functions(context: typer.Context, output: FormOption = Form.TABLE) -> None:
+    """List the functions that the controllers have, broken ones with the reason."""
+    session = session_of(context)
+
+    async def work() -> None:
+        async with session.connected() as client:
+            found = await client.functions()
+        if not output.for_people:
+            from invoker.cli.documents import plain
+
+            session.data(rendered_items(map(plain, found.functions), output, "name"))
+            return
+        from invoker.cli import screen
+
+        if found.functions:
+            screen.show(session, screen.function_rows(found.functions))
+        else:
+            session.note("the catalog is empty; begin one with: invoker functions new hello")
+        for one in found.functions:
+            if one.problem is not None:
+                session.note(f"{one.name} is {one.status}: {problem_words(one)}")
+
+    run(work())
+
+
+@app.command(
+    "describe", epilog=examples("invoker functions describe hello", "invoker functions describe hello -o yaml")
+)
+def describe(context: typer.Context, name: NameArgument, output: FormOption = Form.TABLE) -> None:
+    """Show one function: what it subscribes to, runs and allows."""
+    session = session_of(context)
+
+    async def work() -> None:
+        async with session.connected() as client:
+            catalog = await client.functions()
+        found = known_function(catalog, name)
+        if not output.for_people:
+            from invoker.cli.documents import plain
+
+            session.data(rendered_item(plain(found), output, "name"))
+            return
+        from invoker.cli import screen
+
+        screen.show(session, screen.function_screen(found))
+
+    run(work())
+
+
+def known_function(catalog: CatalogInfo, name: str) -> FunctionInfo:
+    """The function of that name. Raises `UnknownIdError` with the nearest names."""
+    found = catalog.function(name)
+    if found is not None:
+        return found
+    import difflib
+
+    near = difflib.get_close_matches(name, [one.name for one in catalog.functions], n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else None
+    raise UnknownIdError(f"there is no function {name!r}", hint=hint, try_command="invoker functions list")
+
+
+def problem_words(one: FunctionInfo) -> str:
+    """Why a function's file is refused, with the place when the message does not begin with it."""
+    return one.problem.message if one.problem is not None else ""
+
+
+@app.command(
+    "check",
+    epilog=examples("invoker functions check functions", "invoker functions check functions/hello/function.yaml"),
+)
+def check(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A catalog, a function's folder, or its file.")],
+    output: FormOption = Form.TABLE,
+) -> None:
+    """Check function files without any server; every problem as file:line: field: what is wrong. Ends with 6 on one."""
+    from invoker.cli.checking import check_path
+
+    session = session_of(context)
+    checked = check_path(path)
+    if output.for_people:
+        session.data("".join(f"{one.message}\n" for one in checked.problems))
+        session.note(checked.summary)
+    elif output is Form.JSON or output is Form.YAML:
+        session.data(rendered_item(checked.document(), output, "path"))
+    elif output is Form.JSONL:
+        session.data(rendered_items(checked.document()["problems"], output, "file"))
+    else:
+        session.data("".join(f"{name}\n" for name in checked.functions))
+    if checked.problems:
+        raise typer.Exit(CatalogError.exit_code)
+
+
+@app.command("new", epilog=examples("invoker functions new hello", "invoker functions new resize --catalog functions"))
+def new(
+    context: typer.Context,
+    name: NameArgument,
+    catalog: Annotated[Path, typer.Option(metavar="DIR", help="The catalog's folder.")] = Path("functions"),
+    output: FormOption = Form.TABLE,
+) -> None:
+    """Begin a function that runs at once: function.yaml with every field explained, main.py, event.json."""
+    from invoker.cli.scaffold import write_function
+
+    session = session_of(context)
+    folder = catalog / name
+    written = [str(folder / file) for file in write_function(name, catalog)]
+    if output.for_people or output is Form.NAME:
+        session.data("".join(f"{file}\n" for file in written))
+    else:
+        session.data(rendered_item({"name": name, "files": written}, output, "name"))
+    session.note(f"next:  invoker dev --catalog {catalog}")
+    session.note(f"then:  invoker publish {name} @{folder / 'event.json'} --wait 30")
+
+
+@app.command("pause", epilog=examples("invoker functions pause hello"))
+def pause(context: typer.Context, name: NameArgument, output: FormOption = Form.TABLE) -> None:
+    """Start no further runs of a function; its events queue."""
+    _set_paused(context, name, output, paused=True)
+
+
+@app.command("resume", epilog=examples("invoker functions resume hello"))
+def resume(context: typer.Context, name: NameArgument, output: FormOption = Form.TABLE) -> None:
+    """Let a paused function go on with what has queued."""
+    _set_paused(context, name, output, paused=False)
+
+
+def _set_paused(context: typer.Context, name: str, output: Form, *, paused: bool) -> None:
+    session = session_of(context)
+
+    async def work() -> None:
+        async with session.connected() as client:
+            known_function(await client.functions(), name)
+            await (client.pause(name) if paused else client.resume(name))
+        document: dict[str, Any] = {"function": name, "paused": paused}
+        if output.for_people:
+            session.note(f"{name} is {'paused; its events queue' if paused else 'running again'}")
+        else:
+            session.data(rendered_item(document, output, "function"))
+
+    run(work())
+
+
+@app.command("reload", epilog=examples("invoker functions reload"))
+def reload(context: typer.Context, output: FormOption = Form.TABLE) -> None:
+    """Let the controllers read the catalog now, instead of within two seconds."""
+    session = session_of(context)
+
+    async def work() -> None:
+        async with session.connected() as client:
+            found = await client.reload()
+        if output.for_people:
+            broken = f", {found.broken} broken: invoker functions list" if found.broken else ""
+            session.note(f"catalog {found.catalog}: {found.functions} functions{broken}")
+        else:
+            from invoker.cli.documents import plain
+
+            session.data(rendered_item(plain(found), output, "catalog"))
+
+    run(work())

@@ -1,0 +1,148 @@
+"""`invoker publish`: an event goes out; with `--wait` its outputs come back."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from invoker.cli import arguments
+from invoker.cli.examples import examples
+from invoker.cli.output import Form, FormOption, rendered_item
+from invoker.cli.session import Session, run, session_of
+from invoker.errors import InputRefusedError, InvokerError, ServerUnreachableError
+
+if TYPE_CHECKING:
+    from invoker.client import Client
+    from invoker.views import Explanation, Receipt
+
+EXAMPLES = examples(
+    """invoker publish hello '{"name": "Ada"}'""",
+    """invoker publish hello @functions/hello/event.json --wait 30""",
+    """echo '{"name": "Ada"}' | invoker publish hello - --wait 30 -o json""",
+    """invoker publish hello '{}' --request-id order-17 --header ce-type=greeting --param level=9""",
+)
+
+WaitOption = Annotated[
+    float | None,
+    typer.Option("--wait", metavar="SECONDS", parser=arguments.seconds, help="Wait for the outcome, at most so long."),
+]
+HeaderOption = Annotated[list[str] | None, typer.Option("--header", metavar="K=V", help="A header; repeatable.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("publish", epilog=EXAMPLES)(publish)
+
+
+def publish(
+    context: typer.Context,
+    topic: Annotated[str, typer.Argument(help="The event's topic, such as orders.created.")],
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA|@FILE|-", help="Text, a file, or - for standard input.")
+    ] = None,
+    wait: WaitOption = None,
+    request_id: Annotated[
+        str | None, typer.Option(help="Your id for this event; publishing it again makes no second one.")
+    ] = None,
+    header: HeaderOption = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="A parameter that the function declares; repeatable.")
+    ] = None,
+    content_type: Annotated[str | None, typer.Option(help="Guessed from the data when left out.")] = None,
+    reply_to: Annotated[str | None, typer.Option(metavar="SUBJECT", help="Where replies go.")] = None,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Do not ask about a topic that looks like a subject.")] = False,
+    output: FormOption = Form.TABLE,
+) -> None:
+    """Publish an event; print its request id, or with --wait the functions' output.
+
+    Ends with 3 when a run failed, 5 when the wait was in vain, 6 when the input was refused or nothing matched.
+    """
+    session = session_of(context)
+    headers = header_pairs(header)
+    params = _pairs(param, "--param")
+    topic = topic if as_is else meant_topic(topic)
+    payload = arguments.read_data(data)
+    kind = content_type or payload.content_type
+
+    async def work() -> None:
+        async with session.connected() as client:
+            receipt = await client.publish(
+                topic, payload.data, content_type=kind, request_id=request_id, reply_to=reply_to,
+                headers=headers, params=params,
+            )  # fmt: skip
+            if wait is None:
+                await _acknowledged(session, client, receipt, kind, headers, output)
+            else:
+                from invoker.cli.waiting import wait_for_request
+
+                session.detail(f"request {receipt.request_id}")
+                await wait_for_request(session, client, receipt.request_id, wait, output)
+
+    run(work())
+
+
+def meant_topic(topic: str, command: str = "publish") -> str:
+    """The topic; for a whole subject such as `events.orders`, what it probably means, after asking on a terminal.
+
+    Raises `InputRefusedError` where nobody can be asked.
+    """
+    from invoker.settings import instance_names
+
+    prefix = f"{instance_names().topic_prefix}."
+    if not topic.startswith(prefix):
+        return topic
+    meant = topic.removeprefix(prefix)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputRefusedError(
+            f"topics are written without {prefix!r}: {topic!r} would be the subject {prefix}{topic}",
+            hint=f"did you mean {meant!r}? --as-is takes it as it stands",
+            try_command=f"invoker {command} {meant}",
+        )
+    return meant if typer.confirm(f"Did you mean the topic {meant!r}?", default=True, err=True) else topic
+
+
+async def _acknowledged(
+    session: Session, client: Client, receipt: Receipt, kind: str | None, headers: dict[str, str], output: Form
+) -> None:
+    """The id as data at once, then for people what it will run."""
+    if output.for_people or output is Form.NAME:
+        session.data(f"{receipt.request_id}\n")
+    else:
+        from invoker.cli.documents import receipt_document
+
+        session.data(rendered_item(receipt_document(receipt), output, "request_id"))
+    if session.quiet:
+        return
+    if receipt.duplicate:
+        session.note("the request was there already; nothing new was started")
+    try:
+        session.note(_destination(await client.explain(receipt.topic, content_type=kind, headers=headers), receipt))
+    except ServerUnreachableError:
+        session.note("stored; no controller answers, so it waits until one runs (invoker dev)")
+    except InvokerError as error:
+        session.detail(f"explain: {error.message}")
+
+
+def _destination(explanation: Explanation, receipt: Receipt) -> str:
+    if explanation.matched:
+        names = ", ".join(explanation.matched)
+        return f"→ {names}    invoker result {receipt.request_id} --wait 60"
+    return f"→ nothing matches {receipt.topic!r}{_closest(explanation)}    why: invoker explain {receipt.topic}"
+
+
+def _closest(explanation: Explanation) -> str:
+    near = ", ".join(f"{one.pattern} ({one.function})" for one in explanation.nearest)
+    return f"; closest: {near}" if near else ""
+
+
+def header_pairs(given: list[str] | None) -> dict[str, str]:
+    """`--header` as a mapping; a usage error for one that no message can carry."""
+    return _pairs(given, "--header")
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    try:
+        return arguments.pairs(given or (), option)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

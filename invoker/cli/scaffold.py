@@ -1,0 +1,108 @@
+"""What `invoker functions new` writes: a function that runs at once, with every field of its file explained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from invoker import wire
+from invoker.errors import InputRefusedError
+
+FUNCTION_YAML = """\
+# What runs, for which events, within which limits.    Check it:  invoker functions check {folder}
+# Lines that begin with '# ' and a field are optional; the values shown are examples or the defaults.
+apiVersion: invoker.dev/v1alpha1
+kind: Function
+metadata:
+  name: {name}                # a-z, 0-9 and inner '-', unique in the catalog
+  # labels: {{team: etl}}      # for lists and presets
+  # annotations: {{owner: Ada}} # for people; nothing looks at them
+spec:
+  description: Greets whoever the event names
+  subscriptions:              # one run for each event that at least one of them fits
+    - topic: {name}           # '*' stands for one token, '>' for the rest: orders.*, orders.>
+      # filter: {{exact: {{type: greeting}}}} # exact, prefix, suffix, all, any, not; over topic, id, type, headers …
+
+  # --- what runs: runtime and handler; or command; or image (Kubernetes only); or a whole job
+  runtime: python
+  handler: main.handle        # file main.py beside this file, function handle
+  # code: "def handle(event, context): return 'inline'" # instead of a file
+  # image: ghcr.io/example/{name}:1 # a container image, on Kubernetes
+  # command: [./run.sh, --fast] # instead of runtime: a program beside this file or on the path
+  # args: [--verbose]         # more arguments for command or image
+  # job: {{}}                   # a Kubernetes Job spec, merged under what Invoker sets
+
+  # --- what goes in and out
+  # parameters: [{{name: level, schema: {{type: integer, minimum: 1}}, default: 6}}] # publish --param level=9
+  input:
+    as: api                   # api: event["data"]; env: $INVOKER_INPUT_BASE64; file: $INVOKER_INPUT_FILE
+    # schema: {{type: object}}  # JSON Schema, or the name of a file with one; checked before a run starts
+  output:
+    from: api                 # api: what the handler returns; stdout; termination: the file $INVOKER_TERMINATION_FILE
+    # schema: {{type: string}}
+  # env: [{{name: GREETING, value: "Hello"}}] # environment variables; {{{{params.level}}}} is a parameter's value
+  # onSuccess: {{publish: greeted}} # the output becomes the next event on that topic
+  # onFailure: {{publish: failures}} # the problem becomes an event on that topic
+  # keepLog: false            # keep the whole log with the result, not only its tail
+
+  # --- limits
+  backoffLimit: 0             # further attempts after the first one fails
+  timeoutSeconds: 60          # one attempt; without it there is no limit
+  pendingTimeoutSeconds: 600  # how long a run may wait for its start
+  ttlSecondsAfterFinished: 60 # how long the work folder (or the Job) is kept afterwards
+  concurrency: 10             # runs at the same time; further ones wait
+  # noRetryExitCodes: [2]     # exit codes after which no further attempt is made
+  resources:
+    limits: {{memory: 256Mi}}   # more than that is out-of-memory
+  # volume: {{size: 1Gi, mountPath: /scratch}} # a fresh volume per attempt, on Kubernetes
+"""
+
+MAIN_PY = '''\
+"""The function {name}: greets whoever the event names."""
+
+
+def handle(event, context):
+    """One call per event; what it returns is the output (text, bytes, or anything that JSON can hold).
+
+    event["data"] is the event's data (parsed when it is JSON), event["topic"], event["headers"] and event["params"]
+    say more; context.attempt counts from 1, context.workdir is a folder for temporary files,
+    context.progress(40, "half way") shows, context.publish("topic", data) makes another event.
+    An exception makes this attempt fail, with its message as the reason.
+    """
+    data = event["data"]
+    name = data.get("name", "world") if isinstance(data, dict) else "world"
+    return f"Hello, {{name}}!"
+'''
+
+EVENT = {"name": "Ada"}
+
+
+def files_of(name: str, folder: Path) -> dict[str, str]:
+    """The files of a new function, by name. Raises `TopicError` for a name that no function may have."""
+    wire.check_function_name(name)
+    if wire.Names().is_reserved(name):
+        raise InputRefusedError(f"the name {name!r} is Invoker's own", hint="topics of that name are reserved")
+    return {
+        "function.yaml": FUNCTION_YAML.format(name=name, folder=folder),
+        "main.py": MAIN_PY.format(name=name),
+        "event.json": json.dumps(EVENT) + "\n",
+    }
+
+
+def write_function(name: str, catalog: Path) -> dict[str, str]:
+    """Write a new function's folder into the catalog folder and return its files. Nothing is ever overwritten.
+
+    Raises `InputRefusedError` when the folder exists or cannot be written.
+    """
+    folder = catalog / name
+    files = files_of(name, folder)
+    try:
+        catalog.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        for file, text in files.items():
+            (folder / file).write_text(text)
+    except FileExistsError as error:
+        raise InputRefusedError(f"{folder} exists already; nothing was written", hint="choose another name") from error
+    except OSError as error:
+        raise InputRefusedError(f"cannot write {folder}: {error.strerror or error}") from error
+    return files

@@ -1,0 +1,316 @@
+"""What people see: tables, one run at a glance, the tree of a chain. Rendered by rich, written by `Session`.
+
+Everything that came from outside (topics, messages, log lines) passes `printable`, so that it can draw nothing. On a
+terminal tables fit its width; into a pipe nothing is cut.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from invoker.cli.failure import printable
+from invoker.cli.quantities import between, duration, short_id, size
+from invoker.result import Attempt, Result, State
+
+if TYPE_CHECKING:
+    from invoker.cli.session import Session
+    from invoker.views import (
+        Chain,
+        ChainNode,
+        DeadLetter,
+        Explanation,
+        FunctionInfo,
+        ParameterInfo,
+        RequestView,
+        RunRow,
+        RunView,
+        SubscriptionInfo,
+    )
+
+PIPE_WIDTH = 100_000
+BODY_SHOWN = 400
+_FUNCTION_STYLES = {"ready": "green", "kept": "yellow", "broken": "red"}
+
+_LOOKS: dict[State, tuple[str, str]] = {
+    State.QUEUED: ("◌", "dim"),
+    State.STARTING: ("◔", "cyan"),
+    State.RUNNING: ("●", "cyan"),
+    State.SUCCEEDED: ("✓", "green"),
+    State.FAILED: ("✗", "red"),
+    State.TIMED_OUT: ("✗", "red"),
+    State.CANCELLED: ("⊘", "yellow"),
+    State.LOST: ("✗", "red"),
+}
+"""Sign and colour of each state; the word stands beside it, so that no colour is needed to read it."""
+
+
+def console(session: Session, *, stderr: bool = False) -> Console:
+    """A console on one of the standard streams. NO_COLOR and FORCE_COLOR are honoured."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        stderr=stderr,
+        no_color=True if session.no_color else None,
+        width=None if stream.isatty() else PIPE_WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+    )
+
+
+def show(session: Session, what: RenderableType) -> None:
+    """Render for standard output and write it there."""
+    target = console(session)
+    with target.capture() as captured:
+        target.print(what)
+    lines = captured.get().splitlines()
+    session.data("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def look(state: State) -> tuple[str, str]:
+    """The state's sign and colour."""
+    return _LOOKS[state]
+
+
+def sign(state: State) -> Text:
+    """The state's sign and word in its colour."""
+    mark, style = _LOOKS[state]
+    return Text(f"{mark} {state}", style=style)
+
+
+def grid(head: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> Table:
+    """A table without lines: heads dim, columns two apart, nothing wrapped."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    for name in head:
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for line in lines:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in line))
+    return table
+
+
+def run_rows(rows: Iterable[RunRow], now: datetime, *, wide: bool = False) -> Table:
+    """The list of runs."""
+    identifier: Callable[[str], str] = str if wide else short_id
+    head = ["RUN", "FUNCTION", "TOPIC", "STATE", "REASON", "ATTEMPTS", "QUEUED", "RAN", "AGE"]
+    lines: list[list[str | Text]] = []
+    for row in rows:
+        ended = row.finished_at or now
+        reason = "" if row.reason is None or row.reason == "completed" else str(row.reason)
+        waited = duration(between(row.queued_at, row.started_at or ended))
+        ran = duration(between(row.started_at, ended))
+        age = duration(between(row.queued_at, now))
+        line: list[str | Text] = [identifier(row.run_id), row.function, row.topic, sign(row.state), reason]
+        line += [str(row.attempts or ""), waited, ran, age]
+        lines.append([*line, row.request_id] if wide else line)
+    return grid([*head, "REQUEST"] if wide else head, lines)
+
+
+def run_words(run: RunView, now: datetime | None = None) -> Text:
+    """One run on one line: sign, function, state, reason in words, how long, what came out."""
+    mark, style = _LOOKS[run.state]
+    text = Text.assemble((f"{mark} {run.function}", style), f"  {run.state}")
+    result = run.result
+    if result is None:
+        status = run.status
+        if status is not None and status.percent is not None:
+            text.append(f"  {status.percent:.0f} %")
+        if status is not None and status.text:
+            text.append(f"  {printable(status.text)}")
+        if status is not None and status.started_at is not None and now is not None:
+            text.append(f"  {duration(between(status.started_at, now))}", style="dim")
+        return text
+    text.append(f"  {duration(between(result.started_at or result.finished_at, result.finished_at))}")
+    if not result.succeeded:
+        text.append(f"  {result.reason}", style=style)
+        if result.message:
+            text.append(f": {printable(result.message)}")
+    elif result.output.size_bytes:
+        text.append(f"  {size(result.output.size_bytes)}")
+    if len(result.attempts) > 1:
+        text.append(f"  {len(result.attempts)} attempts", style="dim")
+    return text
+
+
+def request_screen(view: RequestView) -> RenderableType:
+    """A request: where it came from and its runs."""
+    parts: list[RenderableType] = [_field("request", f"{view.request_id}  {view.topic}  {view.state}")]
+    record = view.record
+    if record is not None:
+        parts.append(_field("received", f"{_local(record.received_at)}  {size(record.body.size_bytes)}"))
+        if record.replay_of:
+            parts.append(_field("replay of", record.replay_of))
+        if record.parent_run_id:
+            parts.append(_field("caused by", f"run {record.parent_run_id}"))
+    parts += [Text("  ").append_text(run_words(run)) for run in view.runs]
+    return Group(*parts)
+
+
+def run_screen(run: RunView) -> RenderableType:
+    """One run at a glance: outcome in words, timeline, attempts, output, last lines."""
+    parts: list[RenderableType] = [run_words(run, datetime.now(UTC))]
+    parts.append(_field("run", run.run_id))
+    result = run.result
+    topic = result.topic if result else (run.status.topic if run.status else "")
+    parts.append(_field("request", f"{run.request_id}  {topic}"))
+    if result is None:
+        attempts: Sequence[Attempt] = run.status.attempts if run.status else ()
+        return Group(*parts, *_attempts(attempts))
+    parts.append(_field("times", _timeline(result)))
+    parts += _attempts(result.attempts)
+    if result.output.size_bytes:
+        kind = f"  {result.output.content_type}" if result.output.content_type else ""
+        parts.append(_field("output", f"{size(result.output.size_bytes)}{kind}"))
+    parts += [_field("problem", f"{one.get('pointer') or '/'}: {one.get('detail', '')}") for one in result.errors[:10]]
+    parts.append(_field("engine", " ".join(filter(None, (result.engine, result.job)))))
+    if result.log_tail:
+        lines = result.log_tail.rstrip("\n").splitlines()[-8:]
+        parts.append(_field("last lines", lines[0]))
+        parts += [_field("", line) for line in lines[1:]]
+    return Group(*parts)
+
+
+def _timeline(result: Result) -> str:
+    waited = duration(between(result.queued_at, result.started_at or result.finished_at))
+    ran = duration(between(result.started_at, result.finished_at))
+    return f"queued {waited}" + (f", ran {ran}" if ran else ", never started") + f", {_local(result.finished_at)}"
+
+
+def _attempts(attempts: Iterable[Attempt]) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for attempt in attempts:
+        words = [str(attempt.number), str(attempt.reason or "running")]
+        words.append(duration(between(attempt.started_at, attempt.finished_at)))
+        if attempt.exit_code:
+            words.append(f"exit code {attempt.exit_code}")
+        if attempt.error is not None:
+            words.append(f"{attempt.error.type}: {attempt.error.message}")
+        lines.append(_field("attempt", "  ".join(filter(None, words))))
+        if attempt.error is not None and attempt.error.traceback:
+            tail = attempt.error.traceback.rstrip().splitlines()[-6:]
+            lines += [_field("", line) for line in tail]
+    return lines
+
+
+def chain_tree(chain: Chain, now: datetime | None = None) -> Tree:
+    """The chain as a tree of runs; a request's children hang under the run that caused them."""
+    root = chain.root.view
+    tree = Tree(Text(f"request {root.request_id}  {printable(root.topic)}"), guide_style="dim")
+    _grow(tree, chain.root, now)
+    return tree
+
+
+def _grow(branch: Tree, node: ChainNode, now: datetime | None) -> None:
+    placed = {run.run_id: branch.add(run_words(run, now)) for run in node.view.runs}
+    if not node.view.runs and node.view.record is not None:
+        branch.add(Text("∅ nothing matched", style="yellow"))
+    for child in node.children:
+        under = placed.get(child.parent_run_id or "", branch)
+        below = under.add(Text(printable(child.view.topic), style="dim")) if len(child.view.runs) != 1 else under
+        _grow(below, child, now)
+
+
+def explanation(found: Explanation) -> RenderableType:
+    """Every subscription: matched or not, and the clause that decided; the matching ones first."""
+    lines = [
+        (
+            Text("✓ match", style="green") if one.matched else Text("✗ no", style="dim"),
+            one.function, one.pattern, one.clause,
+        )
+        for one in sorted(found.subscriptions, key=lambda one: not one.matched)
+    ]  # fmt: skip
+    return grid(["MATCH", "FUNCTION", "PATTERN", "WHY"], lines)
+
+
+def function_rows(functions: Iterable[FunctionInfo]) -> Table:
+    """The list of functions."""
+    lines: list[list[str | Text]] = []
+    for one in functions:
+        status = Text("paused", style="yellow") if one.paused else Text(one.status, style=_FUNCTION_STYLES[one.status])
+        topics = ", ".join(subscription.topic for subscription in one.subscriptions)
+        limit = "" if one.concurrency is None else str(one.concurrency)
+        counts = [str(one.running), str(one.queued), limit]
+        lines.append([one.name, status, topics, *counts, _kind(one), one.description or ""])
+    return grid(["NAME", "STATUS", "TOPICS", "RUNNING", "QUEUED", "LIMIT", "RUNS", "DESCRIPTION"], lines)
+
+
+def function_screen(one: FunctionInfo) -> RenderableType:
+    """One function."""
+    parts: list[RenderableType] = [
+        Text.assemble((one.name, "bold"), "  ", (one.status, _FUNCTION_STYLES[one.status]), "  paused" * one.paused)
+    ]
+    if one.problem is not None:
+        parts.append(_field("problem", one.problem.message))
+    parts += [_field("topic", _subscription(found)) for found in one.subscriptions]
+    facts = {
+        "about": one.description,
+        "runs": " ".join(filter(None, (_kind(one), one.handler))),
+        "file": one.file,
+        "labels": ", ".join(f"{key}={value}" for key, value in one.labels.items()),
+        "parameters": ", ".join(_parameter(found) for found in one.parameters),
+        "attempts": None if one.backoff_limit is None else str(one.backoff_limit + 1),
+        "timeout": None if one.timeout_seconds is None else duration(one.timeout_seconds),
+        "limit": None if one.concurrency is None else f"{one.concurrency} at once",
+        "now": f"{one.running} running, {one.queued} queued",
+        "on success": _next(one.on_success),
+        "on failure": _next(one.on_failure),
+        "spec": one.spec_hash,
+    }
+    return Group(*parts, *(_field(name, value) for name, value in facts.items() if value))
+
+
+def _kind(one: FunctionInfo) -> str:
+    return one.runtime or one.image or " ".join(one.command or ())
+
+
+def _subscription(found: SubscriptionInfo) -> str:
+    return found.topic + (f"  filter {found.filter}" if found.filter else "")
+
+
+def _parameter(found: ParameterInfo) -> str:
+    return found.name + (f"={found.default}" if found.default is not None else "")
+
+
+def _next(following: Any) -> str | None:
+    return f"publish on {following['publish']}" if isinstance(following, dict) and "publish" in following else None
+
+
+def dead_rows(letters: Iterable[DeadLetter], now: datetime, *, wide: bool = False) -> Table:
+    """The list of dead letters."""
+    lines = []
+    for letter in letters:
+        identifier = letter.id if wide else short_id(letter.id)
+        age = duration(between(letter.dead_at, now))
+        lines.append([identifier, letter.topic or letter.subject, letter.reason, age, letter.message])
+    return grid(["ID", "TOPIC", "REASON", "AGE", "MESSAGE"], lines)
+
+
+def dead_screen(letter: DeadLetter) -> RenderableType:
+    """One dead letter: why, where it stood, what it carries."""
+    parts = [Text.assemble(("✗ ", "red"), printable(f"{letter.reason}: {letter.message}"))]
+    parts += [_field("id", letter.id), _field("topic", letter.topic), _field("subject", letter.subject)]
+    parts.append(_field("stored", f"{letter.stream} {letter.sequence}, dead since {_local(letter.dead_at)}"))
+    if letter.request_id:
+        parts.append(_field("request", letter.request_id))
+    parts += [_field("header", f"{key}: {value}") for key, value in letter.headers.items()]
+    parts.append(_field("body", f"{size(letter.body.size_bytes)}  {letter.body.content_type or ''}".rstrip()))
+    inline = letter.body.inline_bytes()
+    if inline:
+        shown = inline[:BODY_SHOWN].decode("utf-8", "backslashreplace")
+        parts += [_field("", line) for line in shown.splitlines()[:8]]
+    return Group(*parts)
+
+
+def _field(name: str, value: str) -> Text:
+    return Text.assemble((f"  {name:<11}", "dim"), printable(value))
+
+
+def _local(at: datetime) -> str:
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")

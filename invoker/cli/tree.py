@@ -1,0 +1,136 @@
+"""The command tree, the global options, and the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from invoker.cli import controller, dead, demo, dev, explain, functions, publish, result, runs
+from invoker.cli.failure import lines_of
+from invoker.cli.session import Session, forget_stdout
+from invoker.errors import InvokerError
+from invoker.version import __version__
+
+USAGE, INTERNAL, INTERRUPTED = 2, 1, 130
+
+_WITH_VALUE = ("--server", "--context", "--creds")
+_FLAGS = ("-q", "--quiet", "-v", "--verbose", "--no-color")
+
+app = typer.Typer(
+    name="invoker",
+    help="Run functions on events: one event in, one run per matching function, one result out.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _module in (dev, demo, publish, result, explain, controller):
+    _module.register(app)
+for _group in (runs, functions, dead):
+    app.add_typer(_group.app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; whatever went wrong has been said on standard error."""
+    try:
+        command = typer.main.get_command(app)
+        code = command.main(args=hoisted(arguments), prog_name="invoker", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (InvokerError, BaseExceptionGroup) as error:
+        return _refused(error)
+    except TyperException as error:
+        return _said(_usage_lines(error), USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        forget_stdout()
+        return 0
+    except Exception as error:  # the last line of defence: a user never meets a traceback unasked
+        return _unexpected(error)
+
+
+def hoisted(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the global options in front, where the parser wants them; people write them anywhere.
+
+    What follows `--` is data and stays as it is.
+    """
+    front: list[str] = []
+    rest: list[str] = []
+    left = list(arguments)
+    while left:
+        one = left.pop(0)
+        if one == "--":
+            return [*front, *rest, one, *left]
+        if one in _WITH_VALUE and left:
+            front += [one, left.pop(0)]
+        elif one in _FLAGS or one.startswith(tuple(f"{name}=" for name in _WITH_VALUE)):
+            front.append(one)
+        else:
+            rest.append(one)
+    return [*front, *rest]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    server: Annotated[
+        str | None, typer.Option(help="NATS address; else the running `invoker dev`, the NATS context, port 4222.")
+    ] = None,
+    nats_context: Annotated[str | None, typer.Option("--context", help="NATS context, as `nats` has them.")] = None,
+    creds: Annotated[Path | None, typer.Option(help="NATS credentials file.")] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and hints.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more, such as the server chosen.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR works too).")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"invoker {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+    context.obj = Session(server, nats_context, creds, quiet, verbose, no_color)
+
+
+def _refused(error: InvokerError | BaseExceptionGroup[BaseException]) -> int:
+    """An error of ours, alone or out of a task group; a group without one is a fault of the program."""
+    found = first_of_ours(error)
+    if found is not None:
+        return _said(lines_of(found), found.exit_code)
+    return _unexpected(error)
+
+
+def first_of_ours(error: BaseException) -> InvokerError | None:
+    """The first error of ours in an exception, which may be a group of groups."""
+    if isinstance(error, InvokerError):
+        return error
+    below = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return next((found for one in below if (found := first_of_ours(one)) is not None), None)
+
+
+def _usage_lines(error: TyperException) -> list[str]:
+    """A usage error in the same three lines as every other one."""
+    where = getattr(getattr(error, "ctx", None), "command_path", "invoker")
+    return [f"error: {error.format_message().rstrip('.')}  [usage]", f"  try: {where} --help"]
+
+
+def _said(lines: Sequence[str], code: int) -> int:
+    with suppress(BrokenPipeError):
+        print("\n".join(lines), file=sys.stderr, flush=True)
+    return code
+
+
+def _unexpected(error: BaseException) -> int:
+    from invoker.settings import debug_wanted
+
+    if debug_wanted():
+        import traceback
+
+        traceback.print_exception(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return _said([f"error: {what}  [internal]", "  INVOKER_DEBUG=1 shows the traceback"], INTERNAL)
