@@ -258,3 +258,8 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:
     return str(_home(environ) / text[2:]) if text.startswith("~/") else text
+
+
+def debug_wanted(environ: Mapping[str, str] = _ENVIRON) -> bool:
+    """Whether `INVOKER_DEBUG` asks for tracebacks of unexpected errors."""
+    return environ.get("INVOKER_DEBUG", "") not in ("", "0")
