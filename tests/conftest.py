@@ -12,6 +12,9 @@ from nats.aio.client import Client as NatsClient
 
 from invoker.connection import ConnectionOptions, connect
 from invoker.nats_server import NatsServer, nats_server
+from tests.skips import pytest_make_collect_report, pytest_runtest_makereport
+
+__all__ = ["client", "eventually", "nats_url", "pytest_make_collect_report", "pytest_runtest_makereport", "server"]
 
 T = TypeVar("T")
 

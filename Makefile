@@ -1,0 +1,80 @@
+# Everything needs only make and Python 3.11 or newer: `make demo` and `make test` set up the rest in .venv.
+# Stamp files remember what is installed, so nothing is done twice.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --require-hashes --no-compile
+UV_COMPILE := UV_PYTHON_DOWNLOADS=never UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile \
+	--quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header $(if $(UPGRADE),--upgrade)
+
+# Tests mostly wait for servers and processes, so a few more of them than cores keep two cores busy.
+JOBS ?= 4
+TESTS ?=
+DEMO ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev-environment test check lint format types imports test-unit bench docs lock clean
+.SUFFIXES:
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.have-run  ## set up, then run the sample pipeline and end (DEMO="SOURCE" takes other data)
+	@$(BIN)/invoker demo $(DEMO)
+
+test: check  ## set up, then lint, types, import rules and all tests (TESTS="-k word" chooses)
+	@$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+
+check: lint types imports  ## lint, types and import rules, without tests
+
+lint: $(VENV)/.have-dev  ## ruff's rules and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "not formatted; try: make format" >&2; exit 1; }
+
+format: $(VENV)/.have-dev  ## format and fix what can be fixed
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+types: $(VENV)/.have-dev  ## mypy, strict
+	@$(BIN)/mypy
+
+imports: $(VENV)/.have-dev  ## the directions of imports
+	@$(BIN)/lint-imports --no-timings
+
+test-unit: $(VENV)/.have-dev  ## the tests without servers and processes
+	@$(BIN)/python -m pytest -n 2 tests/unit $(TESTS)
+
+bench: $(VENV)/.have-dev  ## every benchmark, one after the other (benchmarks/README.md)
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/.have-run  ## write the generated parts of docs/ again
+	@$(BIN)/python scripts/docs.py
+
+lock: $(VENV)/.have-lock  ## pin the requirements again (UPGRADE=1 raises what is pinned)
+	@$(UV_COMPILE) --group lock -o requirements/lock.txt
+	@$(UV_COMPILE) pyproject.toml --group build --group dev --extra auth --extra parquet -o requirements/dev.txt
+	@$(UV_COMPILE) pyproject.toml --group build --constraint requirements/dev.txt -o requirements/run.txt
+
+clean:  ## remove the environment and everything cached
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+
+# An environment that works is kept; one whose Python has gone is made anew.
+$(VENV)/.made: scripts/find-python
+	@$(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		python=$$(scripts/find-python) && echo "making $(VENV) with $$python" && $$python -m venv --clear $(VENV); }
+	@touch $@
+
+$(VENV)/.have-run: $(VENV)/.made requirements/run.txt pyproject.toml invoker/version.py
+	@echo "installing requirements/run.txt"
+	@$(INSTALL) -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation --no-compile -e .
+	@touch $@
+
+$(VENV)/.have-dev: $(VENV)/.have-run requirements/dev.txt
+	@echo "installing requirements/dev.txt"
+	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.have-lock: $(VENV)/.made requirements/lock.txt
+	@$(INSTALL) -r requirements/lock.txt
+	@touch $@
