@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from invoker.result import Reason, State
+from invoker.runtime.exits import NO_RETRY as RUNTIME_NO_RETRY
 from trigger.engine import RunEnd
 from trigger.plan import Limits, OutputMode, RunPlan
 
@@ -67,7 +68,10 @@ def judge(plan: RunPlan, number: int, end: AttemptEnd) -> Verdict:
     if end.returncode == 0:
         return _judge_output(plan, which, end)
     verdict = _judge_failure(plan, which, end, exit_code)
-    return replace(verdict, final=end.returncode in plan.no_retry_exit_codes)
+    useless = end.returncode in plan.no_retry_exit_codes
+    if plan.code.runtime is not None:
+        useless = useless or end.returncode == RUNTIME_NO_RETRY
+    return replace(verdict, final=useless)
 
 
 def _judge_output(plan: RunPlan, which: str, end: AttemptEnd) -> Verdict:
@@ -153,9 +157,9 @@ def pause_seconds(number: int, first: float) -> float:
     return float(min(PAUSE_LIMIT_SECONDS, first * 2 ** min(number - 1, 32)))
 
 
-def run_end(verdict: Verdict, log_tail: bytes) -> RunEnd:
-    """The end of the run whose last attempt had this verdict."""
-    return RunEnd(state_of(verdict.reason), verdict.reason, verdict.message, verdict.output, log_tail)
+def run_end(verdict: Verdict) -> RunEnd:
+    """The end of the run whose last attempt had this verdict; its log is added by who has it."""
+    return RunEnd(state_of(verdict.reason), verdict.reason, verdict.message, verdict.output)
 
 
 def state_of(reason: Reason) -> State:

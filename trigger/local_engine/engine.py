@@ -1,6 +1,6 @@
 """LocalEngine: runs as child processes of a small spawner, behind the seam of `trigger.engine`.
 
-One task per run decides what comes next; the spawner acts. No process is started, no folder made or removed and no
+A run is an object that events move on; the spawner acts. No process is started, no folder made or removed and no
 output read by this loop.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,17 +17,16 @@ from typing import Self
 
 from invoker.errors import EngineUnavailableError
 from trigger.engine import LogLine, Phase, RunStatus
-from trigger.local_engine import order as orders
 from trigger.local_engine import workfolder
-from trigger.local_engine.driver import Driver, Surroundings
-from trigger.local_engine.order import Interpreter
+from trigger.local_engine.driver import Driver
+from trigger.local_engine.order import Interpreter, Programs, check_startable
+from trigger.local_engine.preparation import FetchInput, Preparation
 from trigger.local_engine.processes import Processes
 from trigger.local_engine.removal import Removals
 from trigger.local_engine.requirements import Environments
 from trigger.local_engine.run import Run, Watcher
+from trigger.local_engine.snapshots import Snapshots
 from trigger.plan import RunPlan
-
-FetchInput = Callable[[RunPlan], Awaitable[AsyncIterator[bytes]]]
 
 
 class LocalEngine:
@@ -56,37 +55,22 @@ class LocalEngine:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._state_dir = Path(state_dir).absolute()
-        self._python = python
-        self._interpreter = Interpreter(python, str(Path(python).parent))
-        self._fetch_input = fetch_input
-        self._first_pause_seconds = first_pause_seconds
-        self._install_env = dict(install_env or {})
-        self._on_environment_problem = on_environment_problem
         self._now = now
         self._runs: dict[str, Run] = {}
         self._watchers: set[Watcher] = set()
         self._problems: dict[str, str] = {}
+        self._on_environment_problem = on_environment_problem
+        interpreter = Interpreter(python, str(Path(python).parent))
+        self._programs = Programs(interpreter)
         self._processes = Processes(python, self._state_dir / "spawner.log")
         self._environments = Environments(
-            self._state_dir / "environments", python, self._processes, self._install_env, time.monotonic
+            self._state_dir / "environments", python, self._processes, install_env or {}, time.monotonic
         )
+        snapshots = Snapshots(self._state_dir, self._processes.remove)
+        preparation = Preparation(interpreter, self._environments, snapshots, fetch_input, self._note_environment)
         self._removals = Removals(self._processes.remove)
-        self._driver = Driver(self._surroundings())
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._driver = Driver(self._processes, preparation, self._removals, first_pause_seconds)
         self._is_open = False
-
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(
-            state_dir=self._state_dir,
-            interpreter=self._interpreter,
-            processes=self._processes,
-            environments=self._environments,
-            removals=self._removals,
-            fetch_input=self._fetch_input,
-            first_pause_seconds=self._first_pause_seconds,
-            now=self._now,
-            note_environment=self._note_environment,
-        )
 
     async def __aenter__(self) -> Self:
         """Start the spawner and clear the state folder. Raises `EngineUnavailableError` naming what is wrong."""
@@ -102,9 +86,13 @@ class LocalEngine:
     ) -> None:
         """End everything at once, without grace: whoever wants grace stops the runs first."""
         self._is_open = False
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._driver.close()
+        work = [run.work for run in self._runs.values() if run.work is not None]
+        for run in self._runs.values():
+            run.forget_plans()
+            if run.live is not None:
+                run.live.forget_timers()
+        await asyncio.gather(*work, return_exceptions=True)
         self._removals.close()
         await self._environments.close()
         await self._processes.close()
@@ -121,18 +109,20 @@ class LocalEngine:
     async def start(self, plan: RunPlan) -> None:
         if plan.run_id in self._runs:
             return
-        orders.check_startable(plan)
-        orders.check_program(plan, self._interpreter)
+        check_startable(plan)
+        program = self._programs.of(plan)
         if not self._is_open:
             raise EngineUnavailableError("the local engine is not running")
         if not self._processes.is_open:
             await self._driver.reopen()
             if plan.run_id in self._runs:  # started by another call meanwhile
                 return
-        run = Run(plan, self._folder(plan.run_id), self._tell)
-        self._runs[plan.run_id] = run
+        run = self._runs[plan.run_id] = Run(plan, program, self._folder(plan.run_id), self._tell, self._now)
         self._tell(run.status)
-        self._own(asyncio.create_task(self._drive(run)))
+        self._driver.begin(run, self._seconds_left(plan))
+
+    def _seconds_left(self, plan: RunPlan) -> float | None:
+        return None if plan.deadline_at is None else (plan.deadline_at - self._now()).total_seconds()
 
     def _folder(self, run_id: str) -> str:
         """The folder of a run's attempts: another one while an earlier one of that run waits to be removed."""
@@ -143,18 +133,13 @@ class LocalEngine:
             folder = f"{plain}~{again}"
         return folder
 
-    async def _drive(self, run: Run) -> None:
-        await self._driver.drive(run)
-        if run.released:
-            self._runs.pop(run.plan.run_id, None)
-
-    def _own(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def _tell(self, status: RunStatus) -> None:
         for watcher in self._watchers:
             watcher.put(status)
+        if status.phase is Phase.ENDED:
+            run = self._runs.get(status.run_id)
+            if run is not None and run.released:
+                del self._runs[status.run_id]
 
     async def watch(self) -> AsyncIterator[RunStatus]:
         watcher = Watcher([run.status for run in self._runs.values()])
@@ -185,10 +170,12 @@ class LocalEngine:
             self._driver.stop(run, "released")
             return
         del self._runs[run_id]
+        for watcher in self._watchers:
+            watcher.forget(run_id)
 
     def logs(self, run_id: str, follow: bool) -> AsyncIterator[LogLine]:
         run = self._runs.get(run_id)
-        return run.log.lines(follow) if run is not None else _no_lines()
+        return run.open_log().lines(follow) if run is not None else _no_lines()
 
     def _note_environment(self, function: str, problem: str | None) -> None:
         if self._problems.get(function) == problem:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from invoker import runtime
 from invoker.errors import StartRefusedError
 from invoker.result import Reason
 from trigger.local_engine.protocol import Order
@@ -19,6 +20,8 @@ from trigger.plan import InputMode, OutputMode, RunPlan
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 RUNTIMES = frozenset({"python"})
 INPUT_NAME = ".invoker-input"
+RUNTIME_PROGRAM = runtime.ENTRY
+MAX_REMEMBERED_PROGRAMS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,16 @@ class Interpreter:
 
     python: str
     programs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What an attempt starts with. `code_folder` is its version's copy of the code, `folder_exists` says that its work
+    folder was made for its input."""
+
+    interpreter: Interpreter
+    code_folder: Path | None = None
+    folder_exists: bool = False
 
 
 def check_startable(plan: RunPlan) -> None:
@@ -87,10 +100,24 @@ def _refuse(plan: RunPlan, text: str, reason: Reason = Reason.CONFIG, hint: str 
     raise StartRefusedError(f"function {plan.function} {text}", hint=hint, reason=str(reason))
 
 
-def check_program(plan: RunPlan, interpreter: Interpreter) -> None:
-    """Raise `StartRefusedError` when the command's program is not there, or cannot be run."""
-    if plan.code.command is not None:
-        find_program(plan, plan.code.command[0], plan.env.get("PATH", search_path(interpreter)))
+class Programs:
+    """Finds the programs of commands, and remembers where they were: a look at one file costs less than a search."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._path = search_path(interpreter)
+        self._found: dict[tuple[str, str], str] = {}
+
+    def of(self, plan: RunPlan) -> str | None:
+        """The file of the plan's command, None for a runtime. Raises `StartRefusedError` when it cannot be run."""
+        if plan.code.command is None:
+            return None
+        key = plan.code.command[0], plan.env.get("PATH", self._path)
+        found = self._found.get(key)
+        if found is None or not os.access(found, os.X_OK):
+            if len(self._found) >= MAX_REMEMBERED_PROGRAMS:
+                self._found.clear()
+            found = self._found[key] = find_program(plan, *key)
+        return found
 
 
 def find_program(plan: RunPlan, name: str, path: str) -> str:
@@ -110,25 +137,19 @@ def search_path(interpreter: Interpreter) -> str:
     return f"{interpreter.programs}:{SYSTEM_PATH}"
 
 
-def make_order(
-    plan: RunPlan,
-    *,
-    folder: str,
-    uid: str,
-    interpreter: Interpreter,
-    runtime_program: str,
-    code_folder: Path | None,
-    folder_exists: bool,
-) -> Order:
-    """What the spawner is told for one attempt; the program is found by now (`find_program`), its words are final."""
+def make_order(plan: RunPlan, prepared: Prepared, *, program: str | None, folder: str, uid: str) -> Order:
+    """What the spawner is told for one attempt. `program` is the file of the plan's command, as found at the start.
+
+    Raises `StartRefusedError` when a program out of the function's own folder is not in this version's copy.
+    """
     places = Places(folder)
-    argv = command_of(plan, interpreter, runtime_program, code_folder)
+    argv = command_of(plan, prepared, program)
     return Order(
         path=argv[0],
         argv=argv,
-        env=environment(plan, places, uid, interpreter, code_folder),
+        env=environment(plan, places, uid, prepared),
         folder=folder,
-        make_folder=not folder_exists,
+        make_folder=not prepared.folder_exists,
         mark=f"INVOKER_POD_UID={uid}",
         memory_bytes=plan.limits.memory_bytes,
         log_bytes=max(1, plan.limits.log_tail_bytes),
@@ -138,30 +159,23 @@ def make_order(
     )
 
 
-def command_of(plan: RunPlan, interpreter: Interpreter, runtime_program: str, code_folder: Path | None) -> list[str]:
+def command_of(plan: RunPlan, prepared: Prepared, program: str | None) -> list[str]:
     """The command with its program's full path."""
-    if plan.code.runtime is not None:
-        return [interpreter.python, "-u", runtime_program, *plan.code.args]
-    assert plan.code.command is not None, "checked by check_startable"
-    name, *rest = plan.code.command
-    name = _in_snapshot(name, plan.code.folder, code_folder)
-    path = plan.env.get("PATH", search_path(interpreter))
-    return [find_program(plan, name, path), *rest, *plan.code.args]
+    code = plan.code
+    if code.command is None:
+        return [prepared.interpreter.python, "-I", "-u", RUNTIME_PROGRAM, *code.args]
+    name, *rest = code.command
+    if code.folder is not None and prepared.code_folder is not None and Path(name).is_relative_to(code.folder):
+        # A program beside the function's file is run from the copy of it that belongs to this version.
+        program = find_program(plan, str(prepared.code_folder / Path(name).relative_to(code.folder)), "")
+    assert program is not None, "found by check_program"
+    return [program, *rest, *code.args]
 
 
-def _in_snapshot(name: str, source: Path | None, snapshot: Path | None) -> str:
-    """A program beside the function's file is run from the copy of it that belongs to this version."""
-    if source is None or snapshot is None or not Path(name).is_relative_to(source):
-        return name
-    return str(snapshot / Path(name).relative_to(source))
-
-
-def environment(
-    plan: RunPlan, places: Places, uid: str, interpreter: Interpreter, code_folder: Path | None
-) -> dict[str, str]:
+def environment(plan: RunPlan, places: Places, uid: str, prepared: Prepared) -> dict[str, str]:
     """All the child sees: a small base, the plan's own variables, ours. Nothing of the controller's environment."""
     env = {
-        "PATH": search_path(interpreter),
+        "PATH": search_path(prepared.interpreter),
         "HOME": places.folder,
         "TMPDIR": places.folder,
         "LANG": "C.UTF-8",
@@ -172,8 +186,8 @@ def environment(
     }
     if plan.input is InputMode.FILE:
         env["INVOKER_INPUT_FILE"] = places.input
-    if code_folder is not None:
-        env["INVOKER_CODE_DIR"] = str(code_folder)
+    if prepared.code_folder is not None:
+        env["INVOKER_CODE_DIR"] = str(prepared.code_folder)
     if plan.code.runtime is not None and plan.code.handler is not None:
         env["INVOKER_HANDLER"] = plan.code.handler
     return env

@@ -6,16 +6,16 @@ Everything here happens in the event loop and none of it blocks; what may block 
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 import signal
 import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from invoker.errors import EngineUnavailableError
-from trigger.local_engine import protocol
+from trigger.local_engine import descendants, protocol
 from trigger.local_engine.protocol import Ended, Order
 
 _PROGRAM = (
@@ -24,7 +24,7 @@ _PROGRAM = (
 _ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 10.0
 
-OnOutput = Callable[[list[tuple[int, bytes]], int], None]
+_log = logging.getLogger(__name__)
 
 
 class ProcessRefusedError(Exception):
@@ -42,25 +42,21 @@ class SpawnerGoneError(Exception):
     """The spawner has ended, and with it every process that it had started."""
 
 
-class Process:
-    """One process: `ended` is awaited for its end.
+class Listener(Protocol):
+    """Who hears of a process, in the loop: `started` or not, then output, then exactly one of `ended`, `refused`,
+    `lost`. `broken` is called when one of these raised."""
 
-    `ended` raises `ProcessRefusedError` when it did not start, `SpawnerGoneError` when it was lost.
-    """
+    def started(self) -> None: ...
 
-    __slots__ = ("_key", "_processes", "ended", "on_output", "on_started", "pid")
+    def printed(self, pieces: list[tuple[int, bytes]], dropped: int) -> None: ...
 
-    def __init__(self, processes: Processes, key: int, on_started: Callable[[], None], on_output: OnOutput) -> None:
-        self._processes = processes
-        self._key = key
-        self.on_started = on_started
-        self.on_output = on_output
-        self.pid = 0
-        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+    def ended(self, end: Ended) -> None: ...
 
-    def signal(self, signum: int) -> None:
-        """Send a signal to the whole process group; nothing happens when it has ended."""
-        self._processes.send((protocol.SIGNAL, self._key, int(signum)))
+    def refused(self, error: ProcessRefusedError) -> None: ...
+
+    def lost(self) -> None: ...
+
+    def broken(self) -> None: ...
 
 
 class Processes:
@@ -75,7 +71,8 @@ class Processes:
         self._errors = errors
         self._link: _Link | None = None
         self._spawner: subprocess.Popen[bytes] | None = None
-        self._known: dict[int, Process] = {}
+        self._known: dict[int, Listener] = {}
+        self._groups: dict[int, int] = {}
         self._last_key = 0
 
     @property
@@ -89,6 +86,8 @@ class Processes:
 
     async def open(self) -> None:
         """Start the spawner. Raises `EngineUnavailableError` when that cannot be done."""
+        if self._spawner is not None:
+            await asyncio.to_thread(_wait, self._spawner)
         ours, theirs = socket.socketpair()
         loop = asyncio.get_running_loop()
         try:
@@ -122,56 +121,100 @@ class Processes:
         if spawner is not None:
             await asyncio.to_thread(_wait, spawner)
 
-    def launch(self, order: Order, on_started: Callable[[], None], on_output: OnOutput) -> Process:
-        """Ask for a process. The callbacks are called in the loop, `on_started` at most once and first."""
-        self._last_key += 1
-        process = Process(self, self._last_key, on_started, on_output)
-        self._known[self._last_key] = process
-        self.send((protocol.START, self._last_key, tuple(order)))
-        return process
-
-    def send(self, message: tuple[Any, ...]) -> None:
+    def launch(self, order: Order, listener: Listener) -> int:
+        """Ask for a process; returns the key to signal it by. Raises `EngineUnavailableError` without a spawner."""
         if self._link is None:
             raise EngineUnavailableError("the local engine's spawner is not running")
-        self._link.send(message)
+        self._last_key += 1
+        self._known[self._last_key] = listener
+        self._link.send((protocol.START, self._last_key, tuple(order)))
+        return self._last_key
+
+    def signal(self, key: int, signum: int) -> None:
+        """Send a signal to a whole process group; nothing happens when it has ended."""
+        if self._link is not None:
+            self._link.send((protocol.SIGNAL, key, int(signum)))
 
     def remove(self, folder: str) -> None:
-        """Have a folder removed, some time soon; nothing happens when the spawner is gone (the next start does it)."""
+        """Have a folder removed, some time soon; nothing happens when the spawner is gone (the next engine does it)."""
         if self._link is not None:
             self._link.send((protocol.REMOVE, folder))
 
     def _hear(self, messages: list[Any]) -> None:
-        for kind, key, *rest in messages:
-            process = self._known.get(key)
-            if process is None:
+        for message in messages:
+            listener = self._known.get(message[1])
+            if listener is None:
                 continue
-            if kind == protocol.STARTED:
-                process.pid = rest[0]
-                process.on_started()
-            elif kind == protocol.OUTPUT:
-                process.on_output(*rest)
-            elif kind == protocol.ENDED:
-                self._settle(key, Ended(*rest))
-            elif kind == protocol.REFUSED:
-                self._settle(key, ProcessRefusedError(*rest))
+            try:
+                self._pass_on(listener, *message)
+            except Exception:  # one listener's bug must not close the link, and with it everybody's process
+                _log.exception("hearing of a process failed")
+                self._settle(message[1])
+                listener.broken()
 
-    def _settle(self, key: int, outcome: Ended | Exception) -> None:
-        future = self._known.pop(key).ended
-        if future.done():
-            return
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+    def _pass_on(self, listener: Listener, kind: str, key: int, *details: Any) -> None:
+        if kind == protocol.STARTED:
+            self._groups[key] = details[0]
+            listener.started()
+        elif kind == protocol.OUTPUT:
+            listener.printed(*details)
+        elif kind == protocol.ENDED:
+            self._settle(key)
+            listener.ended(Ended(*details))
+        elif kind == protocol.REFUSED:
+            self._settle(key)
+            listener.refused(ProcessRefusedError(*details))
+
+    def _settle(self, key: int) -> None:
+        self._known.pop(key, None)
+        self._groups.pop(key, None)
 
     def _lost(self) -> None:
         """The socket closed, so spawner and keeper are gone. They have killed what they knew, unless both were killed
         at one stroke: the groups are ours to kill then, and killing them twice is harmless."""
         self._link = None
-        for key, process in list(self._known.items()):
-            if process.pid:
-                _kill_group(process.pid)
-            self._settle(key, SpawnerGoneError())
+        listeners, self._known = list(self._known.values()), {}
+        groups, self._groups = list(self._groups.values()), {}
+        for group in groups:
+            descendants.kill_group(group, signal.SIGKILL)
+        for listener in listeners:
+            listener.lost()
+
+
+class Completion:
+    """A listener for one who simply waits: `end` gives the end and what was printed last, or raises
+    `ProcessRefusedError` or `SpawnerGoneError`."""
+
+    def __init__(self, keep_bytes: int) -> None:
+        self._keep_bytes = keep_bytes
+        self._printed = b""
+        self._end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+
+    async def end(self) -> tuple[Ended, bytes]:
+        return await self._end, self._printed
+
+    def started(self) -> None:
+        """Nobody waits for this."""
+
+    def printed(self, pieces: list[tuple[int, bytes]], dropped: int) -> None:
+        self._printed = b"".join([self._printed, *(data for _, data in pieces)])[-self._keep_bytes :]
+
+    def ended(self, end: Ended) -> None:
+        if not self._end.done():
+            self._end.set_result(end)
+
+    def refused(self, error: ProcessRefusedError) -> None:
+        self._fail(error)
+
+    def lost(self) -> None:
+        self._fail(SpawnerGoneError("the local engine's spawner was ended"))
+
+    def broken(self) -> None:
+        self._fail(SpawnerGoneError("the local engine failed; its log says how"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self._end.done():
+            self._end.set_exception(error)
 
 
 class _Link(asyncio.Protocol):
@@ -210,13 +253,6 @@ class _Link(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-
-
-def _kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
 
 
 def _wait(spawner: subprocess.Popen[bytes]) -> None:

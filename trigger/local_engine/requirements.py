@@ -11,14 +11,16 @@ import asyncio
 import hashlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from invoker.errors import EngineUnavailableError
 from trigger.local_engine.order import SYSTEM_PATH
-from trigger.local_engine.processes import Processes, ProcessRefusedError, SpawnerGoneError
+from trigger.local_engine.processes import Completion, Processes, ProcessRefusedError, SpawnerGoneError
 from trigger.local_engine.protocol import Order
 
 KEEP_FAILURE_SECONDS = 60.0
@@ -132,19 +134,18 @@ class Environments:
             spool="",
             termination="",
         )
-        printed: list[bytes] = []
-        process = self._processes.launch(
-            order, lambda: None, lambda pieces, _dropped: printed.extend(p for _, p in pieces)
-        )
+        completion = Completion(LOG_BYTES)
         try:
-            ended = await process.ended
-        except (ProcessRefusedError, SpawnerGoneError) as error:
+            key = self._processes.launch(order, completion)
+            try:
+                ended, printed = await completion.end()
+            except asyncio.CancelledError:
+                self._processes.signal(key, signal.SIGKILL)
+                raise
+        except (ProcessRefusedError, SpawnerGoneError, EngineUnavailableError) as error:
             raise InstallError(f"pip could not be run: {error}") from error
-        except asyncio.CancelledError:
-            process.signal(9)
-            raise
         if ended.exit_code != 0:
-            raise InstallError(last_words(b"".join(printed)[-LOG_BYTES:], ended.exit_code))
+            raise InstallError(last_words(printed, ended.exit_code))
 
 
 def environment_name(content: bytes, python: str) -> str:

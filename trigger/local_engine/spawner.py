@@ -1,8 +1,8 @@
 """The child program that starts attempts, reads what they print, and ends what they leave behind.
 
 Standard library only; single-threaded; started as `python -I -S -c …` with an empty environment. It lives outside the
-engine's process for three reasons: starting a process blocks the one who does it, a small process starts others
-faster, and only the parent of a process can know surely that it has ended.
+engine's process for three reasons: starting a process blocks the one who does it, only the parent of a process can know
+surely that it has ended, and a subreaper gets to see what an attempt has left behind.
 
 An attempt is a session of its own. When its main process has ended, everything else of it is killed: its process
 group at once, what left the group (`setsid`) as soon as it becomes our child. Only then its end is reported.
@@ -15,21 +15,22 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from typing import Any
 
 from trigger.local_engine import descendants, protocol
-from trigger.local_engine.folders import remove_small
+from trigger.local_engine.channels import READ_BYTES, Capture, ChannelPool, Channels
+from trigger.local_engine.folders import WorkFolders
 from trigger.local_engine.protocol import Order
 
 FLUSH_SECONDS = 0.05
 """Between two messages about one attempt's output: what comes faster than it can be sent is dropped, oldest first."""
+HOLD_SECONDS = 0.002
+"""How long the news that a process has started may wait for other news: the end of a short one, mostly."""
 SWEEP_SECONDS = 2.0
 """How long an attempt's end waits for what it left behind to be gone (a set-user-id child cannot be killed)."""
-SPOOL_BYTES = 64 * 1024
+SWEEP_AGAIN_SECONDS = 0.02
 TERMINATION_BYTES = 4096
-READ_BYTES = 64 * 1024
 
 _DEFAULT_SIGNALS = [
     signal.SIGPIPE,  # ignored by every Python
@@ -39,84 +40,22 @@ _DEFAULT_SIGNALS = [
     signal.SIGQUIT,
     signal.SIGTERM,
 ]
-_NO_SETSID = False
 
 
 class Attempt:
-    """One started process and what is known of it."""
+    """One started process and what is known of it. `clean`: nothing of it was left when its main process ended."""
 
-    __slots__ = (
-        "chunks",
-        "chunks_size",
-        "dropped",
-        "ended_at",
-        "exit_code",
-        "flushed_at",
-        "key",
-        "order",
-        "output",
-        "pid",
-        "pipes",
-        "size",
-        "spool_fd",
-        "trouble",
-    )
+    __slots__ = ("capture", "channels", "clean", "ended_at", "exit_code", "key", "order", "pid")
 
-    def __init__(self, key: int, order: Order, pid: int, pipes: dict[int, int]) -> None:
+    def __init__(self, key: int, order: Order, pid: int, channels: Channels) -> None:
         self.key = key
         self.order = order
         self.pid = pid
-        self.pipes = pipes
+        self.channels = channels
+        self.capture = Capture(order)
         self.exit_code: int | None = None
         self.ended_at = 0.0
-        self.chunks: list[tuple[int, bytes]] = []
-        self.chunks_size = 0
-        self.dropped = 0
-        self.flushed_at = 0.0
-        self.output: list[bytes] = []
-        self.size = 0
-        self.spool_fd = -1
-        self.trouble = ""
-
-    def take(self, stream: int, data: bytes) -> None:
-        if stream == protocol.STDOUT and self.order.output_bytes is not None:
-            self._keep_output(data, self.order.output_bytes)
-        else:
-            self._keep_log(stream, data, self.order.log_bytes)
-
-    def _keep_log(self, stream: int, data: bytes, limit: int) -> None:
-        self.chunks.append((stream, data))
-        self.chunks_size += len(data)
-        while self.chunks_size > limit:
-            excess = self.chunks_size - limit
-            first_stream, first = self.chunks[0]
-            if len(first) <= excess:
-                self.chunks.pop(0)
-                excess = len(first)
-            else:
-                self.chunks[0] = (first_stream, first[excess:])
-            self.chunks_size -= excess
-            self.dropped += excess
-
-    def _keep_output(self, data: bytes, limit: int) -> None:
-        room = max(0, limit - self.size)
-        self.size += len(data)
-        kept = data[:room]
-        if not kept:
-            return
-        if self.spool_fd < 0 and self.size <= SPOOL_BYTES:
-            self.output.append(kept)
-            return
-        try:
-            if self.spool_fd < 0:
-                self.spool_fd = os.open(
-                    self.order.spool, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-                )
-                _write_all(self.spool_fd, b"".join(self.output))
-                self.output = []
-            _write_all(self.spool_fd, kept)
-        except OSError as error:
-            self.trouble = f"its output cannot be kept in {self.order.spool}: {error.strerror} ({error.errno})"
+        self.clean = True
 
 
 class Spawner:
@@ -131,8 +70,11 @@ class Spawner:
         self._keeper_lives = keeper_lives
         self._poller = _Poller()
         self._children = descendants.Children()
+        self._channels = ChannelPool(self._poller.register, self._poller.unregister)
+        self._folders = WorkFolders()
         self._decoder = protocol.Decoder()
         self._news: list[Any] = []
+        self._hold_until = 0.0
         self._by_pid: dict[int, Attempt] = {}
         self._by_key: dict[int, Attempt] = {}
         self._by_pipe: dict[int, tuple[Attempt, int]] = {}
@@ -156,7 +98,7 @@ class Spawner:
                 if keeper in ready or (control in ready and not self._obey()):
                     return
                 for fd in ready:
-                    if fd in self._by_pipe:
+                    if fd not in (control, self._wake):
                         self._read(fd)
                 if self._wake in ready or self._ending:
                     self._reap()
@@ -174,8 +116,10 @@ class Spawner:
 
     def _patience(self) -> float | None:
         """Seconds until something is due by itself, None when nothing is."""
+        if self._news:  # held
+            return max(0.0, self._hold_until - time.monotonic())
         if self._ending:
-            return 0.02
+            return SWEEP_AGAIN_SECONDS
         return FLUSH_SECONDS / 2 if self._unsent else None
 
     # orders
@@ -194,49 +138,43 @@ class Spawner:
     def _start(self, key: int, order: Order) -> None:
         try:
             if order.make_folder:
-                _make_work_folder(order.folder)
-            os.chdir(order.folder)
+                self._folders.make(order.folder)
+            os.chdir(order.folder)  # what we start begins where we are: there is one of us, so this is safe
         except OSError as error:
             self._refuse(key, "folder", error, order.folder)
             return
         try:
-            pid, pipes = self._spawn(order)
+            channels = self._channels.take()
         except OSError as error:
             self._refuse(key, "start", error, order.path)
             return
-        attempt = Attempt(key, order, pid, pipes)
+        try:
+            pid = self._spawn(order, channels)
+        except OSError as error:
+            self._channels.give_back(channels, clean=True)
+            self._refuse(key, "start", error, order.path)
+            return
+        attempt = Attempt(key, order, pid, channels)
         self._by_pid[pid] = self._by_key[key] = attempt
-        for fd, stream in pipes.items():
-            self._by_pipe[fd] = (attempt, stream)
-            self._poller.register(fd)
+        self._by_pipe[channels.out] = attempt, protocol.STDOUT
+        self._by_pipe[channels.err] = attempt, protocol.STDERR
+        if not self._news:
+            self._hold_until = time.monotonic() + HOLD_SECONDS
         self._news.append((protocol.STARTED, key, pid))
 
     def _refuse(self, key: int, step: str, error: OSError, subject: str) -> None:
-        self._news.append((protocol.REFUSED, key, step, error.errno or 0, error.strerror or "", subject))
+        self._tell((protocol.REFUSED, key, step, error.errno or 0, error.strerror or "", subject))
 
-    def _spawn(self, order: Order) -> tuple[int, dict[int, int]]:
-        """The started process and the reading ends of its stdout and stderr."""
-        out, out_writer = os.pipe()
-        err, err_writer = os.pipe()
-        try:
-            actions = [
-                (os.POSIX_SPAWN_DUP2, self._null, 0),
-                (os.POSIX_SPAWN_DUP2, out_writer, 1),
-                (os.POSIX_SPAWN_DUP2, err_writer, 2),
-            ]
-            pid = _posix_spawn(order, actions)
-        except BaseException:
-            os.close(out)
-            os.close(err)
-            raise
-        finally:
-            os.close(out_writer)
-            os.close(err_writer)
-        os.set_blocking(out, False)
-        os.set_blocking(err, False)
+    def _spawn(self, order: Order, channels: Channels) -> int:
+        actions = [
+            (os.POSIX_SPAWN_DUP2, self._null, 0),
+            (os.POSIX_SPAWN_DUP2, channels.out_writer, 1),
+            (os.POSIX_SPAWN_DUP2, channels.err_writer, 2),
+        ]
+        pid = _posix_spawn(order, actions)
         if order.memory_bytes is not None:
             _limit_memory(pid, order.memory_bytes)
-        return pid, {out: protocol.STDOUT, err: protocol.STDERR}
+        return pid
 
     def _signal(self, key: int, signum: int) -> None:
         attempt = self._by_key.get(key)
@@ -246,31 +184,25 @@ class Spawner:
     # output
 
     def _read(self, fd: int) -> None:
+        if fd not in self._by_pipe:
+            self._channels.hear_noise(fd)
+            return
         attempt, stream = self._by_pipe[fd]
-        try:
-            data = os.read(fd, READ_BYTES)
-        except BlockingIOError:
-            return
-        if not data:
-            self._close_pipe(fd)
-            return
-        attempt.take(stream, data)
-        if attempt.chunks:
+        with contextlib.suppress(BlockingIOError):
+            attempt.capture.take(stream, os.read(fd, READ_BYTES))
+        if attempt.capture.has_news:
             self._unsent[attempt.key] = attempt
 
-    def _close_pipe(self, fd: int) -> None:
-        attempt, _ = self._by_pipe.pop(fd)
-        del attempt.pipes[fd]
-        self._poller.unregister(fd)
-        os.close(fd)
-
     def _drain(self, attempt: Attempt) -> None:
-        """Read what a dead attempt left in its pipes. They end, or (a descriptor given away) have nothing more."""
-        for fd, stream in list(attempt.pipes.items()):
+        """Read what a dead attempt left in its pipes: at most what fits into them, since nobody adds to it."""
+        for fd in (attempt.channels.out, attempt.channels.err):
+            _, stream = self._by_pipe.pop(fd)
             with contextlib.suppress(BlockingIOError):
                 while data := os.read(fd, READ_BYTES):
-                    attempt.take(stream, data)
-            self._close_pipe(fd)
+                    attempt.capture.take(stream, data)
+                    if not attempt.clean:
+                        break
+        self._channels.give_back(attempt.channels, clean=attempt.clean)
 
     # ends
 
@@ -311,6 +243,8 @@ class Spawner:
                 busy |= owners
         now = time.monotonic()
         for key, attempt in list(self._ending.items()):
+            if key in busy:
+                attempt.clean = False
             if key not in busy or now - attempt.ended_at > SWEEP_SECONDS:
                 del self._ending[key]
                 self._finish(attempt)
@@ -333,48 +267,49 @@ class Spawner:
 
     def _finish(self, attempt: Attempt) -> None:
         self._drain(attempt)
-        self._by_key.pop(attempt.key, None)
+        del self._by_key[attempt.key]
         self._unsent.pop(attempt.key, None)
         self._flush(attempt)
-        spooled = attempt.spool_fd >= 0
-        if spooled:
-            os.close(attempt.spool_fd)
-        self._news.append(
-            (
-                protocol.ENDED,
-                attempt.key,
-                attempt.exit_code,
-                b"".join(attempt.output),
-                attempt.size,
-                spooled,
-                _read_termination(attempt.order.termination),
-                attempt.trouble,
-            )
+        capture = attempt.capture
+        spooled = capture.spooled
+        end = protocol.Ended(
+            exit_code=attempt.exit_code or 0,
+            output=capture.close(),
+            output_size=capture.size,
+            spooled=spooled,
+            termination=_read_termination(attempt.order.termination),
+            trouble=capture.trouble,
         )
+        self._tell((protocol.ENDED, attempt.key, *end))
 
     # news
 
+    def _tell(self, message: tuple[Any, ...]) -> None:
+        """Add news that must not be held."""
+        self._news.append(message)
+        self._hold_until = 0.0
+
     def _report(self) -> None:
+        now = time.monotonic()
         if self._unsent:
-            now = time.monotonic()
             for key, attempt in list(self._unsent.items()):
-                if now - attempt.flushed_at >= FLUSH_SECONDS:
-                    attempt.flushed_at = now
+                if now - attempt.capture.flushed_at >= FLUSH_SECONDS:
+                    attempt.capture.flushed_at = now
                     del self._unsent[key]
                     self._flush(attempt)
-        if self._news:
-            self._control.sendall(protocol.encode(self._news))
-            self._news = []
+        if self._news and now >= self._hold_until:
+            news, self._news = self._news, []
+            self._control.sendall(protocol.encode(news))
 
     def _flush(self, attempt: Attempt) -> None:
-        if attempt.chunks or attempt.dropped:
-            self._news.append((protocol.OUTPUT, attempt.key, attempt.chunks, attempt.dropped))
-            attempt.chunks, attempt.chunks_size, attempt.dropped = [], 0, 0
+        pieces, dropped = attempt.capture.news()
+        if pieces or dropped:
+            self._tell((protocol.OUTPUT, attempt.key, pieces, dropped))
 
     # folders
 
     def _remove(self, path: str) -> None:
-        if not remove_small(path):
+        if not self._folders.remove(path):
             self._to_remove.append(path)
             self._remove_big()
 
@@ -433,12 +368,6 @@ def _limit_memory(pid: int, limit: int) -> None:
             resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
 
 
-def _make_work_folder(folder: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(os.path.dirname(folder), 0o700)
-    os.mkdir(folder, 0o700)
-
-
 def _read_termination(path: str) -> bytes:
     """What the attempt left in its termination file, and one byte more when it is too long."""
     try:
@@ -452,12 +381,6 @@ def _read_termination(path: str) -> bytes:
         return b""
     finally:
         os.close(fd)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def main(control_fd: int) -> None:
@@ -477,5 +400,4 @@ def main(control_fd: int) -> None:
         descendants.become_subreaper()
         os.umask(0o022)
         Spawner(socket.socket(fileno=control_fd), keeper_lives).run()
-    sys.stdout.flush()
     os._exit(0)

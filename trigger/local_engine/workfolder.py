@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
+from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from invoker.errors import EngineUnavailableError
+from invoker.result import Reason
 
 INLINE_FILE = "main.py"
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def prepare_state(state_dir: Path) -> Path:
@@ -38,7 +41,7 @@ def leftovers(state_dir: Path) -> list[Path]:
     return sorted(state_dir.glob("old-*"))
 
 
-def new_input(folder: Path, path: Path) -> BinaryIO:
+def new_input(folder: Path, path: Path) -> RawIOBase:
     """Make a fresh work folder (private to its owner) and an input file in it, open for writing. Raises OSError."""
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     if folder.exists():  # fetching the input is tried again
@@ -70,6 +73,25 @@ def snapshot_code(state_dir: Path, name: str, folder: Path | None, inline: str |
             return target
         raise
     return target
+
+
+def write_all(file: RawIOBase, data: bytes) -> None:
+    """Write a chunk; an unbuffered file may take less than it is given."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) or 0 :]
+
+
+def words(error: OSError) -> str:
+    """What the system said, with the file and the error's name: `No space left on device (ENOSPC), /state/…`."""
+    named = f" ({errno.errorcode.get(error.errno, error.errno)})" if error.errno else ""
+    where = f", {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+    return f"{error.strerror or error}{named}{where}"
+
+
+def reason_of(number: int | None) -> Reason:
+    """Whose fault a refused file is: the set-up's (`config`) when something is forbidden, else the machine's."""
+    return Reason.CONFIG if number in _FORBIDDEN else Reason.ENGINE
 
 
 def read_spool(path: Path) -> bytes:
