@@ -76,7 +76,7 @@ def code_of(spec: SpecFields, folder: FunctionFolder) -> Code:
         return Code(command=command, args=args, folder=folder.path if uses_folder(spec) else None)
     if spec.runtime is None:
         return Code()
-    if folder.problem is not None:
+    if folder.problem is not None and spec.code is None:
         raise SpecError(folder.problem, "spec", "handler")
     handler = spec.handler or DEFAULT_HANDLER
     _check_handler(spec, handler, folder)

@@ -11,7 +11,6 @@ import json
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from invoker.errors import CatalogError
 from trigger.catalog import BrokenFunction, LoadedFunctions
@@ -39,6 +38,7 @@ from trigger.function_fields import (
     parse_quantity,
     spoken,
 )
+from trigger.function_refusal import refusal, refusal_of, shown
 from trigger.placeholder import problem_of, problem_of_command
 from trigger.plan import InputMode, OutputMode
 from trigger.schema import Schema, SchemaError, parse_json
@@ -52,11 +52,11 @@ def read_functions(data: bytes, file: str, folder: FunctionFolder) -> LoadedFunc
     try:
         documents = read_documents(_text(data))
     except YamlError as error:
-        return LoadedFunctions(broken=(_broken(_refusal(file, error.message, error.line, error.path)),))
+        return LoadedFunctions(broken=(_broken(refusal(file, error.message, error.line, error.path)),))
     functions: list[Function] = []
     broken: list[BrokenFunction] = []
     if not documents:
-        broken.append(_broken(_refusal(file, f"the file is empty; a function begins with apiVersion: {API_VERSION}")))
+        broken.append(_broken(refusal(file, f"the file is empty; a function begins with apiVersion: {API_VERSION}")))
     for document in documents:
         try:
             functions.append(read_function(document, file, folder))
@@ -72,9 +72,9 @@ def read_function(document: YamlDocument, file: str, folder: FunctionFolder) -> 
         fields = FunctionFields.model_validate(document.value)
         return _build(fields, document, file, folder)
     except ValidationError as error:
-        raise _refusal_of(error, document, file) from error
+        raise refusal_of(error, document, file) from error
     except SpecError as error:
-        raise _refusal(file, error.message, document.line_of(error.path), error.path) from error
+        raise refusal(file, error.message, document.line_of(error.path), error.path) from error
 
 
 def _text(data: bytes) -> str:
@@ -97,9 +97,9 @@ def _check_kind(value: Any) -> None:
     if not isinstance(value, dict):
         raise SpecError(f"a function is a mapping with apiVersion, kind, metadata and spec, not {spoken(value)}")
     if value.get("apiVersion") not in (None, API_VERSION):
-        raise SpecError(f"{_shown(value['apiVersion'])} is not supported; write {API_VERSION}", "apiVersion")
+        raise SpecError(f"{shown(value['apiVersion'])} is not supported; write {API_VERSION}", "apiVersion")
     if value.get("kind") not in (None, KIND):
-        raise SpecError(f"kind {_shown(value['kind'])} is not supported; supported is {KIND}", "kind")
+        raise SpecError(f"kind {shown(value['kind'])} is not supported; supported is {KIND}", "kind")
 
 
 def _build(fields: FunctionFields, document: YamlDocument, file: str, folder: FunctionFolder) -> Function:
@@ -251,92 +251,6 @@ def _volume(spec: SpecFields) -> Volume | None:
 
 def _next(fields: NextFields | None) -> NextTopic | None:
     return None if fields is None else NextTopic(fields.publish, fields.forward_reply)
-
-
-# refusals
-
-
-def _refusal_of(error: ValidationError, document: YamlDocument, file: str) -> CatalogError:
-    """Everything pydantic found, first line first, in our words."""
-    grouped: dict[Path, list[ErrorDetails]] = {}
-    for detail in error.errors(include_url=False):
-        grouped.setdefault(_place(detail, document), []).append(detail)
-    found = sorted((document.line_of(path), path, _sentence(details)) for path, details in grouped.items())
-    line, path, sentence = found[0]
-    if len(found) > 1:
-        sentence += f" (and {len(found) - 1} more)"
-    errors = [{"line": line, "field": field_name(path), "detail": detail} for line, path, detail in found]
-    return _refusal(file, sentence, line, path, errors)
-
-
-def _place(detail: ErrorDetails, document: YamlDocument) -> Path:
-    """The place in the document: a union adds parts to the location that do not stand in the file."""
-    path: Path = detail["loc"]
-    if detail["type"] == "unknown_key":
-        return (*path, detail["ctx"]["key"])
-    kept = len(path) - 1 if detail["type"] == "missing" else len(path)
-    while kept and path[:kept] not in document.lines:
-        kept -= 1
-    return path if detail["type"] == "missing" else path[:kept]
-
-
-_WANTED = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-}
-_BOUNDS = {
-    "greater_than_equal": ("at least", "ge"),
-    "greater_than": ("more than", "gt"),
-    "less_than_equal": ("at most", "le"),
-    "less_than": ("less than", "lt"),
-}
-
-
-def _sentence(details: list[ErrorDetails]) -> str:
-    first = details[0]
-    kind, context = first["type"], first.get("ctx", {})
-    wanted = list(dict.fromkeys(_WANTED[detail["type"]] for detail in details if detail["type"] in _WANTED))
-    if wanted and len(wanted) == len({detail["type"] for detail in details}):
-        quotes = "; put it in quotes" if wanted == ["text"] and isinstance(first["input"], bool | int | float) else ""
-        return f"must be {' or '.join(wanted)}, not {spoken(first['input'])}{quotes}"
-    if kind == "missing":
-        return "is missing"
-    if kind == "literal_error":
-        return f"must be {context['expected']}, not {_shown(first['input'])}"
-    if kind in _BOUNDS:
-        word, key = _BOUNDS[kind]
-        return f"must be {word} {context[key]}, not {_shown(first['input'])}"
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "string_pattern_mismatch":
-        return f"{_shown(first['input'])} does not have the form {context['pattern']}"
-    return first["msg"]
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def field_name(path: Path) -> str:
-    """The place as people write it: `spec.subscriptions[0].topic`."""
-    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
-    return name if name.isprintable() else ascii(name)
-
-
-def _refusal(
-    file: str, sentence: str, line: int | None = None, path: Path = (), errors: list[dict[str, Any]] | None = None
-) -> CatalogError:
-    field = field_name(path)
-    place = f"{file}:{line}: " if line is not None else f"{file}: "
-    listed = errors if errors is not None else [{"line": line, "field": field, "detail": sentence}]
-    message = place + (f"{field}: {sentence}" if field else sentence)
-    return CatalogError(message, file=file, line=line, field=field, errors=listed)
 
 
 def _broken(error: CatalogError, name: str | None = None) -> BrokenFunction:

@@ -75,7 +75,7 @@ def read_documents(text: str) -> list[YamlDocument]:
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or error.context or "not YAML"
-    if "\\t" in problem or "'\t'" in problem:
+    if "tab character" in problem or "\\t" in problem:
         return f"not YAML: {problem}; indent with spaces, not with tabs"
     return f"not YAML: {problem}"
 
@@ -96,7 +96,13 @@ class _Reader:
         line = node.start_mark.line + 1
         self._values += 1
         if self._values > MAX_VALUES:
-            raise YamlError(f"more than {MAX_VALUES} values (aliases count every time they are used)", line, path)
+            # The place in the file is where the value is used: a node that an alias repeats stands somewhere else.
+            top = path[:1]
+            raise YamlError(
+                f"more than {MAX_VALUES} values (aliases count every time they are used)",
+                self._lines.get(top, line),
+                top,
+            )
         if len(path) > MAX_DEPTH:
             raise YamlError(f"nested more than {MAX_DEPTH} levels deep", line, path[:3])
         self._lines.setdefault(path, line)

@@ -59,7 +59,9 @@ class DirectorySource:
             self._loaded = None
             return _unreadable(previous, sentence)
         self._loaded = snapshot
-        return merge(previous, loaded)
+        catalog = merge(previous, loaded)
+        _ = catalog.matcher  # built here, in the thread, and not when the first event asks for it on the loop
+        return catalog
 
     async def watch(self, previous: Catalog) -> AsyncIterator[Catalog]:
         """A new catalog each time the content differs from the last one given; ends only when it is closed."""
