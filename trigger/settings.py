@@ -44,6 +44,7 @@ class ControllerSettings(BaseModel):
     state_dir: Path = Path("/var/lib/invoker")
     """Work folders, code snapshots and cached environments of the local engine."""
     http_host: str = "127.0.0.1"
+    """Address that the run API, the probes and the metrics listen on."""
     http_port: Annotated[int, Field(ge=0, le=65535)] = 7222
     """Run API, probes and metrics; 0 takes a free port."""
     run_api_url: str | None = None
@@ -57,17 +58,25 @@ class ControllerSettings(BaseModel):
     ack_wait_seconds: Annotated[float, Field(ge=1)] = 10.0
     """A dead controller's runs come back after this. Shorter means more heartbeats, and stalls count as deaths."""
     heartbeat_seconds: Annotated[float, Field(gt=0)] = 3.0
+    """How often a held run says that it is held; at most half of the ack wait."""
     audit_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How often what is stored is compared with what is looked after: missing consumers, expired and orphaned runs."""
     reply_subjects: tuple[str, ...] = wire.DEFAULT_REPLY_SUBJECTS
     """Topic patterns of the reply subjects Invoker may publish to, comma-separated."""
     events_bytes: int = -1
     """Size at which EVENTS refuses publishers; -1 is unbounded."""
     results_bytes: int = -1
+    """Size at which RESULTS takes no more requests; -1 is unbounded. Plan about 0.75 KB a run besides its output."""
     replicas: Literal[1, 3, 5] = 1
+    """Copies of every stream in a NATS cluster. A single server that is killed may lose its last acks."""
     max_event_bytes: Annotated[int, Field(ge=1)] = 1024**3
+    """Largest event that functions, replays and calls may publish, in bytes."""
     max_output_bytes: Annotated[int, Field(ge=1)] = 1024**3
+    """Largest output of a run, in bytes; a larger one ends it as output-too-large."""
     log_format: Literal["json", "console"] = "json"
+    """One JSON object a line, or lines for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are written."""
     sole_controller: bool = False
     """This controller is known to be the only one: unfinished work is handed out again at its start, at once."""
     test_crash_at: str | None = None
