@@ -6,18 +6,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
 
 from invoker.errors import (
     BackPressureError,
@@ -27,12 +30,13 @@ from invoker.errors import (
     SettingsError,
     StreamMismatchError,
 )
+from invoker.identity import check_creds_file, check_nkey_file
 
 RECONNECT_WAIT_SECONDS = 0.2
 """nats-py's own default of 2 s would be most of the outage when a server restarts (usable again after 0.8 s)."""
 _FULL = {10077, 10023, 10047}
 """JetStream error codes of a stream or store that is full: maximum messages or bytes, insufficient storage."""
-_PERMISSION = "permissions violation"
+_REFUSAL = re.compile(r"authorization|permissions violation|authentication", re.IGNORECASE)
 
 ConnectionListener = Callable[[str], Awaitable[None]]
 
@@ -61,6 +65,33 @@ class ConnectionOptions:
         return ",".join(_without_credentials(part.strip()) for part in self.url.split(","))
 
 
+class _Client(NatsClient):
+    """nats-py's client, made safe against bytes that are no UTF-8.
+
+    Any publisher may use such a subject or status line, and the server carries it. nats-py ends its read loop on it, so
+    one message would keep every controller from reading anything, for ever. Here the bytes arrive as lone surrogates,
+    which no rule of `invoker.wire` lets through: the event becomes a dead letter.
+    """
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        return self.msg_class(
+            subject=subject.decode("utf-8", "surrogateescape"),
+            reply=reply.decode("utf-8", "surrogateescape"),
+            data=data,
+            headers=headers,
+            _client=self,
+            _sid=sid,
+        )
+
+    async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (UnicodeDecodeError, ValueError, IndexError):
+            return {}
+
+
 async def connect(
     options: ConnectionOptions,
     *,
@@ -68,23 +99,46 @@ async def connect(
     keep_trying: bool = False,
     listener: ConnectionListener | None = None,
 ) -> NatsClient:
-    """A connected client that reconnects for ever, or `ServerUnreachableError` after `timeout` seconds.
+    """A connected client that reconnects for ever, or `ServerUnreachableError`.
 
-    With `keep_trying` the first connect is retried without end too (a controller that is up before its NATS).
-    `listener` hears `connected`, `disconnected`, `reconnected`, `closed` and `error: …`.
+    An attempt gets `timeout` seconds, each address two attempts. With `keep_trying` the first connect is retried
+    without end too (a controller that is up before its NATS). `listener` hears `disconnected`, `reconnected`, `closed`
+    and `error: …`.
     """
-    arguments = _arguments(options, listener)
+    while True:
+        try:
+            return await _connected(options, timeout, listener)
+        except ServerUnreachableError as error:
+            if not keep_trying:
+                raise
+            if listener is not None:
+                await listener(f"error: {error.message}")
+            await asyncio.sleep(RECONNECT_WAIT_SECONDS)
+
+
+async def _connected(options: ConnectionOptions, timeout: float, listener: ConnectionListener | None) -> NatsClient:
+    heard: deque[str] = deque(maxlen=8)
+    established = False
+
+    async def listening(event: str) -> None:
+        if established and listener is not None:
+            await listener(event)
+        elif event.startswith("error: "):
+            heard.append(event.removeprefix("error: "))
+
+    client = NatsClient()
+    attempts = len(options.url.split(",")) * 2
     try:
-        client = await nats.connect(
-            connect_timeout=max(1, round(timeout)),
-            allow_reconnect=True,
-            max_reconnect_attempts=-1 if keep_trying else 1,
-            **arguments,
-        )
-    except (OSError, TimeoutError, nats.errors.Error, ssl.SSLError) as error:
-        raise _unreachable(options, error) from error
+        # A limit of our own: the library waits for ever when a TLS handshake fails.
+        async with asyncio.timeout(attempts * (timeout + RECONNECT_WAIT_SECONDS)):
+            await client.connect(
+                connect_timeout=max(1, round(timeout)), max_reconnect_attempts=1, **_arguments(options, listening)
+            )
+    except (OSError, TimeoutError, nats.errors.Error) as error:
+        raise _unreachable(options, error, heard) from error
     # The limit above is for the first connect only; with it a server that restarts would lose its clients for ever.
     client.options["max_reconnect_attempts"] = -1
+    established = True
     return client
 
 
@@ -140,9 +194,9 @@ def _arguments(options: ConnectionOptions, listener: ConnectionListener | None) 
     elif options.token is not None:
         arguments["token"] = options.token
     elif options.nkey_file is not None:
-        arguments["nkeys_seed"] = str(_existing(options.nkey_file, "nkey"))
+        arguments["nkeys_seed"] = str(check_nkey_file(options.nkey_file))
     elif options.creds_file is not None:
-        arguments["user_credentials"] = str(_existing(options.creds_file, "credentials"))
+        arguments["user_credentials"] = str(check_creds_file(options.creds_file))
     if options.ca_file or options.cert_file or options.url.startswith("tls://"):
         arguments["tls"] = _tls(options)
     return arguments
@@ -184,20 +238,16 @@ def _tls(options: ConnectionOptions) -> ssl.SSLContext:
     return context
 
 
-def _existing(path: Path, what: str) -> Path:
-    if not path.is_file():
-        raise SettingsError(f"the {what} file {path} does not exist")
-    return path
-
-
-def _unreachable(options: ConnectionOptions, error: Exception) -> ServerUnreachableError:
-    words = str(error) or type(error).__name__
-    if isinstance(error, nats.errors.NoServersError):
-        words = "no answer"
-    if _PERMISSION in words.lower() or "authorization" in words.lower():
-        return ServerUnreachableError(f"NATS at {options.shown} refuses us: {words}", hint="check the credentials")
+def _unreachable(options: ConnectionOptions, error: Exception, heard: Iterable[str]) -> ServerUnreachableError:
+    """What went wrong, in the most telling words of all attempts: the library's own error says that none is left."""
+    own = () if isinstance(error, nats.errors.NoServersError | TimeoutError) else (str(error) or type(error).__name__,)
+    words = [one for one in (*own, *heard) if one] or ["no answer"]
+    refusal = next((one for one in words if _REFUSAL.search(one)), None)
+    if refusal is not None:
+        return ServerUnreachableError(f"NATS at {options.shown} refuses us: {refusal}", hint="check the credentials")
+    told = next((one for one in words if "certificate" in one.lower() or "ssl" in one.lower()), words[-1])
     return ServerUnreachableError(
-        f"NATS at {options.shown} cannot be reached: {words}",
+        f"NATS at {options.shown} cannot be reached: {told}",
         hint="start one with `invoker dev`, or say where it is with --server or NATS_URL",
     )
 
