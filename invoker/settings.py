@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def instance_names(environ: Mapping[str, str] = _ENVIRON) -> wire.Names:
 def _levels(
     flags: dict[str, str], context: str | None, environ: Mapping[str, str], state_dir: Path
 ) -> Iterator[_Level]:
-    yield _Level("the command line" if flags else "arguments", flags, {name: f"--{name}" for name in flags})
+    yield _Level("the command line" if flags else "arguments", flags, {name: _flag(name) for name in flags})
     if context is not None:
         yield _context(context, environ, "--context")
     for prefix in ("INVOKER_NATS_", "NATS_"):
@@ -105,6 +106,10 @@ def _levels(
     yield from _running_dev(state_dir)
     yield from _selected_context(environ)
     yield _Level("default", {"url": DEFAULT_URL}, {"url": "the default"})
+
+
+def _flag(name: str) -> str:
+    return "--server" if name == "url" else f"--{name}"
 
 
 def _options(levels: list[_Level]) -> ConnectionOptions:
@@ -211,9 +216,10 @@ def _context_level(document: dict[str, Any], environ: Mapping[str, str], origin:
 
 def _url(text: str, named_by: str) -> str:
     """The addresses, each with its scheme; several are separated by commas."""
-    return ",".join(_one_url(part.strip(), named_by) for part in text.split(",") if part.strip()) or _one_url(
-        text, named_by
-    )
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise SettingsError(f"{named_by}: {text!a} holds no NATS address")
+    return ",".join(_one_url(part, named_by) for part in parts)
 
 
 def _one_url(text: str, named_by: str) -> str:
@@ -224,8 +230,8 @@ def _one_url(text: str, named_by: str) -> str:
     except ValueError:
         usable = False
     if not usable or any(character.isspace() or not character.isprintable() for character in url):
-        shown = text.rpartition("@")[2]  # what stands before it may be a password
-        raise SettingsError(f"{named_by}: {shown!r} is not a NATS address such as nats://127.0.0.1:4222")
+        shown = re.sub(r"[^/]*@", "", text)  # what stands before an @ may be a password
+        raise SettingsError(f"{named_by}: {shown!a} is not a NATS address such as nats://127.0.0.1:4222")
     return url
 
 
