@@ -58,8 +58,9 @@ MAX_TOPIC_TOKENS = 32
 MAX_REPLY_SUBJECT_BYTES = 255
 MAX_COPIED_HEADER_BYTES = 16 * 1024
 MAX_HOPS = 32
-MAX_ENV_INPUT_BYTES = 96 * 1024
-"""One environment value may hold 128 KiB on Linux (MAX_ARG_STRLEN); base64 makes 96 KiB of it."""
+MAX_ENV_INPUT_BYTES = 96 * 1024 - 64
+"""One environment variable, name and NUL included, may have 128 KiB on Linux (MAX_ARG_STRLEN): base64 of 96 KiB alone
+is exactly that, so the name's room is left."""
 CLAIM_THRESHOLD_BYTES = 512 * 1024
 """Bytes above this travel by claim check, in either direction."""
 INLINE_OUTPUT_BYTES = 16 * 1024

@@ -165,6 +165,8 @@ def _parameter_value(parameter: Parameter, text: str | None, problems: list[Prob
         if parameter.required:
             problems.append({"pointer": pointer, "detail": "is required and was not given"})
         return parameter.default is not None, parameter.default
+    if "\0" in text:
+        problems.append({"pointer": pointer, "detail": "has a NUL character, which no environment can hold"})
     value = typed_value(parameter.schema.document, text)
     problems.extend(
         {"pointer": pointer + problem["pointer"], "detail": problem["detail"]}

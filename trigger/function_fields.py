@@ -22,6 +22,7 @@ API_VERSION = "invoker.dev/v1alpha1"
 KIND = "Function"
 RUNTIMES = ("python",)
 MAX_SECONDS = 30 * 86_400
+MAX_ENV_VALUE_BYTES = 64 * 1024
 RESERVED_ENV_PREFIX = "INVOKER_"
 
 _QUANTITY = re.compile(r"([+]?[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?[0-9]{1,2}))?")
@@ -78,11 +79,20 @@ def _quantity(text: str | int | float) -> str:
     return str(text)
 
 
+def _env_value(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("has a NUL character, which no environment can hold")
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_ENV_VALUE_BYTES:
+        raise ValueError(f"is longer than {MAX_ENV_VALUE_BYTES} bytes")
+    return text
+
+
 Topic = Annotated[str, _sentence(wire.check_topic)]
 TopicPattern = Annotated[str, _sentence(wire.check_pattern)]
 FunctionName = Annotated[str, _sentence(wire.check_function_name)]
 ParameterName = Annotated[str, _fully(_PARAMETER_NAME, "parameter name (a letter, then up to 62 of a-z A-Z 0-9 _ -)")]
 EnvName = Annotated[str, _fully(_ENV_NAME, "environment variable name"), AfterValidator(_env_name)]
+EnvValue = Annotated[str, AfterValidator(_env_value)]
 Quantity = Annotated[str | int | float, AfterValidator(_quantity)]
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
@@ -160,7 +170,7 @@ class EnvFields(Fields):
     """A Kubernetes EnvVar: a name with either a value or a reference."""
 
     name: EnvName
-    value: Text | None = None
+    value: EnvValue | None = None
     value_from: dict[str, Any] | None = None
 
     @model_validator(mode="after")

@@ -302,6 +302,8 @@ SPEC_REFUSALS: list[tuple[str, int, str, str]] = [
     ("  runtime: python\n  env: [{name: A=B, value: x}]\n", 6, "spec.env[0].name", "'A=B' is no legal environment variable name"),
     ("  runtime: python\n  env: [{name: invoker_RUN_ID, value: x}]\n", 6, "spec.env[0].name", "Invoker's own"),
     ("  runtime: python\n  env: [{name: A, value: 1}]\n", 6, "spec.env[0].value", "put it in quotes"),
+    ("  runtime: python\n  env: [{name: A, value: \"a\\0b\"}]\n", 6, "spec.env[0].value", "NUL"),
+    ("  runtime: python\n  env: [{name: A, value: " + "ü" * 40_000 + "}]\n", 6, "spec.env[0].value", "is longer than 65536 bytes"),
     ("  runtime: python\n  env: [{name: A, value: x}, {name: A, value: y}]\n", 6, "spec.env[1].name", "the variable A is there twice"),
     ("  runtime: python\n  env: [{name: A, value: x, valueFrom: {}}]\n", 6, "spec.env[0]", "has both value and valueFrom"),
     ("  runtime: python\n  env: [{name: A, value: '{{params.levl}}'}]\n  parameters: [{name: level}]\n", 6, "spec.env[0].value", "unknown placeholder 'params.levl'; did you mean 'params.level'?"),
