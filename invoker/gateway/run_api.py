@@ -20,28 +20,24 @@ from typing import Any
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from invoker import wire
 from invoker.claimcheck import ClaimStore
 from invoker.errors import (
-    BackPressureError,
-    ClaimCheckError,
     ExpiredError,
     InvokerError,
     OutputRefusedError,
-    OutputTooLargeError,
-    PayloadTooLargeError,
     RunApiRefusedError,
     RunFinishedError,
     TokenMissingError,
     TokenRefusedError,
-    TopicError,
     UnknownIdError,
 )
 from invoker.gateway import run_body
 from invoker.gateway.run_address import PATH_PREFIX, RunAddress, check_token, parse
+from invoker.gateway.run_answers import StreamedBody, problem, refusal, too_large
 from invoker.gateway.run_attempts import AttemptBook, completed_attempts, running_attempts
 from invoker.gateway.run_headers import input_headers, number_in, outgoing_event
 from invoker.publish import EventPublisher
@@ -53,8 +49,8 @@ CHECKED_OUTPUT_BYTES = 16 * 1024 * 1024
 """An output that is checked against a schema must be held in memory: larger ones are refused."""
 MAX_NOTE_BYTES = 64 * 1024
 MAX_PROGRESS_TEXT_BYTES = 1024
-RETRY_AFTER_SECONDS = 1
 MAX_ATTEMPT = 100_000
+MAX_CONTENT_TYPE_CHARACTERS = 255
 _THREAD_ABOVE_BYTES = 256 * 1024
 
 CheckOutput = Callable[[str, str, bytes, str | None], list[dict[str, Any]]]
@@ -148,12 +144,12 @@ class RunApi:
                 call = self._admit(request)
                 response = await act(call)
             except InvokerError as error:
-                response = _refusal(error, call)
+                response = refusal(error, call.run_id if call else None)
             except ClientDisconnect:
                 response = Response(status_code=499)  # nobody is there to read it
             except Exception:  # whatever it is, a function must not see our traceback
                 _log.exception("run_api_error", run_id=call.run_id if call else None)
-                response = _problem(InvokerError("the run API failed; the same call may succeed later"))
+                response = problem(InvokerError("the run API failed; the same call may succeed later"))
             if call is not None:
                 response.headers[wire.H_ATTEMPT] = str(call.attempt)
             return response
@@ -193,7 +189,7 @@ class RunApi:
         chunks = run_body.held_back(self._claims.open(record.body.claim))
         # The first chunk before the answer begins: afterwards a claim check that is gone cannot be told any more.
         body = await run_body.read_head(chunks, 0)
-        return StreamingResponse(body.chunks(), headers=headers)
+        return StreamedBody(body.chunks(), headers=headers)
 
     async def _output(self, call: RunCall) -> Response:
         run_body.refuse_larger(call.request, self._max_output_bytes, self._output_too_large)
@@ -222,7 +218,7 @@ class RunApi:
 
     async def _stored(self, call: RunCall) -> Content:
         """The output, inline when small, else behind a claim check: the object is complete before any result is."""
-        content_type = call.request.headers.get("content-type")
+        content_type = _content_type(call.request)
         chunks = run_body.bounded(call.request, self._max_output_bytes, self._output_too_large)
         checked = self._is_checked(call)
         body = await run_body.read_head(chunks, CHECKED_OUTPUT_BYTES if checked else wire.INLINE_OUTPUT_BYTES)
@@ -242,7 +238,7 @@ class RunApi:
         if body.rest is not None:
             if self._has_output_schema is None:
                 return  # nobody says that it has a schema, and it is too large to be held
-            raise _too_large(len(body.head), CHECKED_OUTPUT_BYTES, "an output with a schema", more=True)
+            raise too_large(len(body.head), CHECKED_OUTPUT_BYTES, "an output with a schema", more=True)
         assert self._check_output is not None
         arguments = (call.address.function, call.address.spec_hash, body.head, content_type)
         if len(body.head) > _THREAD_ABOVE_BYTES:
@@ -311,19 +307,23 @@ class RunApi:
         return Response(status_code=204)
 
     async def _tell(self, call: RunCall, *, percent: float | None = None, text: str | None) -> None:
-        standing, status = await asyncio.gather(self._standing(call), self._status(call))
-        record = standing.unfinished(call.run_id)
+        result, status = await asyncio.gather(
+            self._results.result(call.address.request_id, call.address.function), self._status(call)
+        )
+        if result is not None:
+            raise RunFinishedError(f"run {call.run_id} has its result ({result.state}): there are no more news of it")
         started_at = self._book.started_at(call.run_id, call.attempt)
+        if status is None:
+            record = (await self._standing(call)).unfinished(call.run_id)
+            status = _first_status(call, record, started_at, self._now())
         news = {
             "state": State.RUNNING,
             "attempts": running_attempts(status, call.attempt, started_at),
-            "percent": percent if percent is not None else (status.percent if status else None),
-            "text": _shortened(text),
+            "percent": percent if percent is not None else status.percent,
+            "text": _shortened(text) if text is not None else status.text,
             "at": self._now(),
         }
-        await self._results.put_status(
-            (status or _first_status(call, record, started_at, self._now())).model_copy(update=news)
-        )
+        await self._results.put_status(status.model_copy(update=news))
 
     async def _status(self, call: RunCall) -> RunStatusDocument | None:
         """The last news of the run; it may be lost, and then the result says less about earlier attempts."""
@@ -333,7 +333,7 @@ class RunApi:
             return None
 
     def _output_too_large(self, size: int) -> InvokerError:
-        return _too_large(size, self._max_output_bytes, "the output", more=False)
+        return too_large(size, self._max_output_bytes, "the output", more=False)
 
 
 def _attempt_told(text: str | None) -> int | None:
@@ -363,7 +363,7 @@ def _first_status(
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
-    data = await run_body.read_small(request, MAX_NOTE_BYTES, lambda size: _too_large(size, MAX_NOTE_BYTES, "the note"))
+    data = await run_body.read_small(request, MAX_NOTE_BYTES, lambda size: too_large(size, MAX_NOTE_BYTES, "the note"))
     try:
         document = json.loads(data or b"{}")
     except (ValueError, RecursionError) as error:
@@ -371,6 +371,13 @@ async def _json_object(request: Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RunApiRefusedError("the body is not a JSON object")
     return document
+
+
+def _content_type(request: Request) -> str | None:
+    text = request.headers.get("content-type") or None
+    if text and len(text) > MAX_CONTENT_TYPE_CHARACTERS:
+        raise RunApiRefusedError(f"the content type has more than {MAX_CONTENT_TYPE_CHARACTERS} characters")
+    return text
 
 
 def _same_output(result: Result, size: int, sha256: str) -> bool:
@@ -385,12 +392,6 @@ def _sealed(call: RunCall) -> Response:
     return JSONResponse({"run_id": call.run_id, "request_id": call.address.request_id}, status_code=201)
 
 
-def _too_large(size: int, limit: int, what: str, *, more: bool = False) -> InvokerError:
-    kind = OutputTooLargeError if "output" in what else PayloadTooLargeError
-    words = f"{what} has {'more than ' if more else ''}{size} bytes, at most {limit} are allowed"
-    return kind(words, size_bytes=size, limit_bytes=limit)
-
-
 def _first(errors: list[dict[str, Any]]) -> str:
     first = errors[0]
     return f"{first.get('pointer') or '(the whole)'} {first.get('detail', '')}".strip()
@@ -400,22 +401,3 @@ def _shortened(text: str | None) -> str | None:
     if text is None or len(text.encode("utf-8", "replace")) <= MAX_PROGRESS_TEXT_BYTES:
         return text
     return text.encode("utf-8", "replace")[: MAX_PROGRESS_TEXT_BYTES - 3].decode("utf-8", "ignore") + "…"
-
-
-def _refusal(error: InvokerError, call: RunCall | None) -> Response:
-    if error.http_status < 500 or isinstance(error, BackPressureError):
-        return _problem(error)
-    if isinstance(error, ClaimCheckError):
-        return _problem(error, status=410)
-    _log.warning("run_api_unavailable", run_id=call.run_id if call else None, error=str(error), code=error.code)
-    return _problem(type(error)("the run API cannot reach its custody now; the same call may succeed later"))
-
-
-def _problem(error: InvokerError, status: int | None = None) -> Response:
-    status = status or (422 if isinstance(error, TopicError) else error.http_status)
-    response = JSONResponse(error.problem() | {"status": status}, status, media_type=wire.CONTENT_TYPE_PROBLEM)
-    if status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if status >= 500:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return response

@@ -27,7 +27,7 @@ def input_headers(record: RequestRecord, names: wire.Names) -> dict[str, str]:
     if names.function_of_direct_topic(topic) is not None:
         topic = wire.header(record.headers, wire.H_TOPIC) or topic
     headers = {
-        wire.H_CONTENT_TYPE: encode_text(record.body.content_type or wire.CONTENT_TYPE_BYTES).replace("%20", " "),
+        wire.H_CONTENT_TYPE: _printable(record.body.content_type) or wire.CONTENT_TYPE_BYTES,
         "Content-Length": str(record.body.size_bytes),
         wire.H_TOPIC: encode_text(topic),
         wire.H_REQUEST_ID: record.request_id,
@@ -41,6 +41,11 @@ def input_headers(record: RequestRecord, names: wire.Names) -> dict[str, str]:
     if record.parent_run_id:
         headers[wire.H_PARENT_RUN_ID] = record.parent_run_id
     return headers
+
+
+def _printable(content_type: str | None) -> str | None:
+    """The content type if HTTP can carry it; one that is no ASCII names no type that anybody knows."""
+    return content_type if content_type and content_type.isascii() and content_type.isprintable() else None
 
 
 def outgoing_event(run_id: str, record: RequestRecord, headers: Mapping[str, str]) -> OutgoingEvent:

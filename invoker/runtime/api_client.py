@@ -228,9 +228,9 @@ class RunApiClient:
         if "chunked" in answer.headers.get("transfer-encoding", "").lower():
             length, pieces = None, self._chunked()
         else:
-            length = answer.headers.get("content-length")
-            pieces = self._until_close(answer) if length is None else self._exactly(int(length))
-        if spill and answer.status == 200 and (length is None or int(length) > spill[1]):
+            length = _length(answer)
+            pieces = self._until_close(answer) if length is None else self._exactly(length)
+        if spill and answer.status == 200 and (length is None or length > spill[1]):
             answer.file = spill[0]
             with open(spill[0], "wb", buffering=0) as file:
                 for piece in pieces:
@@ -248,7 +248,7 @@ class RunApiClient:
 
     def _chunked(self) -> Any:
         while True:
-            size = int(self._line().split(b";")[0], 16)
+            size = _chunk_size(self._line())
             yield from self._exactly(size)
             if size == 0:
                 while self._line():
@@ -350,6 +350,20 @@ def connect(host: str, port: int, secure: bool, seconds: float) -> Any:
             connection.close()
             failure = error
     raise failure
+
+
+def _length(answer: Answer) -> int | None:
+    text = answer.headers.get("content-length")
+    if text is not None and not text.isdigit():
+        raise BrokenConnectionError("the answer's Content-Length is no number")
+    return None if text is None else int(text)
+
+
+def _chunk_size(line: bytes) -> int:
+    try:
+        return int(line.split(b";")[0], 16)
+    except ValueError:
+        raise BrokenConnectionError("the answer's chunks have no size") from None
 
 
 def _pieces(body: bytes | FileBody, size: int) -> Any:

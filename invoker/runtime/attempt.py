@@ -34,6 +34,7 @@ RESERVE_BYTES = 8 * 1024 * 1024
 """Address space kept free for reporting a MemoryError; never written, so it takes no memory."""
 NOTE_PATIENCE_SECONDS = 2.0
 MAX_TERMINATION_BYTES = 4096
+LAST_NOTE = b'{"type":"MemoryError","message":"there was no memory left to say more"}'
 
 _reserve: list[bytes] = []
 
@@ -52,7 +53,7 @@ def main() -> int:
         return OK
     except MemoryError as error:
         _reserve.clear()
-        return attempt.failed({"type": "MemoryError", "message": words_of(error)}, lean_traceback(error))
+        return _out_of_memory(attempt, error)
     except RunFinishedError as error:
         _say(f"invoker: {error.message}\n")
         return error.exit_code
@@ -68,6 +69,14 @@ def main() -> int:
         return attempt.exited(error)
     except BaseException as error:  # whatever the function raises is this attempt's error
         return attempt.failed({"type": name_of(error), "message": attempt.words(error)}, traceback_of(error))
+
+
+def _out_of_memory(attempt: Attempt, error: MemoryError) -> int:
+    try:
+        return attempt.failed({"type": "MemoryError", "message": words_of(error)}, lean_traceback(error))
+    except MemoryError:
+        _write_note(LAST_NOTE)  # made when there was memory
+        return ERROR
 
 
 class Attempt:
@@ -88,7 +97,7 @@ class Attempt:
         context = Context(settings, client, _number(answer, settings), request_id, self._started)
         handler = self._handler(settings)
         _load_early(handler, event, given)
-        value = _called(handler, arguments(handler, event, context, given) or [])
+        value = _called(handler, arguments(handler, event, context, given))
         _hand_in(settings, client, context, value)
 
     def _ask(self, client: RunApiClient, settings: Settings) -> Answer:

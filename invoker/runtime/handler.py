@@ -56,7 +56,7 @@ def load(spec: str, code_dir: str | None) -> Callable[..., Any]:
     return handler  # type: ignore[no-any-return]  # a module's attribute
 
 
-def arguments(handler: Callable[..., Any], event: Event, context: Any, given: Input) -> list[Any] | None:
+def arguments(handler: Callable[..., Any], event: Event, context: Any, given: Input) -> list[Any]:
     """The positional arguments for the handler. Raises `AttemptFailedError` when it wants what nobody has, and
     `InvalidInputError` when the data does not fit its annotation: before the handler has run."""
     parameters = parameters_of(handler)

@@ -131,7 +131,7 @@ class RunWorld:
         jetstream = self.client.jetstream()
         info = await jetstream.stream_info(self.names.events_stream)
         found = []
-        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+        for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
             found.append(await jetstream.get_msg(self.names.events_stream, sequence))
         return found
 
