@@ -23,6 +23,8 @@ _PROGRAM = (
 )
 _ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 10.0
+RECEIVE_BYTES = 64 * 1024
+LATER_SECONDS = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -128,6 +130,7 @@ class Processes:
         self._last_key += 1
         self._known[self._last_key] = listener
         self._link.send((protocol.START, self._last_key, tuple(order)))
+        self._link.unanswered += 1
         return self._last_key
 
     def signal(self, key: int, signum: int) -> None:
@@ -138,7 +141,7 @@ class Processes:
     def remove(self, folder: str) -> None:
         """Have a folder removed, some time soon; nothing happens when the spawner is gone (the next engine does it)."""
         if self._link is not None:
-            self._link.send((protocol.REMOVE, folder))
+            self._link.send_later((protocol.REMOVE, folder))
 
     def _hear(self, messages: list[Any]) -> None:
         for message in messages:
@@ -152,8 +155,13 @@ class Processes:
                 self._settle(message[1])
                 listener.broken()
 
+    def _answered(self) -> None:
+        if self._link is not None:
+            self._link.unanswered -= 1
+
     def _pass_on(self, listener: Listener, kind: str, key: int, *details: Any) -> None:
         if kind == protocol.STARTED:
+            self._answered()
             self._groups[key] = details[0]
             listener.started()
         elif kind == protocol.OUTPUT:
@@ -162,6 +170,7 @@ class Processes:
             self._settle(key)
             listener.ended(Ended(*details))
         elif kind == protocol.REFUSED:
+            self._answered()
             self._settle(key)
             listener.refused(ProcessRefusedError(*details))
 
@@ -217,36 +226,50 @@ class Completion:
             self._end.set_exception(error)
 
 
-class _Link(asyncio.Protocol):
-    """The socket: collects what is sent during one round of the loop into one frame."""
+class _Link(asyncio.BufferedProtocol):
+    """The socket. `send` writes at once when the spawner has answered all before, so that it need not wait for us; a
+    busy one gets what one round of the loop gives together. `send_later` is for what nobody waits for."""
 
     def __init__(self, hear: Callable[[list[Any]], None], lost: Callable[[], None]) -> None:
         self._hear = hear
         self._lost = lost
         self._decoder = protocol.Decoder()
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._outgoing: list[Any] = []
+        self._later: list[Any] = []
+        self.unanswered = 0
         self._transport: asyncio.WriteTransport | None = None
         self._loop = asyncio.get_running_loop()
-        self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        self._hear(self._decoder.feed(data))
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._hear(self._decoder.feed(bytes(self._buffer[:nbytes])))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._lost()
 
     def send(self, message: tuple[Any, ...]) -> None:
-        if not self._outgoing:
+        if not self._outgoing and self.unanswered:
             self._loop.call_soon(self._flush)
         self._outgoing.append(message)
+        if not self.unanswered:
+            self._flush()
+
+    def send_later(self, message: tuple[Any, ...]) -> None:
+        if not self._later:
+            self._loop.call_later(LATER_SECONDS, self._flush)
+        self._later.append(message)
 
     def _flush(self) -> None:
-        messages, self._outgoing = self._outgoing, []
+        messages = self._outgoing + self._later
+        self._outgoing, self._later = [], []
         if self._transport is not None and messages:
             self._transport.write(protocol.encode(messages))
 

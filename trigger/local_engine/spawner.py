@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import time
+from collections import deque
 from typing import Any
 
 from trigger.local_engine import descendants, protocol
@@ -27,10 +28,13 @@ FLUSH_SECONDS = 0.05
 """Between two messages about one attempt's output: what comes faster than it can be sent is dropped, oldest first."""
 HOLD_SECONDS = 0.002
 """How long the news that a process has started may wait for other news: the end of a short one, mostly."""
+BUSY_SECONDS = 0.0005
+"""How long any news may wait while there are orders to carry out: several travel together then."""
 SWEEP_SECONDS = 2.0
 """How long an attempt's end waits for what it left behind to be gone (a set-user-id child cannot be killed)."""
 SWEEP_AGAIN_SECONDS = 0.02
 TERMINATION_BYTES = 4096
+RECEIVE_BYTES = 64 * 1024
 
 _DEFAULT_SIGNALS = [
     signal.SIGPIPE,  # ignored by every Python
@@ -73,8 +77,11 @@ class Spawner:
         self._channels = ChannelPool(self._poller.register, self._poller.unregister)
         self._folders = WorkFolders()
         self._decoder = protocol.Decoder()
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self._orders: deque[Any] = deque()
         self._news: list[Any] = []
-        self._hold_until = 0.0
+        self._due = 0.0
+        self._urgent = False
         self._by_pid: dict[int, Attempt] = {}
         self._by_key: dict[int, Attempt] = {}
         self._by_pipe: dict[int, tuple[Attempt, int]] = {}
@@ -95,8 +102,10 @@ class Spawner:
         try:
             while True:
                 ready = self._poller.poll(self._patience())
-                if keeper in ready or (control in ready and not self._obey()):
+                if keeper in ready or (control in ready and not self._receive()):
                     return
+                if self._orders:
+                    self._obey()
                 for fd in ready:
                     if fd not in (control, self._wake):
                         self._read(fd)
@@ -116,24 +125,31 @@ class Spawner:
 
     def _patience(self) -> float | None:
         """Seconds until something is due by itself, None when nothing is."""
+        if self._orders:
+            return 0.0
         if self._news:  # held
-            return max(0.0, self._hold_until - time.monotonic())
+            return max(0.0, self._due - time.monotonic())
         if self._ending:
             return SWEEP_AGAIN_SECONDS
         return FLUSH_SECONDS / 2 if self._unsent else None
 
     # orders
 
-    def _obey(self) -> bool:
-        data = self._control.recv(256 * 1024)
-        for message in self._decoder.feed(data):
-            if message[0] == protocol.START:
-                self._start(message[1], Order(*message[2]))
-            elif message[0] == protocol.SIGNAL:
-                self._signal(message[1], message[2])
-            elif message[0] == protocol.REMOVE:
-                self._remove(message[1])
-        return bool(data)
+    def _receive(self) -> bool:
+        """Take in orders; False when the engine is gone."""
+        size = self._control.recv_into(self._buffer)
+        self._orders += self._decoder.feed(bytes(self._buffer[:size]))
+        return size > 0
+
+    def _obey(self) -> None:
+        """Carry out the oldest order. One in a round, since an end must not wait for many starts."""
+        message = self._orders.popleft()
+        if message[0] == protocol.START:
+            self._start(message[1], Order(*message[2]))
+        elif message[0] == protocol.SIGNAL:
+            self._signal(message[1], message[2])
+        elif message[0] == protocol.REMOVE:
+            self._remove(message[1])
 
     def _start(self, key: int, order: Order) -> None:
         try:
@@ -158,9 +174,7 @@ class Spawner:
         self._by_pid[pid] = self._by_key[key] = attempt
         self._by_pipe[channels.out] = attempt, protocol.STDOUT
         self._by_pipe[channels.err] = attempt, protocol.STDERR
-        if not self._news:
-            self._hold_until = time.monotonic() + HOLD_SECONDS
-        self._news.append((protocol.STARTED, key, pid))
+        self._hold((protocol.STARTED, key, pid), HOLD_SECONDS)
 
     def _refuse(self, key: int, step: str, error: OSError, subject: str) -> None:
         self._tell((protocol.REFUSED, key, step, error.errno or 0, error.strerror or "", subject))
@@ -285,9 +299,14 @@ class Spawner:
     # news
 
     def _tell(self, message: tuple[Any, ...]) -> None:
-        """Add news that must not be held."""
+        """Add news that wait for nothing but orders at hand, and for those not long."""
+        self._hold(message, BUSY_SECONDS)
+        self._urgent = True
+
+    def _hold(self, message: tuple[Any, ...], seconds: float) -> None:
+        due = time.monotonic() + seconds
+        self._due = min(self._due, due) if self._news else due
         self._news.append(message)
-        self._hold_until = 0.0
 
     def _report(self) -> None:
         now = time.monotonic()
@@ -297,8 +316,9 @@ class Spawner:
                     attempt.capture.flushed_at = now
                     del self._unsent[key]
                     self._flush(attempt)
-        if self._news and now >= self._hold_until:
+        if self._news and (now >= self._due or (self._urgent and not self._orders)):
             news, self._news = self._news, []
+            self._urgent = False
             self._control.sendall(protocol.encode(news))
 
     def _flush(self, attempt: Attempt) -> None:
