@@ -1,0 +1,149 @@
+"""Writes the generated parts of `docs/` again: tables that must say what the code says.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything else on the page is written by
+hand. `python scripts/docs.py` writes, `--check` only tells which pages are behind (exit code 1). `tests/unit/
+test_layout.py` checks the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import invoker.errors
+import trigger.settings
+from invoker.errors import InvokerError
+from invoker.result import _REASONS, Reason, State
+from trigger.settings import PREFIX, ControllerSettings
+from trigger.verdict import Verdict
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+_PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table; bars in cells are escaped."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def reasons() -> str:
+    """Every reason with the state it ends in, its class, and what each door makes of it."""
+    rows = [
+        (
+            f"`{reason}`",
+            f"`{Verdict(reason).final_state}`",
+            info.result_class,
+            str(info.http_status),
+            str(info.exit_code),
+            info.meaning,
+        )
+        for reason, info in _REASONS.items()
+    ]
+    return table(("reason", "state", "class", "HTTP status", "exit code", "meaning"), rows)
+
+
+def errors() -> str:
+    """Every error class of `invoker.errors`, the general before the special."""
+    rows = [
+        (f"`{kind.code}`", f"`{kind.__name__}`", str(kind.exit_code), str(kind.http_status), first_sentence(kind))
+        for kind in error_classes()
+    ]
+    return table(("code", "class", "exit code", "HTTP status", "meaning"), rows)
+
+
+def error_classes() -> list[type[InvokerError]]:
+    """The error classes in the order of their module."""
+    found = vars(invoker.errors).values()
+    return [kind for kind in found if isinstance(kind, type) and issubclass(kind, InvokerError)]
+
+
+def states() -> str:
+    """Every finished state with the reasons that end in it."""
+    ends: dict[State, list[str]] = {state: [] for state in State}
+    for reason in Reason:
+        ends[Verdict(reason).final_state].append(f"`{reason}`")
+    rows = [(f"`{state}`", " ".join(ends[state])) for state in State if state.finished]
+    return table(("state", "reasons"), rows)
+
+
+def settings() -> str:
+    """Every setting of the controller: variable, default, and the sentence beside it in `trigger/settings.py`."""
+    notes = attribute_notes(trigger.settings, ControllerSettings)
+    rows = [
+        (f"`{PREFIX}{name.upper()}`", shown_default(field.get_default(call_default_factory=True)), notes.get(name, ""))
+        for name, field in ControllerSettings.model_fields.items()
+        if not name.startswith("test_")
+    ]
+    return table(("setting", "default", "meaning"), rows)
+
+
+def shown_default(value: Any) -> str:
+    """A default as it would be written into the environment."""
+    if value is None:
+        return "–"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`"
+    if isinstance(value, float):
+        return f"`{value:g}`" if value < 1e5 else f"`{int(value)}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def attribute_notes(module: ModuleType, kind: type) -> dict[str, str]:
+    """The strings below a class's attributes, by attribute."""
+    tree = ast.parse(inspect.getsource(module))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__)
+    return {
+        attribute.target.id: " ".join(note.value.value.split())
+        for attribute, note in itertools.pairwise(body)
+        if isinstance(attribute, ast.AnnAssign)
+        and isinstance(attribute.target, ast.Name)
+        and isinstance(note, ast.Expr)
+        and isinstance(note.value, ast.Constant)
+        and isinstance(note.value.value, str)
+    }
+
+
+def first_sentence(kind: type) -> str:
+    """The first paragraph of a class's docstring, on one line."""
+    return " ".join((kind.__doc__ or "").split("\n\n")[0].split())
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "reasons": reasons,
+    "errors": errors,
+    "states": states,
+    "controller-settings": settings,
+}
+
+
+def written(text: str) -> str:
+    """The page with every generated part made anew. Raises `KeyError` for a part that does not exist."""
+    return _PART.sub(lambda match: f"{match[1]}{PARTS[match[2]]()}{match[3]}", text)
+
+
+def pages() -> Iterator[tuple[Path, str, str]]:
+    """Every page as it is and as it should be."""
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text()
+        yield page, text, written(text)
+
+
+def main(arguments: list[str]) -> int:
+    behind = [(page, wanted) for page, text, wanted in pages() if text != wanted]
+    for page, wanted in behind:
+        print(f"{'behind' if arguments else 'wrote'} {page.relative_to(DOCS.parent)}")
+        if not arguments:
+            page.write_text(wanted)
+    return 1 if arguments and behind else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
