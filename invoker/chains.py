@@ -63,7 +63,6 @@ class ChainFollower:
         for message in await self._reader.between(stream, self._subjects, first, last):
             known.take(message)
         known.position = last + 1
-        known.stale.add(root_request_id)
         await self._refresh(known)
         return known
 
@@ -78,7 +77,7 @@ class ChainFollower:
 
     async def _refresh(self, known: _Known) -> bool:
         """Read anew the requests that changed; True when there were any."""
-        stale, known.stale = sorted(known.stale), set()
+        stale, known.stale = list(known.stale), {}
         for request_id, view in zip(stale, await self._views(stale), strict=True):
             known.views[request_id] = view
         return bool(stale)
@@ -118,7 +117,8 @@ class _Known:
         self.root = root_request_id
         self.views: dict[str, RequestView] = {}
         self.members = {root_request_id}
-        self.stale: set[str] = set()
+        self.stale: dict[str, None] = {root_request_id: None}
+        """Requests to be read again, in the order of their acceptance."""
         self.released: set[str] = set()
         self.events_until: int | None = None
         self.position = 1
@@ -138,7 +138,7 @@ class _Known:
         if request_id is None or not self.belongs(message):
             return False
         self.members.add(request_id)
-        self.stale.add(request_id)
+        self.stale[request_id] = None
         self.events_until = None
         return True
 

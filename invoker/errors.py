@@ -9,13 +9,13 @@ InvokerError
 │   ├─ PayloadTooLargeError     larger than the named limit
 │   ├─ SchemaViolationError     the input does not fit a function's schema
 │   ├─ NoSubscriptionError      nothing matches, and the caller wanted an answer
+│   ├─ CatalogError             a function file that cannot be used; the last good version stays
 │   └─ RunApiRefusedError       what a function asked of the run API
 │       ├─ TokenMissingError      no token was shown
 │       ├─ TokenRefusedError      the token is not this run's
 │       ├─ OutputTooLargeError    the output is larger than the limit
 │       ├─ OutputRefusedError     the output does not fit the function's schema
 │       └─ HopLimitError          the chain is too long to be continued
-├─ CatalogError               a function file that cannot be used; the last good version stays   exit 6
 ├─ SettingsError              a setting with an unusable value, named                            exit 2
 ├─ UnknownIdError             no request, run, function or dead letter of that id                exit 4
 │   └─ ExpiredError             it was there, its retention is over
@@ -124,6 +124,8 @@ class NoSubscriptionError(InputRefusedError):
 
 class RunApiRefusedError(InputRefusedError):
     """The run API cannot do what a function asked of it; the message says why."""
+
+    code = "run-api-refused"
 
 
 class TokenMissingError(RunApiRefusedError):

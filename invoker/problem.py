@@ -34,4 +34,4 @@ def _all(kind: type[InvokerError]) -> Iterator[type[InvokerError]]:
         yield from _all(child)
 
 
-_BY_CODE = {kind.code: kind for kind in _all(InvokerError)}
+_BY_CODE = {kind.code: kind for kind in _all(InvokerError) if kind.__module__ == InvokerError.__module__}

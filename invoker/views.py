@@ -206,16 +206,20 @@ class Chain:
 
 
 def chain_of(root_request_id: str, views: Mapping[str, RequestView], *, settled: bool) -> Chain:
-    """The views as a tree. A request whose parent is not known hangs under the root, so that none is left out."""
-    owner = {run.run_id: view.request_id for view in views.values() for run in view.runs}
+    """The views, in the order of their acceptance, as a tree.
+
+    A request whose parent is not known, or not older than itself (headers may say anything), hangs under the root: none
+    is left out, and none is its own ancestor.
+    """
+    owner = {run.run_id: root_request_id for run in views[root_request_id].runs}
     children: dict[str, list[str]] = {}
     for request_id, view in views.items():
         if request_id != root_request_id:
-            parent = owner.get(_parent_of(view) or "", root_request_id)
-            children.setdefault(root_request_id if parent == request_id else parent, []).append(request_id)
+            children.setdefault(owner.get(_parent_of(view) or "", root_request_id), []).append(request_id)
+            owner |= {run.run_id: request_id for run in view.runs}
 
     def node(request_id: str) -> ChainNode:
-        below = tuple(node(child) for child in children.pop(request_id, []))
+        below = tuple(node(child) for child in children.get(request_id, ()))
         return ChainNode(views[request_id], _parent_of(views[request_id]), below)
 
     return Chain(node(root_request_id), settled)

@@ -210,7 +210,7 @@ def check_reply_subject(subject: str, allowed: Iterable[str] = DEFAULT_REPLY_SUB
     """
     allowed = tuple(allowed)
     try:
-        if len(subject.encode()) > MAX_REPLY_SUBJECT_BYTES:
+        if len(subject.encode("utf-8", "surrogatepass")) > MAX_REPLY_SUBJECT_BYTES:
             raise TopicError(f"longer than {MAX_REPLY_SUBJECT_BYTES} bytes")
         _check_subject(subject, "reply subject", max_tokens=128, system=True)
     except TopicError as error:
@@ -297,7 +297,7 @@ def request_id_of(message_id: str | None, *, stream: str, created: str, sequence
 def time_of_id(request_id: str) -> datetime | None:
     """The instant in an id that `new_request_id` or `request_id_of` put there, None for ids without one.
 
-    Hashed ids are never mistaken: their alphabet has no `0`, and every instant until 2039 begins with `01`.
+    Hashed ids are never mistaken: their alphabet has no `0`, and every instant from 2005 to 2039 begins with `01`.
     """
     if len(request_id) != 26 or not request_id.startswith("01") or not set(request_id) <= set(_CROCKFORD):
         return None
