@@ -19,7 +19,7 @@ from .api_client import Answer, FileBody, RunApiClient
 from .context import Context, RunFinishedError
 from .event import INPUT_FILE_NAME, LARGE_BYTES, Event, Input
 from .exits import ERROR, NO_RETRY, OK, TERMINATED
-from .handler import arguments, import_failure, load, parameters_of, typed_parameter
+from .handler import Parameter, arguments, import_failure, load, parameters_of, typed_parameter
 from .headers import decode_headers, decode_text
 from .note import AttemptFailedError, encode_note, lean_traceback, name_of, traceback_of, words_of
 from .output import InvalidOutputError, encode
@@ -96,8 +96,9 @@ class Attempt:
         request_id = answer.headers.get("invoker-request-id") or settings.request_id
         context = Context(settings, client, _number(answer, settings), request_id, self._started)
         handler = self._handler(settings)
-        _load_early(handler, event, given)
-        value = _called(handler, arguments(handler, event, context, given))
+        parameters = parameters_of(handler)
+        _load_early(parameters, event, given)
+        value = _called(handler, arguments(parameters, event, context, given))
         _hand_in(settings, client, context, value)
 
     def _ask(self, client: RunApiClient, settings: Settings) -> Answer:
@@ -196,12 +197,11 @@ def _number(answer: Answer, settings: Settings) -> int:
     return int(text) if text.isdigit() else 1
 
 
-def _load_early(handler: Callable[..., Any], event: Event, given: Input) -> None:
+def _load_early(parameters: list[Parameter] | None, event: Event, given: Input) -> None:
     """Parse declared JSON before the handler runs, so that what is none is the caller's error, never a traceback."""
-    if given.is_json and given.size <= LARGE_BYTES:
-        parameters = parameters_of(handler)
-        if parameters is None or typed_parameter(parameters) is None:
-            event["data"]
+    typed = parameters is not None and typed_parameter(parameters) is not None
+    if given.is_json and given.size <= LARGE_BYTES and not typed:
+        event["data"]
 
 
 def _called(handler: Callable[..., Any], found: list[Any]) -> Any:

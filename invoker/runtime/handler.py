@@ -56,10 +56,12 @@ def load(spec: str, code_dir: str | None) -> Callable[..., Any]:
     return handler  # type: ignore[no-any-return]  # a module's attribute
 
 
-def arguments(handler: Callable[..., Any], event: Event, context: Any, given: Input) -> list[Any]:
-    """The positional arguments for the handler. Raises `AttemptFailedError` when it wants what nobody has, and
-    `InvalidInputError` when the data does not fit its annotation: before the handler has run."""
-    parameters = parameters_of(handler)
+def arguments(parameters: list[Parameter] | None, event: Event, context: Any, given: Input) -> list[Any]:
+    """The positional arguments for a handler of those parameters.
+
+    Raises `AttemptFailedError` when it wants what nobody has, and `InvalidInputError` when the data does not fit its
+    annotation: before the handler has run.
+    """
     if parameters is None:
         return [event, context]
     typed = typed_parameter(parameters)
@@ -124,9 +126,16 @@ def _inspected(handler: Callable[..., Any]) -> list[Parameter] | None:
         if parameter.kind is parameter.VAR_POSITIONAL:
             return None
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            annotation = _resolved(parameter.annotation, inspect.unwrap(handler))
+            annotation = _resolved(parameter.annotation, _function_behind(inspect.unwrap(handler)))
             found.append(Parameter(parameter.name, annotation, parameter.default is not parameter.empty))
     return found
+
+
+def _function_behind(handler: Any) -> Any:
+    """The function whose module the annotations were written in: behind a partial, or an object that can be called."""
+    while hasattr(handler, "func"):
+        handler = handler.func
+    return handler if hasattr(handler, "__globals__") else type(handler).__call__
 
 
 def _annotation(handler: Any, name: str) -> Any:

@@ -48,6 +48,8 @@ def decode_headers(value: str | None) -> dict[str, str]:
 
 
 def _decoded(part: bytes) -> bytes:
+    if len(part) < 2:
+        return b"%" + part
     try:
         return binascii.unhexlify(part[:2]) + part[2:]
     except ValueError:
