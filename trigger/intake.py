@@ -24,6 +24,7 @@ from invoker.errors import (
     ServerUnreachableError,
 )
 from invoker.request import Event
+from invoker.result import Result
 from trigger.accept import Accepted, Acceptor
 from trigger.catalog import Catalog
 from trigger.deadletter import DeadLetters
@@ -144,7 +145,8 @@ class Intake:
         if decoded.reply_to is not None and not accepted.new and incoming.deliveries == 1:
             # Published a second time under the same id: whoever asks again is answered from what is stored.
             for result in accepted.finished:
-                await self._replier.answer(decoded.reply_to, result, len(accepted.record.functions))
+                if not _forwarded(result, catalog):
+                    await self._replier.answer(decoded.reply_to, result, len(accepted.record.functions))
 
     def _functions(self, incoming: Incoming, event: Event, catalog: Catalog) -> tuple[str, ...]:
         direct = direct_function(incoming.subject, self._rules.names)
@@ -178,3 +180,10 @@ class Intake:
             await self._acks.later(ack_subject, delay_seconds=RETRY_SECONDS)
         except InvokerError:
             return  # not told: the message comes back by itself after its ack wait
+
+
+def _forwarded(result: Result, catalog: Catalog) -> bool:
+    """Whether the caller's answer is a later stage's: this run handed its reply subject on. Pure."""
+    function = catalog.functions.get(result.function)
+    following = function.on_success if function is not None and result.succeeded else None
+    return following is not None and following.forward_reply

@@ -1,0 +1,1 @@
+"""Custody under attack: killed controllers, the histories that each rule prevents, faults of everything around."""
