@@ -22,6 +22,8 @@ from invoker.connection import ConnectionOptions, connect, nats_errors
 from invoker.errors import InvokerError, ServerUnreachableError
 from invoker.gateway.run_api import RunApi
 from invoker.publish import EventPublisher
+from invoker.request import RequestRecord
+from invoker.result import Result
 from invoker.results.nats import ResultStream
 from invoker.streams import ensure_streams
 from trigger.accept import Acceptor
@@ -204,6 +206,11 @@ class Controller:
         with suppress(nats.errors.Error, TimeoutError, OSError):
             await self._client.flush(timeout=2)
 
+    def sealed(self, result: Result, record: RequestRecord) -> None:
+        """The run API of this process has stored a result."""
+        if self._tasks is not None:
+            self._follower.sealed(result, record, self._tasks)
+
     def unready(self) -> list[str]:
         """What keeps this controller from working, in words; empty when nothing does."""
         missing = []
@@ -322,6 +329,7 @@ async def _assembled(settings: ControllerSettings, options: ConnectionOptions) -
             max_output_bytes=settings.max_output_bytes,
             check_output=lambda name, spec, data, kind: _check_output(holder, name, data, kind),
             has_output_schema=lambda name, spec: _has_output_schema(holder, name),
+            on_sealed=lambda result, record: holder[0].sealed(result, record) if holder else None,
             names=settings.names,
         )
         probes = probe_routes(lambda: holder[0].unready() if holder else ["starting"], lambda: holder[0].exposition())

@@ -232,7 +232,7 @@ class Dispatcher:
         )
         match decision:
             case Conclude(result):
-                await self._finisher.conclude(held, result)
+                await self._finisher.conclude(held, result, record)
             case Verdict():
                 await self._end_unstarted(held, record, decision)
             case Wait(seconds, why):
@@ -303,7 +303,7 @@ class Dispatcher:
 
     async def _end_unstarted(self, held: HeldRun, record: RequestRecord | None, verdict: Verdict) -> None:
         result = await self._sealer.seal(held.ticket, record, verdict, facts=held.facts)
-        await self._finisher.conclude(held, result)
+        await self._finisher.conclude(held, result, record)
 
     def _run_url(self, held: HeldRun) -> str:
         address = RunAddress(

@@ -77,8 +77,10 @@ class Finisher:
         self._metrics = metrics
         self._moments = moments
 
-    async def conclude(self, held: HeldRun, result: Result) -> None:
+    async def conclude(self, held: HeldRun, result: Result, record: RequestRecord | None = None) -> None:
         """Bring a run with a stored result to its end. At most one call per held run does anything.
+
+        `record` spares reading the request's record when the caller has it.
 
         Transient trouble (NATS away, a full stream) is waited out: the run stays held meanwhile.
         """
@@ -87,7 +89,7 @@ class Finisher:
         held.concluding = True
         line = log.bind(request_id=result.request_id, run_id=result.run_id, function=result.function)
         try:
-            await self._conclude(held, result)
+            await self._conclude(held, result, record)
         except Exception:
             # A bug must not lose the run: given back, it is delivered again and found with its result.
             line.exception("finishing failed, the run is given back")
@@ -109,10 +111,11 @@ class Finisher:
         """Take a message out of the queue that is no run at all; unconfirmed, it comes back and is discarded again."""
         await self._acks.done(ack_subject)
 
-    async def _conclude(self, held: HeldRun, result: Result) -> None:
+    async def _conclude(self, held: HeldRun, result: Result, record: RequestRecord | None) -> None:
         if result.state is not State.SUCCEEDED and not held.ended.is_set():
             await self._engine.stop(held.run_id, str(result.reason))
-        record = await _until_done(lambda: self._results.record(result.request_id))
+        if record is None:
+            record = await _until_done(lambda: self._results.record(result.request_id))
         if record is not None:
             await self._reply(held, result, record)
             await self._publish_next(held, result, record)

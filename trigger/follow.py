@@ -90,6 +90,16 @@ class Follower:
             elif status.phase is Phase.RUNNING:
                 tasks.create_task(self._tell(held, status))
 
+    def sealed(self, result: Result, record: RequestRecord, tasks: asyncio.TaskGroup) -> None:
+        """A result was stored by this process: conclude its run without reading it again, if it is held here.
+
+        Only a short cut: the notice from the stream comes as well, and finds the run concluding already.
+        """
+        held = self._custody.get(result.run_id)
+        if held is not None and not held.concluding:
+            self._moments.reached(Moment.OUTPUT_STORED)
+            tasks.create_task(self._finisher.conclude(held, result, record))
+
     async def settle(self, held: HeldRun) -> None:
         """Conclude a held run if it has a result, or if its engine side has ended: then it gets one here."""
         while not held.concluding:
