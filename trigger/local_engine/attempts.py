@@ -105,7 +105,7 @@ def _judge_failure(plan: RunPlan, which: str, end: AttemptEnd, exit_code: int) -
         text = raised if reason is not Reason.ERROR else f"raised {raised}"
         return Verdict(reason, f"{text[:MAX_MESSAGE_CHARACTERS]} (in {which})", exit_code)
     if end.returncode < 0:
-        text = f"was killed by {signal_name(-end.returncode)} in {which}; it was not Invoker that sent it"
+        text = f"was killed by {signal_name(-end.returncode)} in {which} (not by Invoker)"
         return Verdict(Reason.ERROR, text, exit_code)
     said = f": {end.last_line[:300]}" if end.last_line else ""
     return Verdict(Reason.ERROR, f"ended with exit code {exit_code} in {which}{said}", exit_code)

@@ -117,7 +117,7 @@ class Driver:
     def _launch(self, run: Run, number: int, folder: str, prepared: Prepared) -> None:
         try:
             order = orders.make_order(
-                run.plan, prepared, program=run.program, folder=folder, uid=_uid(run.plan, number)
+                run.plan, number, prepared, program=run.program, folder=folder, uid=_uid(run.plan, number)
             )
         except StartRefusedError as error:
             self._finish(run, RunEnd(State.FAILED, Reason.CONFIG, error.message))

@@ -7,6 +7,7 @@ output read by this loop.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -71,11 +72,16 @@ class LocalEngine:
         self._removals = Removals(self._processes.remove)
         self._driver = Driver(self._processes, preparation, self._removals, first_pause_seconds)
         self._is_open = False
+        self._lock = -1
 
     async def __aenter__(self) -> Self:
         """Start the spawner and clear the state folder. Raises `EngineUnavailableError` naming what is wrong."""
-        await asyncio.to_thread(workfolder.prepare_state, self._state_dir)
-        await self._processes.open()
+        self._lock = await asyncio.to_thread(workfolder.take_state, self._state_dir)
+        try:
+            await self._processes.open()
+        except BaseException:
+            os.close(self._lock)
+            raise
         for folder in await asyncio.to_thread(workfolder.leftovers, self._state_dir):
             self._processes.remove(str(folder))
         self._is_open = True
@@ -96,6 +102,7 @@ class LocalEngine:
         self._removals.close()
         await self._environments.close()
         await self._processes.close()
+        os.close(self._lock)  # last: nothing of ours lives in the folder any more
 
     @property
     def spawner_pid(self) -> int | None:

@@ -137,7 +137,7 @@ def search_path(interpreter: Interpreter) -> str:
     return f"{interpreter.programs}:{SYSTEM_PATH}"
 
 
-def make_order(plan: RunPlan, prepared: Prepared, *, program: str | None, folder: str, uid: str) -> Order:
+def make_order(plan: RunPlan, number: int, prepared: Prepared, *, program: str | None, folder: str, uid: str) -> Order:
     """What the spawner is told for one attempt. `program` is the file of the plan's command, as found at the start.
 
     Raises `StartRefusedError` when a program out of the function's own folder is not in this version's copy.
@@ -147,7 +147,7 @@ def make_order(plan: RunPlan, prepared: Prepared, *, program: str | None, folder
     return Order(
         path=argv[0],
         argv=argv,
-        env=environment(plan, places, uid, prepared),
+        env=environment(plan, number, places, uid, prepared),
         folder=folder,
         make_folder=not prepared.folder_exists,
         mark=f"INVOKER_POD_UID={uid}",
@@ -172,7 +172,7 @@ def command_of(plan: RunPlan, prepared: Prepared, program: str | None) -> list[s
     return [program, *rest, *code.args]
 
 
-def environment(plan: RunPlan, places: Places, uid: str, prepared: Prepared) -> dict[str, str]:
+def environment(plan: RunPlan, number: int, places: Places, uid: str, prepared: Prepared) -> dict[str, str]:
     """All the child sees: a small base, the plan's own variables, ours. Nothing of the controller's environment."""
     env = {
         "PATH": search_path(prepared.interpreter),
@@ -182,8 +182,11 @@ def environment(plan: RunPlan, places: Places, uid: str, prepared: Prepared) -> 
         **plan.env,
         "INVOKER_WORKDIR": places.folder,
         "INVOKER_POD_UID": uid,
+        "INVOKER_ATTEMPT_NUMBER": str(number),
         "INVOKER_TERMINATION_FILE": places.termination,
     }
+    if plan.output is not OutputMode.API:
+        env.setdefault("INVOKER_OUTPUT_MODE", str(plan.output))
     if plan.input is InputMode.FILE:
         env["INVOKER_INPUT_FILE"] = places.input
     if prepared.code_folder is not None:

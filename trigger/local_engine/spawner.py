@@ -47,9 +47,10 @@ _DEFAULT_SIGNALS = [
 
 
 class Attempt:
-    """One started process and what is known of it. `clean`: nothing of it was left when its main process ended."""
+    """One started process and what is known of it. `clean`: nothing of it was left when its main process ended.
+    `group_lives`: somebody may be in its process group, and as long as that is so its number is nobody else's."""
 
-    __slots__ = ("capture", "channels", "clean", "ended_at", "exit_code", "key", "order", "pid")
+    __slots__ = ("capture", "channels", "clean", "ended_at", "exit_code", "group_lives", "key", "order", "pid")
 
     def __init__(self, key: int, order: Order, pid: int, channels: Channels) -> None:
         self.key = key
@@ -60,6 +61,7 @@ class Attempt:
         self.exit_code: int | None = None
         self.ended_at = 0.0
         self.clean = True
+        self.group_lives = True
 
 
 class Spawner:
@@ -247,7 +249,9 @@ class Spawner:
 
     def _sweep(self) -> None:
         """Kill what ended attempts have left; report those of which nothing is left."""
-        busy = {key for key, attempt in self._ending.items() if descendants.kill_group(attempt.pid, signal.SIGKILL)}
+        for attempt in self._ending.values():
+            attempt.group_lives = attempt.group_lives and descendants.kill_group(attempt.pid, signal.SIGKILL)
+        busy = {key for key, attempt in self._ending.items() if attempt.group_lives}
         for pid in self._children.pids():
             if pid in self._by_pid or pid == self._remover:
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -17,27 +18,42 @@ INLINE_FILE = "main.py"
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
-def prepare_state(state_dir: Path) -> Path:
-    """Make the folders of the engine and set aside what an earlier one left; returns what is to be removed.
+def take_state(state_dir: Path) -> int:
+    """Take the folder for one engine, make the folders in it and set aside what an earlier engine left.
 
-    Renaming is quick whatever the size. Raises `EngineUnavailableError` naming the folder that cannot be used.
+    Returns the descriptor to be closed when the folder is given up; the end of the process gives it up as well. Raises
+    `EngineUnavailableError` naming a folder that cannot be used, or that another engine uses now.
     """
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        old = Path(tempfile.mkdtemp(prefix="old-", dir=state_dir))
-        for name in ("work", "code"):
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(state_dir / name, old / name)
-            (state_dir / name).mkdir(mode=0o700)
-        (state_dir / "environments").mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _set_aside(state_dir)
+        except BaseException:
+            os.close(lock)
+            raise
+    except BlockingIOError as error:
+        text = f"the state folder {state_dir} is in use by another engine"
+        raise EngineUnavailableError(text, hint="end that one, or choose another folder") from error
     except OSError as error:
-        text = f"the state folder {state_dir} cannot be used: {error.strerror}"
+        text = f"the state folder {state_dir} cannot be used: {words(error)}"
         raise EngineUnavailableError(text, hint="make it writable, or choose another one") from error
-    return old
+    return lock
+
+
+def _set_aside(state_dir: Path) -> None:
+    """Renaming is quick whatever the size; removing is the spawner's."""
+    old = Path(tempfile.mkdtemp(prefix="old-", dir=state_dir))
+    for name in ("work", "code"):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(state_dir / name, old / name)
+        (state_dir / name).mkdir(mode=0o700)
+    (state_dir / "environments").mkdir(mode=0o700, exist_ok=True)
 
 
 def leftovers(state_dir: Path) -> list[Path]:
-    """Folders set aside by this or an earlier `prepare_state` and still there."""
+    """Folders set aside by this or an earlier `take_state` and still there."""
     return sorted(state_dir.glob("old-*"))
 
 
