@@ -12,6 +12,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from nats.js import api
 
 from invoker import wire
 from invoker.connection import nats_errors
-from invoker.errors import ClaimCheckError, PayloadTooLargeError
+from invoker.errors import ClaimCheckError, InvokerError, PayloadTooLargeError
 from invoker.request import ClaimCheck
 
 if TYPE_CHECKING:
@@ -65,25 +66,22 @@ class ClaimStore:
         hasher, size, count = hashlib.sha256(), 0, 0
         pending: set[asyncio.Future[Any]] = set()
         try:
-            with nats_errors(f"storing {name}"):
-                async for chunk in _chunks(data):
-                    size += len(chunk)
-                    if limit_bytes is not None and size > limit_bytes:
-                        raise PayloadTooLargeError(
-                            f"more than the limit of {limit_bytes} bytes", limit_bytes=limit_bytes
-                        )
-                    hasher.update(chunk)
+            async for chunk in _chunks(data):
+                size += len(chunk)
+                if limit_bytes is not None and size > limit_bytes:
+                    raise PayloadTooLargeError(f"more than the limit of {limit_bytes} bytes", limit_bytes=limit_bytes)
+                hasher.update(chunk)
+                with nats_errors(f"storing {name}"):
                     if len(pending) >= _WINDOW:
                         await _settled(pending, asyncio.FIRST_COMPLETED)
                     pending.add(await self._js.publish_async(self._chunk_subject(nuid), chunk, stream=self._stream))
-                    count += 1
+                count += 1
+            with nats_errors(f"storing {name}"):
                 await _settled(pending, asyncio.ALL_COMPLETED)
                 # The meta message comes last: an object without it does not exist for any reader.
                 await self._put_meta(name, nuid, size, count, hasher.digest())
         except BaseException:
-            for future in pending:
-                future.cancel()
-            await self._purge(nuid)
+            await asyncio.shield(self._give_up(nuid, pending))
             raise
         return ClaimCheck(object=name, size_bytes=size, sha256=hasher.hexdigest())
 
@@ -128,13 +126,43 @@ class ClaimStore:
             await self._put_meta(stored.name, stored.nuid, stored.size_bytes, stored.chunks, digest)
 
     async def sweep(self, *, before: datetime) -> int:
-        """Remove every object last used before that instant and return how many; repeating is harmless."""
-        removed = 0
-        for stored in await self._list():
+        """Remove every object last used before that instant and return how many; repeating is harmless.
+
+        Chunks as old whose object was never finished (its writer was killed) go with them.
+        """
+        found, removed = await self._list(), 0
+        for stored in found:
             if stored.touched_at < before:
                 await self._delete(stored)
                 removed += 1
+        for nuid in await self._nuids() - {stored.nuid for stored in found}:
+            removed += await self._sweep_unfinished(nuid, before)
         return removed
+
+    async def _sweep_unfinished(self, nuid: str, before: datetime) -> int:
+        with nats_errors("looking at chunks"):
+            try:
+                last = await self._js.get_msg(self._stream, subject=self._chunk_subject(nuid))
+            except nats.js.errors.NotFoundError:
+                return 0
+        if last.time is None or last.time >= before:
+            return 0  # perhaps being written just now
+        await self._purge(nuid)
+        return 1
+
+    async def _nuids(self) -> set[str]:
+        """The objects that have chunks: the server tells at most 100,000 at once, the rest another time."""
+        with nats_errors("listing chunks"):
+            info = await self._js.stream_info(self._stream, subjects_filter=self._chunk_subject(">"))
+        return {subject.rpartition(".")[2] for subject in info.state.subjects or {}}
+
+    async def _give_up(self, nuid: str, pending: set[asyncio.Future[Any]]) -> None:
+        """Remove what was stored of an object that will not be. Chunks on their way would arrive after the purge, so
+        they are waited for; what stays all the same is swept."""
+        with suppress(InvokerError, nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError):
+            await _settled(pending, asyncio.ALL_COMPLETED)
+        with suppress(InvokerError):
+            await self._purge(nuid)
 
     async def _list(self) -> list[StoredObject]:
         with nats_errors("listing the object store"):
@@ -159,14 +187,18 @@ class ClaimStore:
                 await self._drop(subscription)
 
     async def _read(self, stored: StoredObject) -> AsyncIterator[bytes]:
+        config = api.ConsumerConfig(
+            filter_subject=self._chunk_subject(stored.nuid),
+            ack_policy=api.AckPolicy.NONE,
+            mem_storage=True,
+            inactive_threshold=60.0,
+        )
         with nats_errors(f"reading {stored.name}"):
-            subscription = await self._js.pull_subscribe(
-                self._chunk_subject(stored.nuid),
-                stream=self._stream,
-                config=api.ConsumerConfig(ack_policy=api.AckPolicy.NONE, mem_storage=True, inactive_threshold=60.0),
-            )
+            info = await self._js.add_consumer(self._stream, config)
+            subscription = await self._js.pull_subscribe_bind(consumer=info.name, stream=self._stream)
         try:
-            left = stored.chunks
+            # What is there, which may be less than there was: then the checksum says so, and nothing is waited for.
+            left = info.num_pending or 0
             while left > 0:
                 with nats_errors(f"reading {stored.name}"):
                     messages = await subscription.fetch(min(left, _WINDOW), timeout=10)

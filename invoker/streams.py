@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DUPLICATE_WINDOW_SECONDS = 120.0
 DEAD_SECONDS = 30 * 86_400.0
+_NAME_IN_USE = 10058
+"""JetStream's code for a stream of that name with other settings; other refusals have their own words."""
 MAX_CONSUMERS = 100_000
 """Said explicitly: since 2.15 the server refuses a stream's 1,001st consumer otherwise."""
 
@@ -57,7 +59,9 @@ async def ensure_streams(jetstream: JetStreamContext, names: wire.Names, limits:
         with nats_errors(f"stream {config.name}"):
             try:
                 await jetstream.add_stream(config)
-            except nats.js.errors.BadRequestError:
+            except nats.js.errors.BadRequestError as error:
+                if error.err_code != _NAME_IN_USE:
+                    raise
                 existing = (await jetstream.stream_info(config.name or "")).config
                 _compare(config, existing)
 
