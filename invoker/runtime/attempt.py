@@ -21,13 +21,23 @@ from .event import INPUT_FILE_NAME, LARGE_BYTES, Event, Input
 from .exits import ERROR, NO_RETRY, OK, TERMINATED
 from .handler import Parameter, arguments, import_failure, load, parameters_of, typed_parameter
 from .headers import decode_headers, decode_text
-from .note import AttemptFailedError, encode_note, lean_traceback, name_of, traceback_of, words_of
+from .note import (
+    AttemptFailedError,
+    encode_note,
+    is_above_the_handler,
+    lean_traceback,
+    name_of,
+    own_frames,
+    traceback_of,
+    words_of,
+)
 from .output import InvalidOutputError, encode
 from .settings import Settings, environment, termination_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
     from typing import Any
 
 RESERVE_BYTES = 8 * 1024 * 1024
@@ -37,6 +47,8 @@ MAX_TERMINATION_BYTES = 4096
 LAST_NOTE = b'{"type":"MemoryError","message":"there was no memory left to say more"}'
 
 _reserve: list[bytes] = []
+_waiting: list[Any] = []
+_terminated: list[bool] = []
 
 
 class Terminated(SystemExit):
@@ -143,16 +155,24 @@ class Attempt:
         news: bool = True,
     ) -> int:
         """Report the failure everywhere (stderr, termination file, run API) and return the exit code."""
-        if trace is None and cause is not None:
-            trace = traceback_of(cause)
-        _say(trace if trace is not None else f"invoker: {note['type']}: {note['message']}\n")
-        if trace is not None:
+        sentence = ""
+        if trace is None:
+            sentence = f"invoker: {note['type']}: {note['message']}\n"
+            trace = _cause_of(cause)
+        _say(trace + sentence)
+        if trace:
             note = {**note, "traceback": trace}
         data = encode_note(note)
         _write_note(data)
         if news and self._client is not None:
             self._client.call_once("POST", "error", data, NOTE_PATIENCE_SECONDS)
         return exit_code
+
+
+def _cause_of(cause: BaseException | None) -> str:
+    """The traceback of what led to a failure, where it says something about the function's own code."""
+    tells = cause is not None and (isinstance(cause, SyntaxError) or own_frames(cause.__traceback__) is not None)
+    return traceback_of(cause) if cause is not None and tells else ""
 
 
 def _own_headers(settings: Settings) -> dict[str, str]:
@@ -214,7 +234,17 @@ def _called(handler: Callable[..., Any], found: list[Any]) -> Any:
 
 
 async def _awaited(value: Any) -> Any:
-    return await value
+    import asyncio
+
+    _waiting.append(asyncio.current_task())
+    try:
+        return await value
+    except asyncio.CancelledError as error:
+        if _terminated:
+            raise Terminated(TERMINATED).with_traceback(error.__traceback__) from None
+        raise
+    finally:
+        _waiting.clear()
 
 
 def _hand_in(settings: Settings, client: RunApiClient, context: Context, value: Any) -> None:
@@ -293,7 +323,19 @@ def _flush() -> None:
         _quietly(stream.flush)
 
 
-def _terminate(signal_number: int, frame: object) -> None:
+def _terminate(signal_number: int, frame: FrameType | None) -> None:
     # Once: a handler that catches it, or takes too long over it, is ended by the next one without being asked.
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+    _terminated.append(True)
+    if _waiting and not _is_in_the_function(frame):
+        # The event loop is idle: raised here it would not pass through the handler, which stands at an await.
+        _waiting[0].get_loop().call_soon_threadsafe(_waiting[0].cancel)
+        return
     raise Terminated(TERMINATED)
+
+
+def _is_in_the_function(frame: FrameType | None) -> bool:
+    """Whether any of the function's code is running, and not only the loop (or we) in which it waits."""
+    while frame is not None and is_above_the_handler(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame is not None

@@ -22,7 +22,13 @@ MAX_MESSAGE_BYTES = 1024
 MAX_TRACEBACK_BYTES = 2048
 MAX_ERRORS = 20
 
-_OWN_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_ABOVE_THE_HANDLER = (
+    os.path.join(os.path.dirname(os.path.abspath(__file__)), ""),
+    os.path.join(os.path.dirname(os.__file__), "asyncio", ""),
+    os.path.join(os.path.dirname(os.__file__), "selectors.py"),
+    "<frozen importlib",
+)
+"""Where frames lie that only lead to the function's own: the runtime, the loop it runs in, the import system."""
 
 
 class AttemptFailedError(Exception):
@@ -118,14 +124,15 @@ def lean_traceback(error: BaseException) -> str:
 
 
 def own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame that is not the runtime's."""
-    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+    """The traceback from the function's first frame on; None when it has none."""
+    while trace is not None and is_above_the_handler(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace
 
 
-def _is_ours(filename: str) -> bool:
-    return filename.startswith((_OWN_FOLDER + os.sep, "<frozen importlib"))
+def is_above_the_handler(filename: str) -> bool:
+    """Whether code of that file only leads to the function's own."""
+    return filename.startswith(_ABOVE_THE_HANDLER)
 
 
 def _clean(value: Any) -> Any:
