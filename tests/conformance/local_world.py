@@ -38,7 +38,7 @@ def processes_with(entry: str) -> list[int]:
 class LocalWorld:
     """A local engine on a folder of its own, with everything it reports."""
 
-    second = 0.3
+    second = 0.4
     secret = SECRET
 
     def __init__(self, folder: Path, engine: LocalEngine | None = None) -> None:

@@ -186,6 +186,8 @@ def stopped(text: str, number: int) -> RunEnd:
         reason = Reason.CANCELLED
     if reason is Reason.TIMEOUT:
         return RunEnd(State.TIMED_OUT, reason, f"given up {when}: its deadline has passed")
+    if reason is Reason.CANCELLED:
+        return RunEnd(State.CANCELLED, reason, f"cancelled {when}")
     return RunEnd(state_of(reason), reason, f"stopped {when} ({reason})")
 
 

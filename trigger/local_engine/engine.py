@@ -80,6 +80,7 @@ class LocalEngine:
         try:
             await self._processes.open()
         except BaseException:
+            await self._processes.close()
             os.close(self._lock)
             raise
         for folder in await asyncio.to_thread(workfolder.leftovers, self._state_dir):

@@ -23,6 +23,7 @@ _PROGRAM = (
 )
 _ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 10.0
+START_SECONDS = 30.0
 RECEIVE_BYTES = 64 * 1024
 LATER_SECONDS = 0.05
 
@@ -87,18 +88,27 @@ class Processes:
         return self._spawner.pid if self._spawner else None
 
     async def open(self) -> None:
-        """Start the spawner. Raises `EngineUnavailableError` when that cannot be done."""
+        """Start the spawner; when this returns it takes orders. Raises `EngineUnavailableError` when that fails."""
         if self._spawner is not None:
             await asyncio.to_thread(_wait, self._spawner)
         ours, theirs = socket.socketpair()
         loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
         try:
             with theirs:
                 self._spawner = await asyncio.to_thread(self._start, theirs)
-            _, link = await loop.create_connection(lambda: _Link(self._hear, self._lost), sock=ours)
+            _, link = await loop.create_connection(lambda: _Link(self._hear, self._lost, ready), sock=ours)
         except OSError as error:
             ours.close()
             raise EngineUnavailableError(f"the local engine's spawner cannot be started: {error}") from error
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await ready
+        except (TimeoutError, ConnectionError) as error:
+            link.close()
+            said = await asyncio.to_thread(_last_line, self._errors)
+            text = f"the local engine's spawner ({self._python}) did not come up: {said or 'it said nothing'}"
+            raise EngineUnavailableError(text) from error
         self._link = link
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
@@ -230,9 +240,12 @@ class _Link(asyncio.BufferedProtocol):
     """The socket. `send` writes at once when the spawner has answered all before, so that it need not wait for us; a
     busy one gets what one round of the loop gives together. `send_later` is for what nobody waits for."""
 
-    def __init__(self, hear: Callable[[list[Any]], None], lost: Callable[[], None]) -> None:
+    def __init__(
+        self, hear: Callable[[list[Any]], None], lost: Callable[[], None], ready: asyncio.Future[None]
+    ) -> None:
         self._hear = hear
         self._lost = lost
+        self._ready = ready
         self._decoder = protocol.Decoder()
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._outgoing: list[Any] = []
@@ -249,11 +262,19 @@ class _Link(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._hear(self._decoder.feed(bytes(self._buffer[:nbytes])))
+        messages = self._decoder.feed(bytes(self._buffer[:nbytes]))
+        if messages and messages[0][0] == protocol.READY:
+            messages = messages[1:]
+            if not self._ready.done():
+                self._ready.set_result(None)
+        self._hear(messages)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._lost()
+        if self._ready.done():
+            self._lost()
+        else:
+            self._ready.set_exception(ConnectionError("closed before it was ready"))
 
     def send(self, message: tuple[Any, ...]) -> None:
         if not self._outgoing and self.unanswered:
@@ -276,6 +297,11 @@ class _Link(asyncio.BufferedProtocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def _last_line(file: Path) -> str:
+    lines = file.read_text(errors="replace").strip().splitlines() if file.exists() else []
+    return lines[-1][:500] if lines else ""
 
 
 def _wait(spawner: subprocess.Popen[bytes]) -> None:

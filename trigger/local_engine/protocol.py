@@ -16,6 +16,7 @@ SIGNAL = "signal"
 REMOVE = "remove"
 
 # spawner → engine
+READY = "ready"
 STARTED = "started"
 REFUSED = "refused"
 OUTPUT = "output"

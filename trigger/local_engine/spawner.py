@@ -98,6 +98,8 @@ class Spawner:
     def run(self) -> None:
         """Work until the engine or the keeper is gone, then end every attempt."""
         self._hear_of_children()
+        self._tell((protocol.READY, 0))
+        self._report()
         control, keeper = self._control.fileno(), self._keeper_lives
         for fd in (control, keeper, self._wake):
             self._poller.register(fd)
