@@ -78,7 +78,11 @@ def settings() -> str:
     """Every setting of the controller: variable, default, and the sentence beside it in `trigger/settings.py`."""
     notes = attribute_notes(trigger.settings, ControllerSettings)
     rows = [
-        (f"`{PREFIX}{name.upper()}`", shown_default(field.get_default(call_default_factory=True)), notes.get(name, ""))
+        (
+            f"`{PREFIX}{name.upper()}`",
+            "computed" if field.default_factory else shown_default(field.default),
+            notes.get(name, ""),
+        )
         for name, field in ControllerSettings.model_fields.items()
         if not name.startswith("test_")
     ]
