@@ -39,7 +39,7 @@ types: $(VENV)/.have-dev  ## mypy, strict
 	@$(BIN)/mypy
 
 imports: $(VENV)/.have-dev  ## the directions of imports
-	@$(BIN)/lint-imports --no-timings
+	@$(BIN)/lint-imports --no-logo
 
 test-unit: $(VENV)/.have-dev  ## the tests without servers and processes
 	@$(BIN)/python -m pytest -n 2 tests/unit $(TESTS)
