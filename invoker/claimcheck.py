@@ -55,14 +55,14 @@ class ClaimStore:
         self._stream = f"OBJ_{names.payloads_bucket}"
 
     async def put(
-        self, data: bytes | AsyncIterable[bytes], *, owner: str, limit_bytes: int | None = None
+        self, data: bytes | AsyncIterable[bytes], *, owner: str, limit_bytes: int | None = None, name: str | None = None
     ) -> ClaimCheck:
         """Store the bytes under a new name and return their claim check; repeating makes another object.
 
         Why a random part in the name: an attempt must never overwrite bytes that a sealed result points at. Raises
         `PayloadTooLargeError` above `limit_bytes` (nothing is kept) and what `nats_errors` raises.
         """
-        name, nuid = f"{owner}/{secrets.token_hex(12)}", secrets.token_hex(11)
+        name, nuid = name or f"{owner}/{secrets.token_hex(12)}", secrets.token_hex(11)
         hasher, size, count = hashlib.sha256(), 0, 0
         pending: set[asyncio.Future[Any]] = set()
         try:
@@ -84,6 +84,15 @@ class ClaimStore:
             await asyncio.shield(self._give_up(nuid, pending))
             raise
         return ClaimCheck(object=name, size_bytes=size, sha256=hasher.hexdigest())
+
+    async def put_log(self, run_id: str, data: bytes) -> None:
+        """Keep the log tail of a run whose result was sealed before its process ended; the last one put stands."""
+        await self.put(data, owner=wire.log_object(run_id), name=wire.log_object(run_id))
+
+    async def log(self, run_id: str) -> bytes | None:
+        """The log tail that `put_log` kept, None when there is none."""
+        stored = await self.find(wire.log_object(run_id))
+        return b"".join([chunk async for chunk in self._read(stored)]) if stored is not None else None
 
     async def open(self, claim: ClaimCheck) -> AsyncIterator[bytes]:
         """The bytes in chunks, in order. Raises `ClaimCheckError` at once when the object is gone, and after the last

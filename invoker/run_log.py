@@ -41,8 +41,10 @@ class RunLogs:
                 return
 
     async def _stored(self, result: Result) -> AsyncGenerator[LogLine, None]:
-        text = result.log_tail or ""
+        text = result.log_tail
         if result.log_claim is not None:
             text = (await self._claims.read(result.log_claim)).decode("utf-8", "replace")
+        if text is None:
+            text = (await self._claims.log(result.run_id) or b"").decode("utf-8", "replace")
         for line in text.splitlines():
             yield LogLine(line)

@@ -325,6 +325,11 @@ def digest_id(*parts: str) -> str:
     return base64.b32encode(_digest(*parts))[:26].decode().lower()
 
 
+def log_object(run_id: str) -> str:
+    """The object that holds the log tail of a run whose result was sealed before its process ended."""
+    return f"log/{run_id}"
+
+
 def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 

@@ -121,6 +121,7 @@ class Finisher:
             await self._publish_next(held, result, record)
         await _until_done(lambda: self._publish_status(result))
         await self._wait_for_end(held, result)
+        await self._keep_log(held, result)
         await self._acknowledge(held)
         self._moments.reached(Moment.RUN_ACKED)
         self._custody.drop(held)
@@ -210,6 +211,12 @@ class Finisher:
             except TimeoutError:
                 await self._engine.stop(held.run_id, "answered, but did not end")
         await held.ended.wait()
+
+    async def _keep_log(self, held: HeldRun, result: Result) -> None:
+        """A result sealed by the function's own answer could not hold what was still being written then."""
+        tail = held.status.end.log_tail if held.status and held.status.end else b""
+        if tail and result.log_tail is None:
+            await _until_done(lambda: self._claims.put_log(held.run_id, tail))
 
     async def _acknowledge(self, held: HeldRun) -> None:
         if held.ack_subject is not None:

@@ -53,8 +53,8 @@ class ControllerSettings(BaseModel):
     """Key of the runs' tokens, shared by all controllers; without one a random key, good for this process only."""
     retention_seconds: Annotated[float, Field(ge=1)] = 172_800.0
     """How long records, results and payloads stay readable (R). A run unfinished at 0.9 R is given up."""
-    max_running: Annotated[int, Field(ge=1)] = 32
-    """Runs this controller has active at once, over all functions."""
+    max_running: Annotated[int, Field(ge=1, default_factory=lambda: 4 * (os.cpu_count() or 2))]
+    """Runs this controller has active at once, over all functions; by default four for every processor."""
     ack_wait_seconds: Annotated[float, Field(ge=1)] = 10.0
     """A dead controller's runs come back after this. Shorter means more heartbeats, and stalls count as deaths."""
     heartbeat_seconds: Annotated[float, Field(gt=0)] = 3.0
