@@ -20,8 +20,8 @@ from invoker.claimcheck import ClaimStore
 from invoker.connection import ConnectionOptions, connect
 from invoker.control import ControlServices
 from invoker.dead_letters import DeadLetterReader
-from invoker.errors import UnknownIdError, WaitExpiredError
-from invoker.listing import RunFilter, RunListing
+from invoker.errors import NoSubscriptionError, UnknownIdError, WaitExpiredError
+from invoker.listing import RunFilter, RunListing, checked_reason, checked_state
 from invoker.lookup import Lookup
 from invoker.news import RunNews
 from invoker.payload import Payload, encoded, whole
@@ -153,10 +153,17 @@ class Client:
         params: Mapping[str, Any] | None = None,
         request_id: str | None = None,
     ) -> Reply:
-        """The reply of one function, whatever its subscriptions say. Raises what `request` raises."""
+        """The reply of one function, whatever its subscriptions say.
+
+        Raises `UnknownIdError` when there is no function of that name, else what `request` raises. A function that
+        forwards its reply gives the first one of the last stage.
+        """
         topic = self.names.direct_topic(wire.check_function_name(function))
         event = Outgoing(topic, data, content_type, headers, params, request_id)
-        return (await self._requester.request(event, timeout))[0]
+        try:
+            return (await self._requester.request(event, timeout))[0]
+        except NoSubscriptionError as error:
+            raise UnknownIdError(f"there is no function {function!r}", hint="invoker functions list") from error
 
     async def replay(
         self,
@@ -255,8 +262,8 @@ class Client:
         """At most `limit` runs, unfinished ones first, each part newest first; `before=rows[-1].cursor` is next."""
         wanted = RunFilter(
             function=function,
-            state=State(state) if state is not None else None,
-            reason=Reason(reason) if reason is not None else None,
+            state=checked_state(state),
+            reason=checked_reason(reason),
             request_id=(await self._lookup.view(request))[0].request_id if request is not None else None,
             since=datetime.now(UTC) - since if isinstance(since, timedelta) else since,
         )

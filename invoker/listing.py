@@ -162,6 +162,22 @@ def _may_fit(message: StoredMessage, ticket: RunTicket, wanted: RunFilter) -> bo
     )
 
 
+def checked_state(value: State | str | None) -> State | None:
+    """The state of that name; raises `InputRefusedError` with all of them."""
+    try:
+        return State(value) if value is not None else None
+    except ValueError as error:
+        raise InputRefusedError(f"there is no state {value!a}; there are: {', '.join(State)}") from error
+
+
+def checked_reason(value: Reason | str | None) -> Reason | None:
+    """The reason of that name; raises `InputRefusedError` with all of them."""
+    try:
+        return Reason(value) if value is not None else None
+    except ValueError as error:
+        raise InputRefusedError(f"there is no reason {value!a}; there are: {', '.join(Reason)}") from error
+
+
 def _parsed_cursor(cursor: str | None) -> tuple[str, int | None]:
     if cursor is None:
         return _UNFINISHED, None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 WRONG_LAST_SEQUENCE = 10071
 """JetStream's code for "this subject has a message already" when it was published with expected sequence 0."""
 
+_TOO_MANY = "413"
+
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
@@ -116,11 +118,20 @@ class ResultStream:
         """The record and all results of a request in one read; asked again at the leader when the record is missing."""
         wanted = [self._names.accepted(request_id), self._names.result(request_id, "*")]
         found = await self._last_of_each(wanted)
+        if found is None:
+            return await self._answers_one_by_one(request_id)
         record = next((_parsed(RequestRecord, m.data) for m in found if _is(m, wanted[0])), None)
         results = [_parsed(Result, m.data) for m in found if not _is(m, wanted[0])]
         if record is None:
             record = await self.record(request_id)
         return Answers(record, {result.function: result for result in results if result is not None})
+
+    async def _answers_one_by_one(self, request_id: str) -> Answers:
+        """The same for a request with more runs than the server puts into one batch (1,024 subjects)."""
+        record = await self.record(request_id)
+        functions = record.functions if record is not None else ()
+        found = await asyncio.gather(*(self.result(request_id, function) for function in functions))
+        return Answers(record, {result.function: result for result in found if result is not None})
 
     async def _create(self, subject: str, payload: bytes, headers: dict[str, str]) -> bool:
         with nats_errors(f"storing {subject}"):
@@ -139,22 +150,26 @@ class ResultStream:
             except nats.js.errors.NotFoundError:
                 return None
 
-    async def _last_of_each(self, subjects: list[str]) -> list[Msg]:
-        """One batch direct get: the last message of every subject, ended by a message with status 204."""
+    async def _last_of_each(self, subjects: list[str]) -> list[Msg] | None:
+        """One batch direct get: the last message of every subject, ended by a message with status 204. None when
+        there are more than the server hands out at once."""
         inbox = self._client.new_inbox()
-        subscription = await self._client.subscribe(inbox)
-        try:
-            with nats_errors("reading results"):
-                request = json.dumps({"multi_last": subjects}).encode()
+        request = json.dumps({"multi_last": subjects}).encode()
+        with nats_errors("reading results"):
+            subscription = await self._client.subscribe(inbox)
+            try:
                 await self._client.publish(f"$JS.API.DIRECT.GET.{self._names.results_stream}", request, reply=inbox)
                 found: list[Msg] = []
                 while True:
                     message = await subscription.next_msg(timeout=5)
-                    if (message.headers or {}).get("Nats-Subject") is None:
-                        return found  # 204: end of batch, 404: nothing there
+                    headers = message.headers or {}
+                    if headers.get("Nats-Subject") is None:
+                        # 204: end of batch, 404: nothing there, 413: too many
+                        return None if headers.get("Status") == _TOO_MANY else found
                     found.append(message)
-        finally:
-            await asyncio.shield(subscription.unsubscribe())
+            finally:
+                if not self._client.is_closed:
+                    await asyncio.shield(subscription.unsubscribe())
 
 
 def _is(message: Msg, subject: str) -> bool:

@@ -166,11 +166,15 @@ async def test_answers_are_the_record_and_all_results(results: ResultStream) -> 
     assert sorted(answers.results) == ["f", "g"]
 
 
-async def test_answers_of_a_request_with_very_many_runs(results: ResultStream) -> None:
-    functions = [f"f{number}" for number in range(300)]
+@pytest.mark.parametrize("runs", [300, 1200])
+async def test_answers_of_a_request_with_very_many_runs(results: ResultStream, runs: int) -> None:
+    """The server hands out 1,024 subjects at once."""
+    functions = [f"f{number}" for number in range(runs)]
     await results.put_record(record("r", *functions))
     await asyncio.gather(*(results.put_result(result(function)) for function in functions))
-    assert len((await results.answers("r")).results) == 300
+    answers = await results.answers("r")
+    assert len(answers.results) == runs
+    assert answers.complete
 
 
 async def test_the_latest_status_is_kept(results: ResultStream) -> None:
