@@ -95,7 +95,12 @@ class Filter:
     __slots__ = ()
 
     clause: str
-    """The clause in words, for screens."""
+    """Where the clause stands in its filter: `all[1].prefix.type`."""
+
+    @property
+    def words(self) -> str:
+        """The whole clause as people read it: `topic ends in '.gz' and not (type is 'draft')`."""
+        raise NotImplementedError
 
     def matches(self, attributes: EventAttributes) -> bool:
         """Whether the event fits."""
@@ -113,6 +118,11 @@ class _Text(Filter):
     attribute: str
     wanted: str
 
+    @property
+    def words(self) -> str:
+        verb = {"exact": "is", "prefix": "begins with", "suffix": "ends in"}[self.dialect]
+        return f"{self.attribute} {verb} {_shown(self.wanted)}"
+
     def matches(self, attributes: EventAttributes) -> bool:
         value = attributes.get(self.attribute)
         return value is not None and _TEXT_TESTS[self.dialect](value, self.wanted)
@@ -129,6 +139,10 @@ class _All(Filter):
     clause: str
     parts: tuple[Filter, ...]
 
+    @property
+    def words(self) -> str:
+        return " and ".join(_grouped(part) for part in self.parts)
+
     def matches(self, attributes: EventAttributes) -> bool:
         return all(part.matches(attributes) for part in self.parts)
 
@@ -144,6 +158,10 @@ class _All(Filter):
 class _Any(Filter):
     clause: str
     parts: tuple[Filter, ...]
+
+    @property
+    def words(self) -> str:
+        return " or ".join(_grouped(part) for part in self.parts)
 
     def matches(self, attributes: EventAttributes) -> bool:
         return any(part.matches(attributes) for part in self.parts)
@@ -163,6 +181,10 @@ class _Any(Filter):
 class _Not(Filter):
     clause: str
     part: Filter
+
+    @property
+    def words(self) -> str:
+        return f"not ({self.part.words})"
 
     def matches(self, attributes: EventAttributes) -> bool:
         return not self.part.matches(attributes)
@@ -226,6 +248,10 @@ class _Compiler:
         self._clauses += 1
         if self._clauses > MAX_CLAUSES:
             raise FilterError(f"a filter has at most {MAX_CLAUSES} clauses", path)
+
+
+def _grouped(part: Filter) -> str:
+    return f"({part.words})" if isinstance(part, _All | _Any) and len(part.parts) > 1 else part.words
 
 
 def _named(path: tuple[str | int, ...]) -> str:

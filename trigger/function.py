@@ -1,7 +1,6 @@
 """A function as the controller works with it: one frozen value per declared function, checked when it was made.
 
-Pure: the files beside the spec come in as `FunctionFolder`, read by a catalog source. `read_functions` turns one file's
-text into functions and refusals; whatever is wrong with one function never stops another.
+Pure. `trigger.function_file` makes these values from the YAML text and the files beside it; nothing else does.
 """
 
 from __future__ import annotations

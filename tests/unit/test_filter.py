@@ -116,6 +116,21 @@ def test_explain_names_the_clause_that_decided(
     assert (verdict.matched, verdict.clause, verdict.detail) == (False, clause, detail)
 
 
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"suffix": {"topic": ".gz"}}, "topic ends in '.gz'"),
+        ({"exact": {"Type": "a", "id": 1}}, "type is 'a' and id is '1'"),
+        (
+            {"all": [{"prefix": {"x": "a"}}, {"any": [{"exact": {"y": "b"}}, {"not": {"exact": {"y": "c"}}}]}]},
+            "x begins with 'a' and (y is 'b' or not (y is 'c'))",
+        ),
+    ],
+)
+def test_filters_in_words(document: dict[str, Any], words: str) -> None:
+    assert compile_filter(document).words == words
+
+
 def test_numbers_in_a_filter_compare_with_the_decimal_text() -> None:
     compiled = compile_filter({"exact": {"size-bytes": 0}})
     assert compiled.matches(EventAttributes("a", size_bytes=0))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +102,39 @@ def test_refused_schemas(document: Any, words: str) -> None:
         Schema(document)
     assert words in str(refused.value)
     assert len(str(refused.value)) <= MAX_DETAIL_CHARACTERS
+
+
+def test_a_schema_that_is_really_there_is_not_fetched_either(tmp_path: Path) -> None:
+    """A server and a file that would answer: the refusal must not come from the fetch having failed."""
+    asked: list[str] = []
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"true")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    (tmp_path / "schema.json").write_text("true")
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            for uri in (f"http://127.0.0.1:{server.server_port}/schema.json", f"file://{tmp_path}/schema.json"):
+                for document in (
+                    {"$ref": uri},
+                    {"$id": uri, "$ref": "other.json"},
+                    {"properties": {"a": {"$ref": uri}}},
+                ):
+                    with pytest.raises(SchemaError, match="is refused"):
+                        Schema(document)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked == []
 
 
 def test_references_within_the_schema_are_followed_and_end() -> None:
