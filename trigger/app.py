@@ -48,6 +48,7 @@ from trigger.moments import Moments
 from trigger.reply import Replier
 from trigger.seal import Sealer
 from trigger.settings import ControllerSettings
+from trigger.task_owner import TaskOwner
 
 if TYPE_CHECKING:
     from nats.js.client import JetStreamContext
@@ -87,13 +88,16 @@ async def run_controller(
     async with AsyncExitStack() as stack:
         controller = await stack.enter_async_context(_assembled(settings, connection))
         try:
-            async with asyncio.TaskGroup() as tasks:
-                await controller.start(tasks)
-                if ready is not None:
-                    ready(Running(controller.http_url, controller.catalog, controller.engine.name))
-                await (stopping or asyncio.Event()).wait()
-                await controller.drain()
-                raise _StoppedError
+            async with TaskOwner() as tasks:
+                try:
+                    await controller.start(tasks)
+                    if ready is not None:
+                        ready(Running(controller.http_url, controller.catalog, controller.engine.name))
+                    await (stopping or asyncio.Event()).wait()
+                    await controller.drain()
+                    raise _StoppedError
+                finally:
+                    await tasks.end()
         except* _StoppedError:
             log.info("controller stopped")
         finally:

@@ -1,6 +1,7 @@
 """One controller as a process of its own, to be killed: settings from `INVOKER_…`, NATS from `NATS_URL`.
 
-Ready is told by a file (first argument) that holds the HTTP address; SIGTERM stops it in an orderly way.
+Ready is told by a file (first argument) that holds the HTTP address; SIGTERM stops it in an orderly way, SIGUSR1 makes
+it write down what each of its tasks waits for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ async def _main(ready_file: Path) -> None:
     configure_logs("json", settings.log_level)
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks)
 
     def ready(running: Running) -> None:
         half = ready_file.with_suffix(".half")
@@ -28,6 +30,13 @@ async def _main(ready_file: Path) -> None:
         half.rename(ready_file)
 
     await run_controller(settings, nats_options(), ready=ready, stopping=stopping)
+
+
+def _tell_tasks() -> None:
+    for task in asyncio.all_tasks():
+        print(f"task {task.get_name()} {task.cancelling()}", file=sys.stderr)
+        task.print_stack(file=sys.stderr)
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -97,7 +97,9 @@ class ControllerProcess:
         try:
             return await asyncio.wait_for(self.process.wait(), within)
         except TimeoutError:
-            pytest.fail(f"the controller did not end within {within:g} s:\n{self.log_file.read_text()[-3000:]}")
+            os.kill(self.pid, signal.SIGUSR1)
+            await asyncio.sleep(0.5)  # for the stacks of its tasks to be in the log
+            pytest.fail(f"{self.folder.name} did not end within {within:g} s:\n{self.log_file.read_text()[-12000:]}")
 
     def tracebacks(self) -> list[str]:
         """Lines of the log that hold an exception: none is wanted, whatever happens."""
