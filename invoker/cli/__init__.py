@@ -16,6 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Exit codes: 0 done, 1 internal error, 2 usage, 3 a run failed, 4 unknown id, 5 waited in vain, 6 input refused,
     7 server not reachable, 130 interrupted.
     """
-    from invoker.cli.tree import run
-
+    try:
+        from invoker.cli.tree import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))

@@ -116,9 +116,9 @@ def pairs(given: Iterable[str], option: str) -> dict[str, str]:
     return found
 
 
-def seconds(text: str) -> float:
+def seconds(given: str | float) -> float:
     """A duration in seconds: a number (`30`, `0.5`), or `250ms`, `30s`, `5m`, `1h30m`, `2d`. Raises `ValueError`."""
-    text = text.strip().lower()
+    text = str(given).strip().lower()
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     if not _DURATION.fullmatch(text):

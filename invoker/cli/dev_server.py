@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
@@ -27,6 +27,7 @@ NATS_PORT, HTTP_PORT = 4222, 7222
 STOP_SECONDS = 8.0
 """An orderly stop takes this long at most; then what is left is cancelled."""
 LOOK_SECONDS = 0.5
+CANCEL_SECONDS = 0.5
 
 
 class LogSink(Protocol):
@@ -114,12 +115,16 @@ async def _until_stopped(
         while not stopping.is_set():
             live = watched if using.done() else {*watched, using}
             done, _ = await asyncio.wait(live, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {waiting}:
-                task.result()
-                if task is not using:
-                    return
+            if using in done and using.exception() is not None:
+                # If its server is gone, that is the news, not what failed because of it.
+                await asyncio.wait({dev.server_watch}, timeout=2 * LOOK_SECONDS)
+            for task in (dev.server_watch, dev.controller, using):
+                if task.done():
+                    task.result()
+            if dev.controller.done():
+                return
     finally:
-        await _cancelled(using, waiting)
+        await cancelled(using, waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,7 @@ async def _servers(plan: DevPlan, stopping: asyncio.Event) -> AsyncIterator[_Sta
                 finally:
                     # First of all: nobody new is to come while the servers go.
                     state.forget()
-                    await _cancelled(watch)
+                    await cancelled(watch)
         finally:
             state.forget_server()
 
@@ -181,7 +186,7 @@ async def _controller(
         stopping.set()
         _, left = await asyncio.wait({task}, timeout=STOP_SECONDS)
         if left:
-            await _cancelled(task)
+            await cancelled(task)
         elif not task.cancelled():
             task.exception()  # looked at: whoever waits for the task has seen it
 
@@ -228,10 +233,17 @@ async def _server_lives(pid: int) -> None:
     )
 
 
-async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait for their end; what they raise is not news any more."""
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError, Exception):
-            await task
+async def cancelled(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks until they have ended; what they raise is not news any more.
+
+    More than once: a cancel that meets a connection in the making is swallowed now and then (`asyncio.wait_for` of
+    Python 3.11, when the awaited thing is done at the same moment), and the task would go on for ever.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        done, left = await asyncio.wait(left, timeout=CANCEL_SECONDS)
+        for task in done:
+            if not task.cancelled():
+                task.exception()

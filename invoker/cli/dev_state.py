@@ -83,14 +83,15 @@ class StateFolder:
             self._lock = None
 
     def facts(self) -> DevFacts | None:
-        """Where the running dev is, None when none is ready."""
+        """Where the running dev is, None when none is ready; what a killed one left does not count."""
         try:
             found = json.loads((self.path / "dev.json").read_text())
-            return DevFacts(
+            facts = DevFacts(
                 str(found["nats_url"]), str(found["http_url"]), int(found["pid"]), str(found.get("catalog", ""))
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        return facts if started_at(facts.pid) else None
 
     def tell(self, facts: DevFacts) -> None:
         """Write `dev.json`: whoever reads it sees all of it or none."""

@@ -7,7 +7,9 @@ terminal tables fit its width; into a pipe nothing is cut.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from rich.tree import Tree
 
 from invoker.cli.failure import printable
 from invoker.cli.quantities import between, duration, short_id, size
-from invoker.result import Attempt, Result, State
+from invoker.result import Attempt, Result, RunStatusDocument, State
 
 if TYPE_CHECKING:
     from invoker.cli.session import Session
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     )
 
 PIPE_WIDTH = 100_000
+BAR_WIDTH = 20
 BODY_SHOWN = 400
 _FUNCTION_STYLES = {"ready": "green", "kept": "yellow", "broken": "red"}
 
@@ -113,20 +116,18 @@ def run_rows(rows: Iterable[RunRow], now: datetime, *, wide: bool = False) -> Ta
     return grid([*head, "REQUEST"] if wide else head, lines)
 
 
-def run_words(run: RunView, now: datetime | None = None) -> Text:
-    """One run on one line: sign, function, state, reason in words, how long, what came out."""
-    mark, style = _LOOKS[run.state]
-    text = Text.assemble((f"{mark} {run.function}", style), f"  {run.state}")
+def run_words(
+    run: RunView, now: datetime | None = None, news: RunStatusDocument | None = None, topic: str = ""
+) -> Text:
+    """One run on one line: sign, function, topic if given, state, how long, what came out or went wrong.
+
+    `news` is a later status than the view's own.
+    """
     result = run.result
     if result is None:
-        status = run.status
-        if status is not None and status.percent is not None:
-            text.append(f"  {status.percent:.0f} %")
-        if status is not None and status.text:
-            text.append(f"  {printable(status.text)}")
-        if status is not None and status.started_at is not None and now is not None:
-            text.append(f"  {duration(between(status.started_at, now))}", style="dim")
-        return text
+        return _unfinished_words(run, news or run.status, now, topic)
+    text = _beginning(run.function, run.state, topic)
+    style = _LOOKS[run.state][1]
     text.append(f"  {duration(between(result.started_at or result.finished_at, result.finished_at))}")
     if not result.succeeded:
         text.append(f"  {result.reason}", style=style)
@@ -137,6 +138,32 @@ def run_words(run: RunView, now: datetime | None = None) -> Text:
     if len(result.attempts) > 1:
         text.append(f"  {len(result.attempts)} attempts", style="dim")
     return text
+
+
+def _beginning(function: str, state: State, topic: str) -> Text:
+    mark, style = _LOOKS[state]
+    place = f"  {printable(topic)}" if topic else ""
+    return Text.assemble((f"{mark} {function}", style), (place, "dim"), f"  {state}")
+
+
+def _unfinished_words(run: RunView, status: RunStatusDocument | None, now: datetime | None, topic: str) -> Text:
+    state = status.state if status is not None and not status.state.finished else run.state
+    text = _beginning(run.function, state, topic)
+    if status is None:
+        return text
+    if status.percent is not None:
+        text.append("  ").append_text(bar(status.percent)).append(f" {status.percent:.0f} %")
+    if status.text:
+        text.append(f"  {printable(status.text)}")
+    if status.started_at is not None and now is not None:
+        text.append(f"  {duration(between(status.started_at, now))}", style="dim")
+    return text
+
+
+def bar(percent: float) -> Text:
+    """Progress as a bar."""
+    filled = round(min(100.0, max(0.0, percent)) / 100 * BAR_WIDTH)
+    return Text.assemble(("━" * filled, "cyan"), ("━" * (BAR_WIDTH - filled), "dim"))
 
 
 def request_screen(view: RequestView) -> RenderableType:
@@ -199,22 +226,54 @@ def _attempts(attempts: Iterable[Attempt]) -> list[RenderableType]:
     return lines
 
 
-def chain_tree(chain: Chain, now: datetime | None = None) -> Tree:
-    """The chain as a tree of runs; a request's children hang under the run that caused them."""
+def chain_tree(
+    chain: Chain,
+    now: datetime | None = None,
+    news: Mapping[str, RunStatusDocument] | None = None,
+    most: int | None = None,
+) -> Tree:
+    """The chain as a tree of runs; a request's children hang under the run that caused them.
+
+    `news` holds later statuses by run id; of more than `most` children of a run only the first ones are drawn.
+    """
     root = chain.root.view
     tree = Tree(Text(f"request {root.request_id}  {printable(root.topic)}"), guide_style="dim")
-    _grow(tree, chain.root, now)
+    _Grown(now, news or {}, most).grow(tree, chain.root)
     return tree
 
 
-def _grow(branch: Tree, node: ChainNode, now: datetime | None) -> None:
-    placed = {run.run_id: branch.add(run_words(run, now)) for run in node.view.runs}
-    if not node.view.runs and node.view.record is not None:
-        branch.add(Text("∅ nothing matched", style="yellow"))
-    for child in node.children:
-        under = placed.get(child.parent_run_id or "", branch)
-        below = under.add(Text(printable(child.view.topic), style="dim")) if len(child.view.runs) != 1 else under
-        _grow(below, child, now)
+@dataclass(frozen=True, slots=True)
+class _Grown:
+    """Grows the branches of one drawing."""
+
+    now: datetime | None
+    news: Mapping[str, RunStatusDocument]
+    most: int | None
+
+    def grow(self, branch: Tree, node: ChainNode) -> None:
+        placed = {run.run_id: branch.add(self._words(run, node)) for run in node.view.runs}
+        shown: Counter[str | None] = Counter()
+        for child in node.children:
+            shown[child.parent_run_id] += 1
+            if self.most is None or shown[child.parent_run_id] <= self.most:
+                self._child(placed.get(child.parent_run_id or "", branch), child)
+        for parent, count in shown.items():
+            if self.most is not None and count > self.most:
+                more = [run for child in node.children if child.parent_run_id == parent for run in child.view.runs]
+                finished = sum(run.finished for run in more)
+                words = f"… {count - self.most} more; {finished} of {len(more)} runs finished"
+                placed.get(parent or "", branch).add(Text(words, style="dim"))
+
+    def _child(self, under: Tree, child: ChainNode) -> None:
+        view = child.view
+        if len(view.runs) == 1:
+            self.grow(under, child)
+            return
+        end = "" if view.runs or view.record is None else "  ∅ nothing subscribes to it"
+        self.grow(under.add(Text(f"{printable(view.topic)}{end}", style="dim")), child)
+
+    def _words(self, run: RunView, node: ChainNode) -> Text:
+        return run_words(run, self.now, self.news.get(run.run_id), node.view.topic)
 
 
 def explanation(found: Explanation) -> RenderableType:
