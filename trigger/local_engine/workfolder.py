@@ -49,7 +49,12 @@ def _set_aside(state_dir: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.rename(state_dir / name, old / name)
         (state_dir / name).mkdir(mode=0o700)
-    (state_dir / "environments").mkdir(mode=0o700, exist_ok=True)
+    environments = state_dir / "environments"
+    environments.mkdir(mode=0o700, exist_ok=True)
+    named = {os.readlink(path) for path in environments.iterdir() if path.is_symlink()}
+    for path in environments.iterdir():
+        if not path.is_symlink() and path.name not in named:  # half a one: its engine was killed
+            os.rename(path, old / path.name)
 
 
 def leftovers(state_dir: Path) -> list[Path]:
