@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ NTHS = (1, 2, 4, 7, 11)
 
 
 @pytest.fixture
-async def workload(client: NatsClient, tmp_path: Path) -> AsyncIterator[Workload]:
+async def workload(client: NatsClient, tmp_path: Path) -> Workload:
     return await Workload(client, tmp_path / "notes").listen()
 
 

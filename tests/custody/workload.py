@@ -75,7 +75,7 @@ def kill_catalog(root: Path, notes: Path) -> Path:
     plain = f'{NOTE}\nnote start\nprintf %s "$INVOKER_FUNCTION"\nnote end'
     answering = f'{NOTE}\n{CALL}\nnote start\ncall GET input ""\ncall PUT output answered\nsleep 0.03\nnote end'
     failing = f"{NOTE}\nnote start\necho on purpose >&2\nnote end\nexit 3"
-    stdout = {"output": {"from": "stdout"}, "notes": notes}
+    stdout: dict[str, Any] = {"output": {"from": "stdout"}, "notes": notes}
     return write_catalog(
         root,
         function("first", "start.*", answering, notes=notes, onSuccess={"publish": "middle", "forwardReply": True}),
