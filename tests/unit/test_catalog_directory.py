@@ -38,7 +38,7 @@ def put(root: Path, name: str, text: str) -> Path:
 
 def put_function(root: Path, name: str, spec: str = "  runtime: python\n", main: str = MAIN) -> Path:
     put(root, f"{name}/main.py", main)
-    return put(root, f"{name}/function.yaml", text_of(name, spec))
+    return put(root, f"{name}/function.yaml", text_of(name.rpartition("/")[2], spec))
 
 
 def load(root: Path, previous: Catalog | None = None) -> Catalog:
@@ -232,13 +232,62 @@ def test_a_root_that_is_a_swapped_link_keeps_its_own_path(tmp_path: Path) -> Non
     assert load(tmp_path / "current").functions["one"].code.folder == tmp_path / "current/one"
 
 
+def test_a_linked_folder_declares_nothing_twice(tmp_path: Path) -> None:
+    put_function(tmp_path, "real/one")
+    (tmp_path / "alias").symlink_to("real")
+    catalog = load(tmp_path)
+    assert (names(catalog), messages(catalog)) == (["one"], [])
+
+
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
     put_function(tmp_path, "one")
+    put_function(tmp_path, "two")
     (tmp_path / "one/again").symlink_to("..")
-    (tmp_path / "one/self").symlink_to("self")
+    (tmp_path / "two/self").symlink_to("self")
     catalog = load(tmp_path)
     assert names(catalog) == []
-    assert len(catalog.broken) == 1
+    assert [message.partition("spec.handler: ")[2] for message in messages(catalog)] == [
+        "one/again leads back to a folder above it",
+        "two/self cannot be read: Too many levels of symbolic links",
+    ]
+
+
+def test_links_that_multiply_folders_are_given_up(tmp_path: Path) -> None:
+    """Twelve empty folders that link to each other are 12! ways; the look must end, and soon."""
+    for one in range(12):
+        (tmp_path / f"f{one}").mkdir()
+        for other in range(12):
+            (tmp_path / f"f{one}/l{other}").symlink_to(f"../f{other}")
+    with pytest.raises(SettingsError, match="there are more than 500 folders behind links in it"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["new\nline", "bell\x07", "escape\x1b[31m", b"\xff".decode("utf-8", "surrogateescape")]
+)
+def test_names_that_cannot_be_printed_reach_no_message(tmp_path: Path, name: str) -> None:
+    put_function(tmp_path, "good")
+    put_function(tmp_path, "bad")
+    (tmp_path / "bad" / name).write_text("x")
+    (tmp_path / name).mkdir()
+    catalog = load(tmp_path)
+    assert names(catalog) == ["good"]
+    assert len(messages(catalog)) == 2
+    for message in messages(catalog):
+        assert message.isprintable()
+        assert "has a name that cannot be printed, so it is left out" in message
+    assert len(catalog.version) == 12
+
+
+def test_the_hash_of_a_root_function_and_a_link_out_elsewhere(tmp_path: Path) -> None:
+    """A function at the root answers for the whole folder, so there is one refusal, and it is the function's."""
+    root, secret = outside(tmp_path)
+    put(root, "function.yaml", text_of("solo"))
+    put(root, "main.py", MAIN)
+    (root / "x").symlink_to(secret)
+    assert messages(load(root)) == [
+        "function.yaml:4: spec.handler: x is a link that leads out of the catalog's folder, so it is not followed"
+    ]
 
 
 def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:

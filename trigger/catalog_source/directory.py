@@ -7,26 +7,25 @@ when content has changed. Trouble with the folder after the first load keeps the
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import AsyncIterator, Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 from invoker.errors import ServerUnreachableError, SettingsError
 from trigger.catalog import BrokenFunction, Catalog, LoadedFunctions, merge
+from trigger.catalog_source.layout import Spec, lay_out
 from trigger.catalog_source.snapshot import Contents, Snapshot, take_snapshot
-from trigger.function import Function
-from trigger.function_code import FileContent, FunctionFolder
+from trigger.function_code import FileContent
 from trigger.function_file import MAX_FILE_BYTES, read_functions
 
-FUNCTION_FILES = ("function.yaml", "function.yml")
 SETTLE_SECONDS = 0.1
 """A folder is loaded when two looks this far apart agree: an editor or a copy may be in the middle of its work."""
 SETTLE_LIMIT_SECONDS = 1.2
 """A folder that never comes to rest is loaded all the same; what is half written is refused, and read again."""
 CONSISTENT_TRIES = 5
-
-_OURS = re.compile(rb"""^["']?apiVersion["']?[ \t]*:[ \t]*["']?invoker\.dev/""", re.MULTILINE)
+LOOKING_SHARE = 20
+"""Looking takes at most one part in so many of the time, as long as the pauses stay below `LONGEST_PAUSE_SECONDS`."""
+LONGEST_PAUSE_SECONDS = 1.0
 
 
 class DirectorySource:
@@ -39,6 +38,8 @@ class DirectorySource:
         self._interval_seconds = interval_seconds
         self._setting = setting
         self._contents = Contents()
+        self._parsed: dict[str, tuple[Spec, LoadedFunctions]] = {}
+        self._look_seconds = 0.0
         self._loaded: Snapshot | None = None
         self._poked = asyncio.Event()
         self._waiting: list[asyncio.Future[Catalog]] = []
@@ -107,9 +108,10 @@ class DirectorySource:
         return await future
 
     async def _pause(self) -> bool:
-        """Wait for the interval's end or a poke; whether it was a poke."""
+        """Wait for the interval's end or a poke; whether it was a poke. A large folder is looked at less often."""
+        seconds = max(self._interval_seconds, min(LOOKING_SHARE * self._look_seconds, LONGEST_PAUSE_SECONDS))
         try:
-            await asyncio.wait_for(self._poked.wait(), self._interval_seconds)
+            await asyncio.wait_for(self._poked.wait(), seconds)
         except TimeoutError:
             return False
         return True
@@ -118,10 +120,13 @@ class DirectorySource:
         return self._look() != self._loaded
 
     def _look(self) -> Snapshot | None:
+        started = time.monotonic()
         try:
             return take_snapshot(self._root)
         except OSError:
             return None
+        finally:
+            self._look_seconds = time.monotonic() - started
 
     async def _settle(self) -> None:
         until = time.monotonic() + SETTLE_LIMIT_SECONDS
@@ -147,19 +152,13 @@ class DirectorySource:
     def _read(self, snapshot: Snapshot) -> LoadedFunctions:
         self._contents.keep_only(snapshot.files)
         contents, problems = self._read_files(snapshot)
-        specs = {name: content for name, content in contents.items() if _is_spec(name, content, snapshot)}
-        homes = {_parent(name) for name in specs if PurePosixPath(name).name in FUNCTION_FILES}
-        functions: list[Function] = []
-        broken = _broken_places(problems, {_parent(name) for name in specs})
-        for name, content in specs.items():
-            if content.data is None:
-                broken.append(BrokenFunction(name, f"{name}: larger than {MAX_FILE_BYTES} bytes"))
-                continue
-            folder = _folder(self._root, _parent(name), contents, problems, homes, set(specs))
-            found = read_functions(content.data, name, folder)
-            functions.extend(found.functions)
-            broken.extend(found.broken)
-        return LoadedFunctions(tuple(functions), tuple(broken))
+        layout = lay_out(self._root, snapshot, contents, problems)
+        self._parsed = {name: self._parse(name, spec) for name, spec in layout.specs.items()}
+        found = [parsed for _, parsed in self._parsed.values()]
+        return LoadedFunctions(
+            tuple(function for one in found for function in one.functions),
+            (*layout.broken, *(broken for one in found for broken in one.broken)),
+        )
 
     def _read_files(self, snapshot: Snapshot) -> tuple[dict[str, FileContent], dict[str, str]]:
         contents, problems = {}, dict(snapshot.problems)
@@ -170,48 +169,15 @@ class DirectorySource:
                 problems[name] = f"cannot be read: {_said(error)}"
         return contents, problems
 
-
-def _is_spec(name: str, content: FileContent, snapshot: Snapshot) -> bool:
-    path = PurePosixPath(name)
-    if path.name in FUNCTION_FILES:
-        return True
-    return path.suffix in (".yaml", ".yml") and content.data is not None and _OURS.search(content.data) is not None
-
-
-def _broken_places(problems: dict[str, str], homes: set[str]) -> list[BrokenFunction]:
-    """The problems that no function answers for: spec files themselves, and folders that may hold functions."""
-    return [
-        BrokenFunction(name, f"{name}: {sentence}")
-        for name, sentence in problems.items()
-        if PurePosixPath(name).suffix in (".yaml", ".yml") or not any(_is_below(name, home) for home in homes)
-    ]
-
-
-def _folder(
-    root: Path,
-    parent: str,
-    contents: dict[str, FileContent],
-    problems: dict[str, str],
-    homes: set[str],
-    specs: set[str],
-) -> FunctionFolder:
-    """The files that belong to the functions of one folder: all below it, but specs and other functions' folders."""
-    inner = [home for home in homes if home != parent and _is_below(home, parent)]
-
-    def mine(names: Iterable[str]) -> list[str]:
-        return [name for name in names if _is_below(name, parent) and not any(_is_below(name, home) for home in inner)]
-
-    problem = next((f"{name} {problems[name]}" for name in mine(problems)), None)
-    files = {name[len(parent) + 1 if parent else 0 :]: contents[name] for name in mine(contents) if name not in specs}
-    return FunctionFolder(root / parent, files, problem)
-
-
-def _parent(name: str) -> str:
-    return name.rpartition("/")[0]
-
-
-def _is_below(name: str, folder: str) -> bool:
-    return not folder or name.startswith(f"{folder}/")
+    def _parse(self, name: str, spec: Spec) -> tuple[Spec, LoadedFunctions]:
+        """What the file says; what it said the last time when neither it nor anything beside it has changed."""
+        before = self._parsed.get(name)
+        if before is not None and before[0] == spec:
+            return before
+        if spec.content.data is None:
+            too_large = BrokenFunction(name, f"{name}: larger than {MAX_FILE_BYTES} bytes")
+            return spec, LoadedFunctions(broken=(too_large,))
+        return spec, read_functions(spec.content.data, name, spec.folder)
 
 
 def _differs(one: Catalog, other: Catalog) -> bool:

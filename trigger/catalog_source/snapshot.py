@@ -17,7 +17,8 @@ from trigger.function_code import FileContent
 
 SKIPPED_FOLDERS = {"__pycache__", "node_modules", "venv", "env", "dist-packages", "site-packages"}
 SKIPPED_SUFFIXES = (".pyc", ".pyo", "~", ".swp", ".swx", ".tmp")
-MAX_FILES = 50_000
+MAX_ENTRIES = 50_000
+MAX_LINKED_FOLDERS = 500
 MAX_FOLDER_DEPTH = 20
 MAX_SOURCE_BYTES = 1024 * 1024
 """Files above this are hashed, but never source, schema or spec."""
@@ -25,7 +26,10 @@ MAX_SOURCE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A file as its stat shows it; any change of its content changes this. `real` is where it lies, links resolved."""
+    """A file as its stat shows it; any change of its content changes this.
+
+    `real` is where it lies, links resolved; `linked` says that a folder on the way to it is a link.
+    """
 
     real: str
     inode: int
@@ -38,11 +42,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every file below the root by its relative path, and the sentence about each place that cannot be used."""
+    """Every file below the root by its relative path, and the sentence about each place that cannot be used.
 
-    root: Path
+    `hidden` are the places among those that are folders: what lies in them is not known.
+    """
+
     files: Mapping[str, Seen] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
 
 
 def take_snapshot(root: Path) -> Snapshot:
@@ -50,52 +57,73 @@ def take_snapshot(root: Path) -> Snapshot:
     real = root.resolve(strict=True)
     walk = _Walk(str(real))
     walk.folder(str(real), "", (str(real),), linked=False)
-    return Snapshot(real, walk.files, walk.problems)
+    return Snapshot(walk.files, walk.problems, frozenset(walk.hidden))
 
 
 class _Walk:
     def __init__(self, root: str) -> None:
         self._root = root
+        self._entries = 0
+        self._linked_folders = 0
         self._inside = root.rstrip("/") + "/"
         self.files: dict[str, Seen] = {}
         self.problems: dict[str, str] = {}
+        self.hidden: set[str] = set()
 
     def folder(self, real: str, relative: str, above: tuple[str, ...], *, linked: bool) -> None:
         with os.scandir(real) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
-            if not _is_skipped(entry.name):
-                self._entry(entry, f"{relative}/{entry.name}" if relative else entry.name, above, linked)
+            if _is_skipped(entry.name):
+                continue
+            self._entries += 1
+            if self._entries > MAX_ENTRIES:
+                raise _TooManyFilesError(f"there are more than {MAX_ENTRIES} files and folders in it")
+            place = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.name.isprintable():
+                self._entry(entry, place, above, linked)
+            else:
+                self._refuse(ascii(place)[1:-1], entry.path, "has a name that cannot be printed, so it is left out")
 
     def _entry(self, entry: os.DirEntry[str], relative: str, above: tuple[str, ...], linked: bool) -> None:
         try:
             link = entry.is_symlink()
             real = os.path.realpath(entry.path, strict=True) if link else entry.path
-            if link and not real.startswith(self._inside):
-                self.problems[relative] = "is a link that leads out of the catalog's folder, so it is not followed"
+            if link and real != self._root and not real.startswith(self._inside):
+                self._refuse(relative, real, "is a link that leads out of the catalog's folder, so it is not followed")
                 return
-            self._take(os.stat(real, follow_symlinks=False), real, relative, above, linked or link)
+            seen = os.stat(real, follow_symlinks=False)
+            if stat.S_ISDIR(seen.st_mode):
+                self._folder(real, relative, above, linked or link)
+            elif stat.S_ISREG(seen.st_mode):
+                times = (seen.st_mtime_ns, seen.st_ctime_ns)
+                self.files[relative] = Seen(real, seen.st_ino, seen.st_size, *times, seen.st_mode, linked)
+            else:
+                self.problems[relative] = "is no file and no folder"
         except _TooManyFilesError:
             raise
         except FileNotFoundError:
             if entry.is_symlink():
                 self.problems[relative] = "is a link to a file that does not exist"
         except OSError as error:
-            self.problems[relative] = f"cannot be read: {error.strerror or error}"
+            self._refuse(relative, entry.path, f"cannot be read: {error.strerror or error}")
 
-    def _take(self, seen: os.stat_result, real: str, relative: str, above: tuple[str, ...], linked: bool) -> None:
-        if stat.S_ISDIR(seen.st_mode):
-            if real in above or len(above) > MAX_FOLDER_DEPTH:
-                self.problems[relative] = "leads back to a folder above it" if real in above else "is nested too deeply"
-                return
-            self.folder(real, relative, (*above, real), linked=linked)
-        elif stat.S_ISREG(seen.st_mode):
-            if len(self.files) >= MAX_FILES:
-                raise _TooManyFilesError(f"there are more than {MAX_FILES} files in it")
-            times = (seen.st_mtime_ns, seen.st_ctime_ns)
-            self.files[relative] = Seen(real, seen.st_ino, seen.st_size, *times, seen.st_mode, linked)
+    def _folder(self, real: str, relative: str, above: tuple[str, ...], linked: bool) -> None:
+        if real in above:
+            self._refuse(relative, real, "leads back to a folder above it")
+        elif len(above) > MAX_FOLDER_DEPTH:
+            self._refuse(relative, real, "is nested too deeply")
         else:
-            self.problems[relative] = "is no file and no folder"
+            # Counted over all ways that lead to a link: a dozen folders that link to each other make 12! of them.
+            self._linked_folders += linked
+            if self._linked_folders > MAX_LINKED_FOLDERS:
+                raise _TooManyFilesError(f"there are more than {MAX_LINKED_FOLDERS} folders behind links in it")
+            self.folder(real, relative, (*above, real), linked=linked)
+
+    def _refuse(self, relative: str, real: str, sentence: str) -> None:
+        self.problems[relative] = sentence
+        if os.path.isdir(real):
+            self.hidden.add(relative)
 
 
 class _TooManyFilesError(OSError):
