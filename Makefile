@@ -45,7 +45,7 @@ test-unit: $(VENV)/.have-dev  ## the tests without servers and processes
 	@$(BIN)/python -m pytest -n 2 tests/unit $(TESTS)
 
 bench: $(VENV)/.have-dev  ## every benchmark, one after the other (benchmarks/README.md)
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 docs: $(VENV)/.have-run  ## write the generated parts of docs/ again
 	@$(BIN)/python scripts/docs.py
