@@ -102,9 +102,9 @@ class RunLog:
                     for line in cutter.cut(chunk, position):
                         yield line
                     position = chunk.end
-                if self._closed or not follow:
+                if not follow or (self._closed and not news.is_set()):
                     break
-                await news.wait()
+                await news.wait()  # set already when something came while the last lines were being read
             for line in cutter.rest():
                 yield line
         finally:
