@@ -471,6 +471,17 @@ async def test_a_lost_forwarded_reply_is_never_taken_for_the_first_stages(
     assert [await reply.read() for reply in again] == [b"last stage"]
 
 
+async def test_a_result_that_is_still_being_finished_is_no_reply_yet(
+    sdk: Client, world: StoredWorld, answering: Answering
+) -> None:
+    """Until the run has left its queue it may hand its reply on to a next stage."""
+    asking = asyncio.create_task(sdk.request("orders", b"", timeout=1.0))
+    record, _ = await answering.next_event("f")
+    await world.seal(record.request_id, "f", b"first stage")
+    with pytest.raises(WaitExpiredError):
+        await asking
+
+
 # lists
 
 
