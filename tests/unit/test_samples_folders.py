@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from tests.sample_functions import SAMPLES, load
+from trigger.catalog_source.directory import DirectorySource
+from trigger.filter import EventAttributes
 from trigger.function import typed_value
 from trigger.schema import Schema
 
@@ -82,10 +84,33 @@ def test_what_two_folders_share_is_the_same_text() -> None:
         assert inspect.getsource(getattr(convert, name)) == inspect.getsource(getattr(uncompress, name))
 
 
-def test_convert_is_subscribed_to_every_kind_it_reads() -> None:
-    topics = {one["topic"] for one in spec_of("convert")["subscriptions"]}
-    kinds = set(load("convert").READERS)
-    assert topics == {f"{stage}.{kind}" for stage in ("collected", "uncompressed") for kind in kinds}
+def test_the_catalog_takes_them_as_they_are() -> None:
+    catalog = DirectorySource(SAMPLES).load()
+    assert catalog.broken == ()
+    assert set(catalog.functions) == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("topic", "function"),
+    [
+        ("demo.collect", "collect"),
+        ("collect", "collect"),
+        *[(f"collected.{kind}", "uncompress") for kind in ("gz", "bz2", "xz", "zip", "tar")],
+        *[
+            (f"{stage}.{kind}", "convert")
+            for stage in ("collected", "uncompressed")
+            for kind in load("convert").READERS
+        ],
+        ("collected.binary", None),
+        ("uncompressed.gz", None),
+        ("converted.jsonl", None),
+        ("failures", None),
+    ],
+)
+def test_topics_join_them(topic: str, function: str | None) -> None:
+    catalog = DirectorySource(SAMPLES).load()
+    matched = catalog.matcher.match(EventAttributes(topic=topic))
+    assert list(matched) == ([function] if function else [])
 
 
 def test_the_data_is_made_by_its_script(tmp_path: Path) -> None:

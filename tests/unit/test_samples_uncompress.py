@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sample_functions import SAMPLES, RecordingContext, event, fresh_context, load
@@ -140,6 +140,7 @@ def test_streams_put_one_after_the_other_are_one_file(kind: str, context: Record
     assert came_out(context) == {"a": b"one\ntwo\n"}
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8}){0,2}", fullmatch=True), st.binary(max_size=2000), min_size=1
@@ -377,7 +378,8 @@ def test_files_that_share_their_bytes_are_counted_each(context: RecordingContext
     at = one.index(b"PK\1\2")
     directory, end = one[at : one.index(b"PK\5\6")], bytearray(one[one.index(b"PK\5\6") :])
     end[8:16] = struct.pack("<HHI", 500, 500, 500 * len(directory))
-    assert "times its size" in refused(one[:at] + directory * 500 + bytes(end), context)
+    message = refused(one[:at] + directory * 500 + bytes(end), context)
+    assert "times its size" in message or "Overlapped entries" in message  # newer Pythons look for that themselves
 
 
 @pytest.mark.parametrize(("method", "number"), [(zipfile.ZIP_BZIP2, 12), (zipfile.ZIP_LZMA, 14)])

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 
 from columns import columns_of, typed_records
 from output import writer_of
-from tables import READERS, ConvertError, Table
+from tables import READERS, ConvertError, Table, open_text
 
 DEFAULTS = {"format": "jsonl", "kind": "auto", "comment": "#", "delimiter": "", "columns": ""}
 CONTENT_TYPES = {"jsonl": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
@@ -33,8 +33,7 @@ def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
     name = unquote(header(event, "File-Name") or "the input")
     path, target = input_file(event, Path(context.workdir)), Path(context.workdir) / "output"
     write = writer_of(params["format"])
-    with clear_errors(name):
-        table = open_table(event, name, path, params)
+    with clear_errors(name), open_table(event, name, path, params) as table:
         columns = columns_of(table)
         context.progress(50, f"{name}: {len(columns)} columns")
         rows = write(typed_records(table, columns), columns, target)
@@ -112,7 +111,9 @@ MEDIA_TYPES = {
 }
 
 
-def open_table(event: dict[str, Any], name: str, path: Path, params: dict[str, Any]) -> Table:
+@contextmanager
+def open_table(event: dict[str, Any], name: str, path: Path, params: dict[str, Any]) -> Iterator[Table]:
+    """The input as a table that can be read, as long as the context lasts."""
     with path.open("rb") as file:
         head = file.read(8 * 1024)
     encoding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
@@ -120,7 +121,8 @@ def open_table(event: dict[str, Any], name: str, path: Path, params: dict[str, A
         raise ConvertError("is binary; csv, tsv, json, jsonl and text can be converted")
     kind = params["kind"] if params["kind"] != "auto" else kind_of(event, name, head)
     names = [column.strip() for column in params["columns"].split(",")] if params["columns"] else []
-    return Table(path, kind, params["comment"], params["delimiter"], names, encoding)
+    with open_text(path, kind, encoding) as text:
+        yield Table(text, kind, params["comment"], params["delimiter"], names, encoding)
 
 
 def kind_of(event: dict[str, Any], name: str, head: bytes) -> str:
@@ -128,7 +130,7 @@ def kind_of(event: dict[str, Any], name: str, head: bytes) -> str:
     if (word := event.get("topic", "").split(".")[-1]) in READERS:
         return str(word)
     suffix = PurePosixPath(name).suffix.lower()
-    media_type = (header(event, "Content-Type") or "").split(";")[0].strip().lower()
+    media_type = (event.get("event-type") or "").split(";")[0].strip().lower()
     guess = "json" if head.lstrip()[:1] in (b"[", b"{") else "text"
     return SUFFIXES.get(suffix) or MEDIA_TYPES.get(media_type) or guess
 

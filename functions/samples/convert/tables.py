@@ -43,13 +43,13 @@ class Counts:
 
 @dataclass
 class Table:
-    """The input and how to read it. `records` may be called again and again.
+    """The input, open, and how to read it. `records` may be called again, and starts from the beginning.
 
     Once it has begun, `header` says what the columns of a table are called; `counts` is about the last complete run.
     Values of CSV and TSV are `textual`: not typed yet.
     """
 
-    path: Path
+    text: TextIO
     kind: str
     comment: str = ""
     delimiter: str = ""
@@ -64,14 +64,15 @@ class Table:
 
     def records(self) -> Iterator[Record]:
         self.counts = Counts()
-        with self.open() as text:
-            yield from READERS[self.kind](self, text)
+        self.text.seek(0)
+        return READERS[self.kind](self)
 
-    def open(self) -> TextIO:
-        """The input as text. Bytes that are no UTF-8 are kept as surrogates, for `Lines` to read as Latin-1."""
-        codec = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
-        errors = "surrogateescape" if self.encoding == "utf-8" and self.kind != "json" else "strict"
-        return self.path.open(encoding=codec, errors=errors, newline="")
+
+def open_text(path: Path, kind: str, encoding: str) -> TextIO:
+    """The file as text. Bytes that are no UTF-8 are kept as surrogates, for `Lines` to read as Latin-1; JSON has no
+    such excuse."""
+    errors = "surrogateescape" if encoding == "utf-8" and kind != "json" else "strict"
+    return path.open(encoding="utf-8-sig" if encoding == "utf-8" else encoding, errors=errors, newline="")
 
 
 # --- lines and plain text ----------------------------------------------------------------------------------------
@@ -124,9 +125,9 @@ class Lines:
 SURROGATE = re.compile("[\udc80-\udcff]")
 
 
-def read_text(table: Table, text: TextIO) -> Iterator[Record]:
+def read_text(table: Table) -> Iterator[Record]:
     """One record a line."""
-    lines = Lines(text, table.counts)
+    lines = Lines(table.text, table.counts)
     for line in lines:
         yield {"line": lines.number, "text": line.rstrip("\r\n")}
         lines.begin_record()
@@ -135,11 +136,11 @@ def read_text(table: Table, text: TextIO) -> Iterator[Record]:
 # --- CSV and TSV -------------------------------------------------------------------------------------------------
 
 
-def read_table(table: Table, text: TextIO) -> Iterator[Record]:
+def read_table(table: Table) -> Iterator[Record]:
     """One record a row, every value still text. A short row ends in nulls, a long one keeps its rest as `_extra`."""
     if not table.delimiter:
         table.delimiter = "\t" if table.kind == "tsv" else sniff_delimiter(table)
-    lines = Lines(text, table.counts, table.comment)
+    lines = Lines(table.text, table.counts, table.comment)
     rows = read_rows(lines, table.delimiter)
     if (first := next(rows, None)) is None:
         return
@@ -181,8 +182,8 @@ def record_of_row(names: list[str], row: list[str], counts: Counts) -> Record:
 
 def sniff_delimiter(table: Table) -> str:
     """The sign that cuts most of the first hundred lines into the same number of fields, and more than one."""
-    with table.open() as text:
-        lines = text.read(SNIFFED_CHARACTERS).splitlines(keepends=True)[:SNIFFED_LINES]
+    lines = table.text.read(SNIFFED_CHARACTERS).splitlines(keepends=True)[:SNIFFED_LINES]
+    table.text.seek(0)
     sample = [line for line in lines if not (table.comment and line.startswith(table.comment))]
 
     def fitness(delimiter: str) -> tuple[float, int]:
@@ -217,8 +218,8 @@ def unique_names(names: list[str]) -> list[str]:
 # --- JSON and JSON Lines -----------------------------------------------------------------------------------------
 
 
-def read_json_lines(table: Table, text: TextIO) -> Iterator[Record]:
-    lines = Lines(text, table.counts)
+def read_json_lines(table: Table) -> Iterator[Record]:
+    lines = Lines(table.text, table.counts)
     for line in lines:
         if line.strip():
             try:
@@ -228,9 +229,9 @@ def read_json_lines(table: Table, text: TextIO) -> Iterator[Record]:
         lines.begin_record()
 
 
-def read_json(table: Table, text: TextIO) -> Iterator[Record]:
+def read_json(table: Table) -> Iterator[Record]:
     """The elements of an array, else the document itself; several documents in a row are taken one by one."""
-    values = JsonValues(text)
+    values = JsonValues(table.text)
     while mark := values.peek():
         if mark != "[":
             yield record_of_value(values.take())
@@ -316,7 +317,7 @@ def refuse_constant(text: str) -> float:
 DECODER = json.JSONDecoder(parse_float=finite, parse_constant=refuse_constant)
 BLANKS = re.compile(r"[ \t\r\n]*")
 NUMBER_PART = re.compile(r"[0-9eE.+-]*")
-READERS: dict[str, Callable[[Table, TextIO], Iterator[Record]]] = {
+READERS: dict[str, Callable[[Table], Iterator[Record]]] = {
     "csv": read_table,
     "tsv": read_table,
     "json": read_json,
