@@ -39,7 +39,7 @@ async def client(server: NatsServer) -> AsyncIterator[NatsClient]:
     await connection.close()
 
 
-async def eventually(ask: Callable[[], Awaitable[T]], *, within: float = 20.0, what: str = "the moment") -> T:
+async def eventually(ask: Callable[[], Awaitable[T | None]], *, within: float = 20.0, what: str = "the moment") -> T:
     """The first truthy answer of `ask`, asked again and again; fails the test when none came in time."""
     deadline = asyncio.get_running_loop().time() + within
     while True:

@@ -50,7 +50,8 @@ async def running_controller(url: str, catalog: Path, state_dir: Path, **setting
             stopping=stopping,
         )
     )
-    await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED)
+    either: list[asyncio.Future[Any]] = [running, ready]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if running.done():
         running.result()
     try:
@@ -113,9 +114,7 @@ class View:
             answers = await self.results.answers(request_id)
             return answers if answers.complete else None
 
-        found = await eventually(complete, within=within, what=f"the end of request {request_id}")
-        assert found is not None
-        return found
+        return await eventually(complete, within=within, what=f"the end of request {request_id}")
 
     def replies_to(self, request_id: str) -> list[Msg]:
         return [message for message in self.replies if message.subject == f"replies.{request_id}"]
@@ -127,7 +126,7 @@ class View:
             found = self.replies_to(request_id)
             return found if len(found) >= count else None
 
-        return await eventually(there, within=within, what=f"{count} replies of {request_id}") or []
+        return await eventually(there, within=within, what=f"{count} replies of {request_id}")
 
     async def queued(self) -> tuple[int, int]:
         """Messages in EVENTS and RUNS."""
