@@ -1,0 +1,470 @@
+"""The client with a real controller and real functions: each promise of the client's docstrings, end to end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client as NatsClient
+
+from invoker import Client, wire
+from invoker.errors import (
+    IdempotencyMismatchError,
+    NoSubscriptionError,
+    RunFailedError,
+    TopicError,
+    UnknownIdError,
+    WaitExpiredError,
+)
+from invoker.nats_server import NatsServer
+from invoker.request import RequestRecord
+from invoker.result import Reason, RunStatusDocument, State
+from invoker.views import RequestState
+from tests.conftest import eventually
+from tests.integration.controller import controller, write_functions
+
+pytestmark = pytest.mark.integration
+NAMES = wire.Names()
+MIB = 1024 * 1024
+
+UPPER = """
+subscriptions: [{topic: words}]
+command: [sh, -c, 'tr a-z A-Z < "$INVOKER_INPUT_FILE"']
+input: {as: file}
+output: {from: stdout}
+"""
+COUNT = UPPER.replace("tr a-z A-Z <", "wc -c <")
+COPY = UPPER.replace("tr a-z A-Z <", "cat <").replace("topic: words", "topic: copies")
+FAIL = "subscriptions: [{topic: broken}]\ncommand: [sh, -c, 'echo it will not work >&2; exit 3']"
+SLEEP = "subscriptions: [{topic: sleep}]\ncommand: [sh, -c, 'echo awake; echo still here >&2; sleep 60']"
+
+Started = Callable[..., AbstractAsyncContextManager[Client]]
+
+
+@pytest.fixture
+def started(server: NatsServer, tmp_path: Path) -> Started:
+    """A controller with the given functions, and a client of it."""
+
+    @asynccontextmanager
+    async def start(**functions: str) -> AsyncIterator[Client]:
+        write_functions(tmp_path / "functions", functions)
+        async with (
+            controller(server.url, tmp_path / "functions", tmp_path / "state"),
+            Client.connect(server.url, names=NAMES) as client,
+        ):
+            yield client
+
+    return start
+
+
+async def reaches(client: Client, request_id: str, state: RequestState) -> None:
+    async def there() -> bool:
+        return (await client.result(request_id)).state is state
+
+    await eventually(there, what=f"the state {state}")
+
+
+# request, call, results
+
+
+async def test_a_request_is_answered_by_every_matching_function(started: Started) -> None:
+    async with started(upper=UPPER, count=COUNT, other=COPY) as client:
+        replies = {reply.function: reply for reply in await client.request("words", "hello")}
+        assert sorted(replies) == ["count", "upper"]
+        assert await replies["upper"].text() == "HELLO"
+        assert (await replies["count"].text()).strip() == "5"
+        view = await client.result(replies["upper"].request_id)
+        assert view.succeeded
+        assert [await client.output(result) for result in view.results if result.function == "upper"] == [b"HELLO"]
+        assert await client.input(view.request_id) == b"hello"
+        assert view.record is not None
+        assert view.record.body.content_type == "text/plain; charset=utf-8"
+
+
+async def test_the_result_can_be_polled_when_the_reply_arrives(started: Started) -> None:
+    async with started(upper=UPPER) as client:
+        for _ in range(20):
+            (reply,) = await client.request("words", "x")
+            assert (await client.result(reply.run_id)).succeeded
+
+
+async def test_a_function_is_called_by_its_name(started: Started) -> None:
+    async with started(upper=UPPER, count=COUNT) as client:
+        reply = await client.call("upper", "hello")
+        assert await reply.read() == b"HELLO"
+        with pytest.raises(UnknownIdError, match="there is no function 'lower'"):
+            await client.call("lower", b"")
+
+
+async def test_failures_are_replies_with_their_reason(started: Started) -> None:
+    async with started(fail=FAIL) as client:
+        (reply,) = await client.request("broken")
+        assert (reply.state, reply.reason, reply.succeeded) == (State.FAILED, Reason.ERROR, False)
+        with pytest.raises(RunFailedError, match="exit") as caught:
+            await reply.read()
+        assert caught.value.exit_code == 3
+        view = await client.result(reply.request_id)
+        assert view.exit_code == 3
+        assert view.results[0].attempts[0].exit_code == 3
+
+
+async def test_nothing_matches(started: Started) -> None:
+    async with started(upper=UPPER) as client:
+        with pytest.raises(NoSubscriptionError) as caught:
+            await client.request("wrods", b"")
+        assert caught.value.fields["suggestions"][0] == {"pattern": "words", "function": "upper"}
+        receipt = await client.publish("wrods", b"")
+        assert (await client.result(receipt.request_id, wait=20)).state is RequestState.NO_MATCH
+
+
+async def test_parameters_reach_the_function_and_wrong_ones_come_back(started: Started) -> None:
+    spec = UPPER.replace("tr a-z A-Z <", "head -c $N <") + (
+        "parameters: [{name: n, schema: {type: integer, minimum: 1}, default: 2}]\n"
+        "env: [{name: N, value: '{{params.n}}'}]\n"
+    )
+    async with started(head=spec) as client:
+        assert await (await client.call("head", "abcdef")).text() == "ab"
+        assert await (await client.call("head", "abcdef", params={"n": 4})).text() == "abcd"
+        refused = await client.call("head", "abcdef", params={"n": 0})
+        assert refused.reason is Reason.INVALID_INPUT
+        assert refused.problem is not None
+        assert refused.problem["errors"][0]["pointer"] == "/params/n"
+
+
+@pytest.mark.parametrize("size", [0, 1, wire.CLAIM_THRESHOLD_BYTES, wire.CLAIM_THRESHOLD_BYTES + 1, 8 * MIB])
+async def test_payloads_of_every_size_go_both_ways(started: Started, size: int) -> None:
+    data = (b"0123456789abcdef" * (size // 16 + 1))[:size]
+    async with started(copy=COPY) as client:
+        (reply,) = await client.request("copies", data)
+        assert await reply.read() == data
+        (result,) = (await client.result(reply.request_id)).results
+        assert await client.output(result) == data
+
+
+async def test_a_wait_in_vain_leaves_the_work_going(started: Started) -> None:
+    async with started(sleep=SLEEP) as client:
+        with pytest.raises(WaitExpiredError) as caught:
+            await client.request("sleep", timeout=0.5)
+        request_id = caught.value.fields["request_id"]
+        await reaches(client, request_id, RequestState.RUNNING)
+
+
+async def test_results_arrive_one_by_one(started: Started) -> None:
+    slow = UPPER.replace("tr a-z A-Z <", "sleep 0.7; cat <")
+    async with started(upper=UPPER, slow=slow) as client:
+        receipt = await client.publish("words", "x")
+        assert [result.function async for result in client.results(receipt.request_id, wait=20)] == ["upper", "slow"]
+
+
+# ids that come twice
+
+
+async def test_the_same_request_twice_is_one_request(started: Started) -> None:
+    async with started(upper=UPPER) as client:
+        first, again = await asyncio.gather(*(client.request("words", "x", request_id="r1") for _ in range(2)))
+        assert first[0].run_id == again[0].run_id
+        later = await client.request("words", "x", request_id="r1")
+        assert await later[0].text() == "X"
+        assert len(await client.runs()) == 1
+        with pytest.raises(IdempotencyMismatchError, match="another body"):
+            await client.request("words", "y", request_id="r1")
+
+
+async def test_another_body_under_an_old_id_from_a_plain_client_is_a_dead_letter(
+    started: Started, client: NatsClient
+) -> None:
+    async with started(upper=UPPER) as sdk:
+        await sdk.request("words", "x", request_id="r1")
+        inbox = client.new_inbox()
+        subscription = await client.subscribe(inbox)
+        # Without the duplicate window: another id for the stream, the same one for Invoker, after its hash.
+        await client.jetstream().purge_stream(NAMES.events_stream)
+        js = client.jetstream()
+        config = (await js.stream_info(NAMES.events_stream)).config
+        config.duplicate_window = 0.1
+        await js.update_stream(config)
+        await asyncio.sleep(0.2)  # the window is time on the server: nothing else tells that it is over
+        await js.publish("events.words", b"y", headers={"Nats-Msg-Id": "r1", "Invoker-Reply-To": inbox})
+        reply = await subscription.next_msg(timeout=20)
+        assert (reply.headers or {})[wire.H_REASON] == "idempotency-mismatch"
+        (letter,) = await sdk.dead()
+        assert letter.reason == "idempotency-mismatch"
+
+
+# chains
+
+
+async def test_a_chain_of_three_stages_is_waited_for_to_its_end(started: Started) -> None:
+    stages = {
+        "first": UPPER.replace("topic: words", "topic: one") + "onSuccess: {publish: two}\n",
+        "second": COPY.replace("topic: copies", "topic: two") + "onSuccess: {publish: three}\n",
+        "third": COUNT.replace("topic: words", "topic: three"),
+        "aside": COPY.replace("topic: copies", "topic: three"),
+    }
+    async with started(**stages) as client:
+        receipt = await client.publish("one", "abc")
+        chain = await client.chain(receipt.request_id, wait=30)
+        assert chain.settled
+        assert chain.succeeded
+        assert [sorted(run.function for run in view.runs) for view in chain.views] == [
+            ["first"], ["second"], ["aside", "third"],
+        ]  # fmt: skip
+        (last,) = [run for run in chain.runs if run.function == "aside"]
+        assert last.result is not None
+        assert await client.output(last.result) == b"ABC"
+        assert [node.view.record.hops for node in chain if node.view.record] == [0, 1, 2]
+        assert (await client.chain(last.run_id)).views == chain.views
+        grown = [step async for step in client.follow_chain(receipt.request_id)]
+        assert grown[-1].settled
+
+
+async def test_a_chain_that_leads_nowhere_ends(started: Started) -> None:
+    async with started(first=UPPER + "onSuccess: {publish: nobody.listens}\n") as client:
+        receipt = await client.publish("words", "abc")
+        chain = await client.chain(receipt.request_id, wait=30)
+        assert [view.state for view in chain.views] == ["finished", "no-match"]
+
+
+async def test_a_forwarded_reply_comes_from_the_last_stage(started: Started) -> None:
+    stages = {
+        "first": UPPER + "onSuccess: {publish: two, forwardReply: true}\n",
+        "second": COUNT.replace("topic: words", "topic: two"),
+    }
+    async with started(**stages) as client:
+        (reply,) = await client.request("words", "abc", request_id="r1")
+        assert (reply.function, (await reply.text()).strip()) == ("second", "3")
+        again = await client.request("words", "abc", request_id="r1")
+        assert [one.function for one in again] == ["second"]
+        assert (await (await client.call("first", "abcd")).text()).strip() == "4"
+
+
+async def test_a_loop_ends_in_a_dead_letter(started: Started) -> None:
+    stages = {
+        "ping": COPY.replace("topic: copies", "topic: ping") + "onSuccess: {publish: pong}\n",
+        "pong": COPY.replace("topic: copies", "topic: pong") + "onSuccess: {publish: ping}\n",
+    }
+    async with started(**stages) as client:
+        receipt = await client.publish("ping", b"x")
+        chain = await client.chain(receipt.request_id, wait=60)
+        assert len(chain.views) == wire.MAX_HOPS + 1
+        (letter,) = await client.dead()
+        assert "33 hops, at most 32" in letter.message
+
+
+# replay
+
+
+async def test_a_replay_is_a_new_request_that_names_the_old_one(started: Started) -> None:
+    async with started(upper=UPPER, count=COUNT) as client:
+        first = await client.publish("words", "abc", headers={"traceparent": "00-1"}, request_id="original")
+        await client.result(first.request_id, wait=20)
+        again = await client.replay("original")
+        view = await client.result(again.request_id, wait=20)
+        assert view.request_id != "original"
+        assert sorted(run.function for run in view.runs) == ["count", "upper"]
+        assert view.record is not None
+        assert (view.record.replay_of, view.record.topic) == ("original", "words")
+        assert view.record.headers["traceparent"] == "00-1"
+        assert view.record.root_request_id == view.request_id
+        changed = await client.replay("original", data="xyz")
+        await client.result(changed.request_id, wait=20)
+        assert await client.input(changed.request_id) == b"xyz"
+
+
+async def test_a_replay_of_one_run_calls_its_function_with_the_old_topic(started: Started) -> None:
+    topic = UPPER.replace("tr a-z A-Z <", 'printf "%s" "$INVOKER_TOPIC"; cat <').replace(
+        "topic: words", "topic: words.*"
+    )
+    async with started(topic=topic, other=topic) as client:
+        first = await client.publish("words.x", "!")
+        view = await client.result(first.request_id, wait=20)
+        run = view.run("topic")
+        assert run is not None
+        for receipt in (
+            await client.replay(run.run_id),
+            await client.replay(first.request_id, function="topic"),
+        ):
+            again = await client.result(receipt.request_id, wait=20)
+            assert [one.function for one in again.runs] == ["topic"]
+            assert [await client.output(result) for result in again.results] == [b"words.x!"]
+
+
+async def test_a_large_request_is_replayed_from_its_stored_bytes(started: Started) -> None:
+    async with started(count=COUNT) as client:
+        data = b"x" * (2 * MIB)
+        first = await client.publish("words", data)
+        await client.result(first.request_id, wait=20)
+        receipt = await client.replay(first.request_id)
+        view = await client.result(receipt.request_id, wait=20)
+        assert (await client.output(view.results[0])).strip() == str(2 * MIB).encode()
+        with pytest.raises(UnknownIdError):
+            await client.replay("never-seen")
+
+
+# cancel, pause, logs
+
+
+async def test_cancelling_ends_a_running_and_a_queued_run(started: Started) -> None:
+    async with started(sleep=SLEEP + "\nconcurrency: 1") as client:
+        first, second = [await client.publish("sleep") for _ in range(2)]
+        await reaches(client, first.request_id, RequestState.RUNNING)
+        (run,) = (await client.result(second.request_id)).runs
+        assert run.state is State.QUEUED
+        done = await client.cancel(run.run_id)
+        assert done.cancelled == (run.run_id,)
+        done = await client.cancel(first.request_id)
+        assert len(done.cancelled) == 1
+        for receipt in (first, second):
+            (result,) = (await client.result(receipt.request_id, wait=20)).results
+            assert (result.state, result.reason) == (State.CANCELLED, Reason.CANCELLED)
+        again = await client.cancel(first.request_id)
+        assert (len(again.cancelled), len(again.already_finished)) == (0, 1)
+        with pytest.raises(UnknownIdError):
+            await client.cancel("never-seen")
+
+
+async def test_a_paused_function_keeps_its_events(started: Started) -> None:
+    async with started(upper=UPPER) as client:
+        assert await client.pause("upper")
+        receipt = await client.publish("words", "x")
+        await reaches(client, receipt.request_id, RequestState.QUEUED)
+        (info,) = (await client.functions("upper")).functions
+        assert info.paused
+        with pytest.raises(WaitExpiredError):
+            await client.result(receipt.request_id, wait=0.5)
+        assert not await client.resume("upper")
+        assert (await client.result(receipt.request_id, wait=20)).succeeded
+        with pytest.raises(UnknownIdError):
+            await client.pause("lower")
+
+
+async def test_a_log_is_followed_and_then_read_from_the_result(started: Started) -> None:
+    async with started(sleep=SLEEP) as client:
+        receipt = await client.publish("sleep")
+        lines: list[tuple[str | None, str]] = []
+
+        async def follow() -> None:
+            async for line in client.logs(receipt.request_id, follow=True):
+                lines.append((line.stream, line.text))
+
+        await reaches(client, receipt.request_id, RequestState.RUNNING)
+        following = asyncio.create_task(follow())
+
+        async def both() -> bool:
+            return len(lines) == 2
+
+        await eventually(both, what="both lines")
+        await client.cancel(receipt.request_id)
+        await asyncio.wait_for(following, 20)
+        assert sorted(lines) == [("stderr", "still here"), ("stdout", "awake")]
+        await client.result(receipt.request_id, wait=20)
+
+        async def stored() -> bool:
+            return sorted([line.text async for line in client.logs(receipt.request_id)]) == ["awake", "still here"]
+
+        await eventually(stored, what="the stored tail")
+
+
+# the catalog
+
+
+async def test_functions_are_described(started: Started, tmp_path: Path) -> None:
+    async with started(upper=UPPER + "timeoutSeconds: 7\n", broken="command: 7") as client:
+        catalog = await client.functions()
+        assert catalog.engine == "local"
+        assert catalog.catalog
+        upper, broken = catalog.function("upper"), next(one for one in catalog.functions if one.status == "broken")
+        assert upper is not None
+        assert (upper.status, upper.timeout_seconds, [one.topic for one in upper.subscriptions]) == (
+            "ready",
+            7,
+            ["words"],
+        )
+        assert broken.problem is not None
+        assert broken.problem.line
+        with pytest.raises(UnknownIdError):
+            await client.functions("absent")
+        write_functions(tmp_path / "functions", {"lower": COPY})
+        reloaded = await client.reload()
+        assert (reloaded.functions, reloaded.broken) == (2, 1)
+        assert await (await client.call("lower", "x")).text() == "x"
+
+
+async def test_an_event_is_explained_without_running_anything(started: Started) -> None:
+    filtered = UPPER.replace("{topic: words}", "{topic: words, filter: {prefix: {type: com.}}}")
+    async with started(upper=UPPER, filtered=filtered) as client:
+        explained = await client.explain("words", {"a": 1}, headers={"ce-type": "org.x"})
+        assert explained.matched == ("upper",)
+        verdicts = {one.function: one for one in explained.subscriptions}
+        assert verdicts["upper"].matched
+        assert not verdicts["filtered"].matched
+        assert verdicts["filtered"].clause
+        assert [one.pattern for one in (await client.explain("word")).nearest][:1] == ["words"]
+        with pytest.raises(TopicError):
+            await client.explain("a b")
+        assert await client.runs() == []
+
+
+async def test_a_dead_letter_is_sent_again(started: Started, client: NatsClient) -> None:
+    async with started(upper=UPPER) as sdk:
+        await client.publish("events.words", b"x", headers={"Invoker-Reply-To": "$JS.ACK.x"})
+
+        async def buried() -> bool:
+            return bool(await sdk.dead())
+
+        await eventually(buried, what="a dead letter")
+        (letter,) = await sdk.dead()
+        assert letter.reason == "invalid-reply-subject"
+        request_id = await sdk.redrive(letter.id[:6])
+        assert (await sdk.result(request_id, wait=20)).succeeded
+        with pytest.raises(UnknownIdError):
+            await sdk.redrive("absent")
+
+
+async def test_news_tell_a_runs_life(started: Started) -> None:
+    async with started(upper=UPPER.replace("tr a-z A-Z <", "sleep 0.3; cat <")) as client:
+        states: list[str] = []
+
+        async def listen() -> None:
+            async for news in client.watch_runs():
+                if isinstance(news, RunStatusDocument):
+                    states.append(str(news.state))
+                elif isinstance(news, RequestRecord):
+                    states.append(f"nothing matched {news.topic}")
+
+        listening = asyncio.create_task(listen())
+
+        async def heard() -> bool:
+            await client.request("words", "x")
+            return "succeeded" in states
+
+        await eventually(heard, what="the news of a run")
+        await client.publish("nobody")
+
+        async def unmatched() -> bool:
+            return states[-1] == "nothing matched nobody"
+
+        await eventually(unmatched, what="the news of no run")
+        listening.cancel()
+        assert states.index("running") < states.index("succeeded")
+
+
+# borders of the server
+
+
+async def test_an_event_of_exactly_max_payload_from_a_plain_client_is_run(started: Started, client: NatsClient) -> None:
+    async with started(count=COUNT) as sdk:
+        ack = await client.jetstream().publish("events.words", b"x" * client.max_payload)
+        assert ack.seq == 1
+
+        async def finished() -> bool:
+            return any(row.finished for row in await sdk.runs())
+
+        await eventually(finished, what="the result")
+        (row,) = await sdk.runs()
+        (result,) = (await sdk.result(row.request_id)).results
+        assert (await sdk.output(result)).strip() == str(client.max_payload).encode()
+        assert len(await sdk.input(row.request_id)) == client.max_payload
