@@ -78,6 +78,16 @@ def test_each_event_carries_the_bytes_and_says_what_they_are(folder: Path, conte
     }
 
 
+def test_the_order_is_the_same_every_time(tmp_path: Path, context: RecordingContext) -> None:
+    """Whatever order the file system has: a second attempt must publish the same events at the same positions."""
+    expected = ["b", "k", "a/k", "a/n", "c/d/x", "c/e/x", "m/a", "z/a"]
+    for name in reversed(expected):
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / name).touch()
+    collect.handle(event(str(tmp_path / "source")), context)
+    assert names(context) == expected
+
+
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [

@@ -255,6 +255,15 @@ def test_a_comment_that_is_prose_names_no_columns(context: RecordingContext) -> 
     assert converted(b"# made by us, on Monday, for you\nx,y\n1,2\n", context) == [{"x": 1, "y": 2}]
 
 
+def test_a_comment_of_fewer_names_than_fields_names_no_columns(context: RecordingContext) -> None:
+    assert converted(b"#1\tof 2\nx\ty\tz\n1\t2\t3\n", context, "tsv") == [{"x": 1, "y": 2, "z": 3}]
+
+
+def test_a_line_that_goes_on_inside_quotes_is_no_comment(context: RecordingContext) -> None:
+    rows = converted(b'x\ty\n"a\n#b\n"\t1\n#c\t2\n', context, "tsv")
+    assert rows == [{"x": "a\n#b\n", "y": 1}]
+
+
 def test_below_its_head_a_csv_file_has_no_comments(context: RecordingContext) -> None:
     summary = run(b"#id,tag\n1,a\n#2,#b\n", context)
     assert rows_of(context) == [{"id": "1", "tag": "a"}, {"id": "#2", "tag": "#b"}]
@@ -394,7 +403,7 @@ def test_what_cannot_be_converted_is_said(
 
 
 def test_an_error_early_in_a_long_file_is_found_early(context: RecordingContext) -> None:
-    data = b'[{"a": 1}, {"a" 2}, ' + b'{"a": 1}, ' * 100_000 + b"{}]"
+    data = b'[{"a": 1}, {"a" 2}, ' + b'{"a": 1}, ' * 1_000_000 + b"{}]"
     assert refused(data, context, "json") == "bad: value 2 is no JSON: Expecting ':' delimiter"
 
 

@@ -297,6 +297,14 @@ def test_waste_after_a_stream_is_noticed(context: RecordingContext) -> None:
     assert "is corrupt" in refused(gzip.compress(TEXT) + b"waste", context)
 
 
+def test_a_zip_with_a_name_that_is_not_the_utf8_it_claims_to_be_is_corrupt(context: RecordingContext) -> None:
+    data = bytearray(zip_of({"a": b"x"}))
+    directory = data.index(b"PK\1\2")
+    data[directory + 9] |= 8  # "the name is UTF-8"
+    data[directory + 46] = 0xFF
+    assert "is corrupt: UnicodeDecodeError" in refused(bytes(data), context)
+
+
 def test_a_zip_that_needs_a_newer_program_is_refused(context: RecordingContext) -> None:
     data = bytearray(zip_of({"a": b"x" * 100}))
     data[data.index(b"PK\1\2") + 6] = 99
