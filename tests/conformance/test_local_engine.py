@@ -234,6 +234,23 @@ async def test_a_run_begun_anew_does_not_lose_its_folder_to_the_old_ones_removal
     assert second.exit_code == 0
 
 
+async def test_a_run_can_be_begun_anew_at_once(world: LocalWorld) -> None:
+    limits = Limits(ttl_seconds_after_finished=0)
+    for number in range(1, 6):
+        plan = world.plan(
+            'sleep 0.1; test -d "$INVOKER_WORKDIR" && touch "$INVOKER_WORKDIR/file"', run_id="same", limits=limits
+        )
+        await world.engine.start(plan)
+
+        async def over(number: int = number) -> bool:
+            return world.count("same", Phase.ENDED) == number
+
+        await eventually(over)
+        status = await world.status("same", lambda one: one.end is not None)
+        assert status.attempts[0].exit_code == 0
+        await world.engine.release("same")
+
+
 # output and logs
 
 

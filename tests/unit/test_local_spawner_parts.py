@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,8 @@ def test_a_pipe_used_again_blocks_its_writer_as_a_new_one_does() -> None:
 
 # folders
 
+NEVER, LONG_PAST = 0.0, float("inf")
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> str:
@@ -147,6 +150,7 @@ def run(tmp_path: Path) -> str:
 
 def make(folders: WorkFolders, run: str) -> int:
     folders.make(f"{run}/1")
+    assert os.stat(run).st_mode & 0o777 == 0o700
     assert os.stat(f"{run}/1").st_mode & 0o777 == 0o700
     assert os.listdir(f"{run}/1") == []
     return os.stat(f"{run}/1").st_ino
@@ -155,29 +159,44 @@ def make(folders: WorkFolders, run: str) -> int:
 def test_an_untouched_folder_is_used_again(run: str) -> None:
     folders = WorkFolders()
     first = make(folders, run)
-    assert folders.remove(run)
-    assert not os.path.exists(run)
+    folders.discard(run)
     assert make(folders, f"{run}-2") == first
     assert os.listdir(os.path.dirname(run)) == ["run-2"]
+    assert folders.due() is None
 
 
-@pytest.mark.parametrize(
-    "touch",
-    [
-        lambda run: Path(run, "1", "file").touch(),
-        lambda run: Path(run, "1.termination").touch(),
-        lambda run: Path(run, "2").mkdir(),
-        lambda run: Path(run, "1").chmod(0o755),
-        lambda run: Path(run).chmod(0o755),
-        lambda run: os.setxattr(f"{run}/1", "user.mine", b"x"),
-    ],
-)
-def test_a_touched_folder_is_removed_for_good(run: str, touch: Any) -> None:
+TOUCHES: list[Callable[[str], Any]] = [
+    lambda run: Path(run, "1", "file").touch(),
+    lambda run: Path(run, "1.termination").touch(),
+    lambda run: Path(run, "2").mkdir(),
+    lambda run: Path(run, "1").chmod(0o755),
+    lambda run: Path(run).chmod(0o755),
+    lambda run: os.setxattr(f"{run}/1", "user.mine", b"x"),
+    lambda run: (Path(run, "1").rmdir(), Path(run, "1").symlink_to("/tmp")),
+]
+
+
+@pytest.mark.parametrize("touch", TOUCHES)
+def test_a_touched_folder_is_removed_and_not_used_again(run: str, touch: Callable[[str], Any]) -> None:
     folders = WorkFolders()
     make(folders, run)
     touch(run)
-    assert folders.remove(run)
-    assert os.listdir(os.path.dirname(run)) == []
+    folders.discard(run)
+    make(folders, f"{run}-2")
+    assert os.listdir(os.path.dirname(run)) == ["run-2"]
+    assert folders.take_big(10) == []
+
+
+def test_what_nobody_uses_again_goes_soon(run: str) -> None:
+    folders = WorkFolders()
+    make(folders, run)
+    folders.discard(run)
+    assert folders.due() is not None
+    folders.clear(NEVER)
+    assert os.path.exists(run)
+    folders.clear(LONG_PAST)
+    assert not os.path.exists(run)
+    assert folders.due() is None
 
 
 def test_later_attempts_get_folders_of_their_own(run: str) -> None:
@@ -194,8 +213,11 @@ def test_much_is_left_to_somebody_else(run: str) -> None:
     make(folders, run)
     for number in range(SMALL + 1):
         Path(run, "1", str(number)).touch()
-    assert not folders.remove(run)
-    assert folders.remove(f"{run}-never-made")
+    folders.discard(run)
+    folders.discard(f"{run}-never-made")
+    folders.clear(LONG_PAST)
+    assert folders.take_big(10) == [run]
+    assert folders.take_big(10) == []
 
 
 def test_links_are_removed_and_not_followed(run: str, tmp_path: Path) -> None:
@@ -204,7 +226,9 @@ def test_links_are_removed_and_not_followed(run: str, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").touch()
     Path(run, "1", "link").symlink_to(tmp_path / "precious")
-    assert folders.remove(run)
+    folders.discard(run)
+    folders.clear(LONG_PAST)
+    assert not os.path.exists(run)
     assert (tmp_path / "precious" / "file").exists()
 
 

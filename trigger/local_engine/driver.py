@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import secrets
+import os
 from pathlib import Path
 
 from invoker.errors import EngineUnavailableError, StartRefusedError
@@ -229,4 +229,4 @@ def refusal(error: ProcessRefusedError) -> RunEnd:
 
 def _uid(plan: RunPlan, number: int) -> str:
     """What the run API knows the attempt by. Random in part: a run begun anew has attempts of the same numbers."""
-    return f"{plan.run_id}-{number}-{secrets.token_hex(4)}"
+    return f"{plan.run_id}-{number}-{os.urandom(4).hex()}"

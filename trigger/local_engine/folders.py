@@ -1,7 +1,7 @@
 """Making and removing work folders. Standard library only: the spawner uses it.
 
 On a journalling file system a folder costs 50 to 100 µs to make and as much to remove, as much as starting a process.
-Most functions leave theirs empty, so an untouched one is renamed for the next run: a fifth of the cost, and nothing
+Most functions leave theirs empty, so an untouched one is renamed for the next run: a tenth of the cost, and nothing
 that a function can see or leave behind differs.
 """
 
@@ -10,64 +10,88 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
+from collections import deque
 
 SMALL = 64
 """Entries up to which a folder is removed by the one who was asked, rather than by a process of its own."""
-MAX_SPARE = 64
+KEEP_SECONDS = 0.02
+"""How long an unwanted folder waits for a next run before it is removed."""
 FIRST = "1"
-"""The work folder of a run's first attempt; the only one that a spare folder has."""
+"""The work folder of a run's first attempt; the only one that may be used again."""
 
 
 class WorkFolders:
-    """The folders of runs (`<run>/<attempt>`), side by side in one folder."""
+    """The folders of runs (`<run>/<attempt>`), side by side in one folder.
+
+    `unwanted` folders wait here for a short while. The caller asks `due` when the next one has to go, and then `clear`.
+    """
 
     def __init__(self) -> None:
-        self._spare: list[str] = []
-        self._set_aside = 0
+        self._unwanted: deque[tuple[float, str]] = deque()
+        self._big: list[str] = []
+        self._user = os.geteuid()
 
     def make(self, folder: str) -> None:
         """Make a work folder, empty and private to its owner, in the folder of its run. Raises OSError."""
         run, _, name = folder.rpartition("/")
-        if name == FIRST and self._spare:
-            with contextlib.suppress(OSError):
-                os.rename(self._spare.pop(), run)
-                return
+        if name == FIRST and self._unwanted and self._rename(self._unwanted.popleft()[1], run):
+            return
         with contextlib.suppress(FileExistsError):
             os.mkdir(run, 0o700)
         os.mkdir(folder, 0o700)
 
-    def remove(self, run: str) -> bool:
-        """Remove the folder of a run, if there is little in it. False: something is still there."""
+    def discard(self, run: str) -> None:
+        """The folder of a run is not wanted any more."""
+        self._unwanted.append((time.monotonic() + KEEP_SECONDS, run))
+
+    def due(self) -> float | None:
+        """When the next unwanted folder has to go (monotonic), None when there is none."""
+        return self._unwanted[0][0] if self._unwanted else None
+
+    def clear(self, now: float) -> None:
+        """Remove what is due, if there is little in it."""
+        while self._unwanted and self._unwanted[0][0] <= now:
+            self._remove(self._unwanted.popleft()[1])
+
+    def take_big(self, limit: int) -> list[str]:
+        """Folders with too much in them to be removed here: somebody else's now."""
+        taken, self._big = self._big[:limit], self._big[limit:]
+        return taken
+
+    def _rename(self, run: str, wanted: str) -> bool:
+        """Use a folder again, if that cannot be told from a new one. Else it is removed."""
         try:
-            if len(self._spare) < MAX_SPARE and _is_untouched(run):
-                self._keep(run)
+            if self._is_untouched(run):
+                os.rename(run, wanted)
                 return True
-            return _remove(run, SMALL) >= 0
-        except FileNotFoundError:
-            return True
         except OSError:
-            return False
-
-    def _keep(self, run: str) -> None:
-        self._set_aside += 1
-        spare = f"{os.path.dirname(run)}/.spare-{self._set_aside}"
-        os.rename(run, spare)
-        self._spare.append(spare)
-
-
-def _is_untouched(run: str) -> bool:
-    """Whether a run's folder is as `make` made it for one attempt: contents, permissions, attributes, access lists."""
-    work = f"{run}/{FIRST}"
-    return os.listdir(run) == [FIRST] and not os.listdir(work) and _is_plain(run) and _is_plain(work)
-
-
-def _is_plain(folder: str) -> bool:
-    found = os.stat(folder, follow_symlinks=False)
-    if found.st_mode != stat.S_IFDIR | 0o700 or found.st_uid != os.geteuid():
+            pass
+        self._remove(run)
         return False
-    if not hasattr(os, "listxattr"):
-        return True
-    return all(name.startswith("security.") for name in os.listxattr(folder, follow_symlinks=False))
+
+    def _remove(self, run: str) -> None:
+        try:
+            if _remove(run, SMALL) >= 0:
+                return
+        except FileNotFoundError:
+            return
+        except OSError:
+            pass
+        self._big.append(run)
+
+    def _is_untouched(self, run: str) -> bool:
+        """Whether it is as `make` made it for one attempt: contents, permissions, attributes, access lists."""
+        work = f"{run}/{FIRST}"
+        return not os.listdir(work) and os.listdir(run) == [FIRST] and self._is_plain(run) and self._is_plain(work)
+
+    def _is_plain(self, folder: str) -> bool:
+        found = os.lstat(folder)
+        if found.st_mode != stat.S_IFDIR | 0o700 or found.st_uid != self._user:
+            return False
+        if not hasattr(os, "listxattr"):
+            return True
+        return all(name.startswith("security.") for name in os.listxattr(folder, follow_symlinks=False))
 
 
 def _remove(path: str, budget: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ RUNTIMES = frozenset({"python"})
 INPUT_NAME = ".invoker-input"
 RUNTIME_PROGRAM = runtime.ENTRY
 MAX_REMEMBERED_PROGRAMS = 1000
+LOOK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +103,24 @@ def _refuse(plan: RunPlan, text: str, reason: Reason = Reason.CONFIG, hint: str 
 
 
 class Programs:
-    """Finds the programs of commands, and remembers where they were: a look at one file costs less than a search."""
+    """Finds the programs of commands, and remembers for a second where they were."""
 
     def __init__(self, interpreter: Interpreter) -> None:
         self._path = search_path(interpreter)
-        self._found: dict[tuple[str, str], str] = {}
+        self._found: dict[tuple[str, str], tuple[str, float]] = {}
 
     def of(self, plan: RunPlan) -> str | None:
         """The file of the plan's command, None for a runtime. Raises `StartRefusedError` when it cannot be run."""
         if plan.code.command is None:
             return None
         key = plan.code.command[0], plan.env.get("PATH", self._path)
-        found = self._found.get(key)
-        if found is None or not os.access(found, os.X_OK):
+        now = time.monotonic()
+        found, looked_at = self._found.get(key, ("", 0.0))
+        if now - looked_at > LOOK_AGAIN_SECONDS:
             if len(self._found) >= MAX_REMEMBERED_PROGRAMS:
                 self._found.clear()
-            found = self._found[key] = find_program(plan, *key)
+            found = find_program(plan, *key)
+            self._found[key] = found, now
         return found
 
 

@@ -34,6 +34,7 @@ SWEEP_SECONDS = 2.0
 """How long an attempt's end waits for what it left behind to be gone (a set-user-id child cannot be killed)."""
 SWEEP_AGAIN_SECONDS = 0.02
 TERMINATION_BYTES = 4096
+REMOVED_AT_ONCE = 64
 RECEIVE_BYTES = 64 * 1024
 
 _DEFAULT_SIGNALS = [
@@ -90,7 +91,6 @@ class Spawner:
         self._ending: dict[int, Attempt] = {}
         self._unsent: dict[int, Attempt] = {}
         self._strays: dict[int, set[int]] = {}
-        self._to_remove: list[str] = []
         self._remover = 0
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._wake, self._wake_writer = os.pipe()
@@ -116,6 +116,8 @@ class Spawner:
                 if self._wake in ready or self._ending:
                     self._reap()
                 self._report()
+                if not self._orders:
+                    self._tidy()
         except (BrokenPipeError, ConnectionResetError):
             return  # the engine is gone in the middle of a message
         finally:
@@ -131,11 +133,15 @@ class Spawner:
         """Seconds until something is due by itself, None when nothing is."""
         if self._orders:
             return 0.0
-        if self._news:  # held
-            return max(0.0, self._due - time.monotonic())
+        due = [self._due] if self._news else []  # held
+        if (folders := self._folders.due()) is not None:
+            due.append(folders)
+        patience = [max(0.0, min(due) - time.monotonic())] if due else []
         if self._ending:
-            return SWEEP_AGAIN_SECONDS
-        return FLUSH_SECONDS / 2 if self._unsent else None
+            patience.append(SWEEP_AGAIN_SECONDS)
+        if self._unsent:
+            patience.append(FLUSH_SECONDS / 2)
+        return min(patience, default=None)
 
     # orders
 
@@ -153,7 +159,7 @@ class Spawner:
         elif message[0] == protocol.SIGNAL:
             self._signal(message[1], message[2])
         elif message[0] == protocol.REMOVE:
-            self._remove(message[1])
+            self._folders.discard(message[1])
 
     def _start(self, key: int, order: Order) -> None:
         try:
@@ -242,7 +248,6 @@ class Spawner:
         self._strays.pop(pid, None)
         if pid == self._remover:
             self._remover = 0
-            self._remove_big()
         attempt = self._by_pid.pop(pid, None)
         if attempt is not None:
             attempt.exit_code = os.waitstatus_to_exitcode(status)
@@ -334,16 +339,14 @@ class Spawner:
 
     # folders
 
-    def _remove(self, path: str) -> None:
-        if not self._folders.remove(path):
-            self._to_remove.append(path)
-            self._remove_big()
-
-    def _remove_big(self) -> None:
-        """Hand big folders to `rm`, one at a time: it copes with depth and length that we would have to."""
-        if self._remover or not self._to_remove:
+    def _tidy(self) -> None:
+        """Remove folders that nobody wants; big ones by `rm`, one call at a time: it copes with depth and length."""
+        self._folders.clear(time.monotonic())
+        if self._remover:
             return
-        paths, self._to_remove = self._to_remove[:64], self._to_remove[64:]
+        paths = self._folders.take_big(REMOVED_AT_ONCE)
+        if not paths:
+            return
         script = 'rm -rf -- "$@" 2>/dev/null || { chmod -R u+rwx -- "$@"; rm -rf -- "$@"; } 2>/dev/null'
         os.chdir("/")
         actions = [(os.POSIX_SPAWN_DUP2, self._null, fd) for fd in (0, 1, 2)]
