@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from trigger.settings import ControllerSettings
 
 EXAMPLES = examples(
-    "invoker controller",
-    "INVOKER_CATALOG=functions INVOKER_STATE_DIR=/tmp/invoker invoker controller --server nats://127.0.0.1:4222",
-    "INVOKER_CONFIG=/etc/invoker.toml invoker controller --creds /etc/invoker.creds",
+    "INVOKER_CATALOG=functions INVOKER_STATE_DIR=.controller INVOKER_HTTP_PORT=0 invoker controller",
+    "INVOKER_CONFIG=invoker.toml invoker controller --context production",
 )
 
 
 def register(app: typer.Typer) -> None:
-    app.command("controller", epilog=EXAMPLES)(controller)
+    app.command("controller", epilog=EXAMPLES, short_help="Run a production controller.")(controller)
 
 
 def controller(context: typer.Context) -> None:

@@ -8,8 +8,8 @@ import typer
 
 from invoker.cli.examples import examples
 from invoker.cli.group import command_group
+from invoker.cli.options import plain_id
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
-from invoker.cli.result import plain_id
 from invoker.cli.session import run, session_of
 from invoker.errors import UnknownIdError
 
@@ -25,7 +25,7 @@ DeadIdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a dead 
 @app.command("list", epilog=examples("invoker dead list", "invoker dead list --limit 5 -o json"))
 def list_dead(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=10_000, help="How many at most.")] = 50,
     output: FormOption = Form.TABLE,
 ) -> None:
     """List dead letters, newest first."""

@@ -24,12 +24,12 @@ INTERRUPTED = 130
 EXAMPLES = examples(
     "invoker demo",
     "invoker demo -o json",
-    "invoker demo functions/samples/data/tzdata --pattern '*.gz'",
+    "invoker demo ./data --pattern '*.csv'",
 )
 
 
 def register(app: typer.Typer) -> None:
-    app.command("demo", epilog=EXAMPLES)(demo)
+    app.command("demo", epilog=EXAMPLES, short_help="See three functions at work, then nothing is left.")(demo)
 
 
 def demo(
@@ -38,7 +38,7 @@ def demo(
         str | None,
         typer.Argument(metavar="SOURCE", help="A file, a folder or a web address; time-zone tables if none."),
     ] = None,
-    pattern: Annotated[str | None, typer.Option(help="Which files of a folder, such as *.gz.")] = None,
+    pattern: Annotated[str | None, typer.Option(metavar="PATTERN", help="Which files of a folder.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running afterwards, until Ctrl-C.")] = False,
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", parser=arguments.seconds, help="Give up after so long.")

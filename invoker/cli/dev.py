@@ -25,7 +25,7 @@ READY_SECONDS = 10.0
 EXAMPLES = examples(
     "invoker dev",
     "invoker dev --catalog functions --fresh",
-    "invoker dev --state /tmp/my-invoker --port 4333 --http-port 7333",
+    "invoker dev --state .invoker --port 0 --http-port 0 -o json",
 )
 
 
@@ -36,7 +36,7 @@ class EngineName(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    app.command("dev", epilog=EXAMPLES)(dev)
+    app.command("dev", epilog=EXAMPLES, short_help="Run everything in one command, for a desk.")(dev)
 
 
 def dev(
@@ -48,12 +48,14 @@ def dev(
         Path | None, typer.Option(metavar="DIR", help="Where state is kept; INVOKER_STATE, or the user's state folder.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Drop the kept state first.")] = False,
-    engine: Annotated[EngineName, typer.Option(help="What executes runs.")] = EngineName.LOCAL,
+    engine: Annotated[EngineName, typer.Option(metavar="NAME", help="What executes runs: local.")] = EngineName.LOCAL,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="NATS port; 4222 or the next free one when left out.")
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="NATS; 4222 or the next free one by default."),
     ] = None,
     http_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="HTTP port; 7222 or the next free one when left out.")
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="HTTP; 7222 or the next free one by default."),
     ] = None,
     output: FormOption = Form.TABLE,
 ) -> None:

@@ -8,8 +8,9 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
+from invoker.cli.options import AsIsOption, DataArgument, HeaderOption, TypeOption, pairs
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
-from invoker.cli.publish import HeaderOption, header_pairs, meant_topic
+from invoker.cli.publish import meant_topic
 from invoker.cli.session import run, session_of
 
 EXAMPLES = examples(
@@ -20,23 +21,21 @@ EXAMPLES = examples(
 
 
 def register(app: typer.Typer) -> None:
-    app.command("explain", epilog=EXAMPLES)(explain)
+    app.command("explain", epilog=EXAMPLES, short_help="Say what an event would run, and why.")(explain)
 
 
 def explain(
     context: typer.Context,
-    topic: Annotated[str, typer.Argument(help="The topic of a made-up event; nothing is published.")],
-    data: Annotated[
-        str | None, typer.Argument(metavar="DATA|@FILE|-", help="Text, a file, or - for standard input.")
-    ] = None,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic of a made-up event; nothing is published.")],
+    data: DataArgument = None,
     header: HeaderOption = None,
-    content_type: Annotated[str | None, typer.Option(help="Guessed from the data when left out.")] = None,
-    as_is: Annotated[bool, typer.Option("--as-is", help="Do not ask about a topic that looks like a subject.")] = False,
+    content_type: TypeOption = None,
+    as_is: AsIsOption = False,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Show for every subscription whether the event matches it, and why or why not. Nothing is published."""
     session = session_of(context)
-    headers = header_pairs(header)
+    headers = pairs(header, "--header")
     topic = topic if as_is else meant_topic(topic, "explain")
     payload = arguments.read_data(data)
 

@@ -30,7 +30,8 @@ class Form(StrEnum):
 
 
 FormOption = Annotated[
-    Form, typer.Option("-o", "--output", help="Form of the data on standard output.", show_default=True)
+    Form,
+    typer.Option("-o", "--output", metavar="FORM", help="table, wide, json, jsonl, yaml or name."),
 ]
 
 Item = Mapping[str, Any]

@@ -9,9 +9,16 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
+from invoker.cli.options import AsIsOption, DataArgument, HeaderOption, TypeOption, WaitOption, pairs
 from invoker.cli.output import Form, FormOption, rendered_item
 from invoker.cli.session import Session, run, session_of
-from invoker.errors import InputRefusedError, InvokerError, ServerUnreachableError
+from invoker.errors import (
+    InputRefusedError,
+    InvokerError,
+    NoSubscriptionError,
+    ServerUnreachableError,
+    UnknownIdError,
+)
 
 if TYPE_CHECKING:
     from invoker.client import Client
@@ -21,37 +28,29 @@ EXAMPLES = examples(
     """invoker publish hello '{"name": "Ada"}'""",
     """invoker publish hello @functions/hello/event.json --wait 30""",
     """echo '{"name": "Ada"}' | invoker publish hello - --wait 30 -o json""",
-    """invoker publish hello '{}' --request-id order-17 --header ce-type=greeting --param level=9""",
+    """invoker publish hello '{}' --request-id order-17 --header ce-type=greeting""",
 )
-
-WaitOption = Annotated[
-    float | None,
-    typer.Option("--wait", metavar="SECONDS", parser=arguments.seconds, help="Wait for the outcome, at most so long."),
-]
-HeaderOption = Annotated[list[str] | None, typer.Option("--header", metavar="K=V", help="A header; repeatable.")]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("publish", epilog=EXAMPLES)(publish)
+    app.command("publish", epilog=EXAMPLES, short_help="Publish an event; with --wait get the output.")(publish)
 
 
 def publish(
     context: typer.Context,
-    topic: Annotated[str, typer.Argument(help="The event's topic, such as orders.created.")],
-    data: Annotated[
-        str | None, typer.Argument(metavar="DATA|@FILE|-", help="Text, a file, or - for standard input.")
-    ] = None,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The event's topic, such as orders.created.")],
+    data: DataArgument = None,
     wait: WaitOption = None,
     request_id: Annotated[
-        str | None, typer.Option(help="Your id for this event; publishing it again makes no second one.")
+        str | None, typer.Option(metavar="ID", help="Your id for this event; publishing it again makes no second one.")
     ] = None,
     header: HeaderOption = None,
     param: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="A parameter that the function declares; repeatable.")
     ] = None,
-    content_type: Annotated[str | None, typer.Option(help="Guessed from the data when left out.")] = None,
+    content_type: TypeOption = None,
     reply_to: Annotated[str | None, typer.Option(metavar="SUBJECT", help="Where replies go.")] = None,
-    as_is: Annotated[bool, typer.Option("--as-is", help="Do not ask about a topic that looks like a subject.")] = False,
+    as_is: AsIsOption = False,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Publish an event; print its request id, or with --wait the functions' output.
@@ -59,8 +58,8 @@ def publish(
     Ends with 3 when a run failed, 5 when the wait was in vain, 6 when the input was refused or nothing matched.
     """
     session = session_of(context)
-    headers = header_pairs(header)
-    params = _pairs(param, "--param")
+    headers = pairs(header, "--header")
+    params = pairs(param, "--param")
     topic = topic if as_is else meant_topic(topic)
     payload = arguments.read_data(data)
     kind = content_type or payload.content_type
@@ -74,10 +73,8 @@ def publish(
             if wait is None:
                 await _acknowledged(session, client, receipt, kind, headers, output)
             else:
-                from invoker.cli.waiting import wait_for_request
-
                 session.detail(f"request {receipt.request_id}")
-                await wait_for_request(session, client, receipt.request_id, wait, output)
+                await _answered(session, client, receipt, wait, kind, headers, output)
 
     run(work())
 
@@ -124,6 +121,32 @@ async def _acknowledged(
         session.detail(f"explain: {error.message}")
 
 
+async def _answered(
+    session: Session,
+    client: Client,
+    receipt: Receipt,
+    wait: float,
+    kind: str | None,
+    headers: dict[str, str],
+    output: Form,
+) -> None:
+    """What the event led to. For an event that led to nothing, the nearest topics beside the refusal."""
+    from invoker.cli.waiting import wait_for_request
+
+    try:
+        await wait_for_request(session, client, receipt.request_id, wait, output)
+    except NoSubscriptionError as error:
+        explanation = await client.explain(receipt.topic, content_type=kind, headers=headers)
+        near = " or ".join(f"{one.pattern} ({one.function})" for one in explanation.nearest)
+        hint = f"did you mean {near}?" if near else None
+        raise NoSubscriptionError(error.message, hint=hint, topic=receipt.topic) from error
+    except UnknownIdError as error:
+        if "dead_id" not in error.fields:
+            raise
+        letter = error.fields["dead_id"]
+        raise InputRefusedError(error.message, try_command=f"invoker dead show {letter}") from error
+
+
 def _destination(explanation: Explanation, receipt: Receipt) -> str:
     if explanation.matched:
         names = ", ".join(explanation.matched)
@@ -134,15 +157,3 @@ def _destination(explanation: Explanation, receipt: Receipt) -> str:
 def _closest(explanation: Explanation) -> str:
     near = ", ".join(f"{one.pattern} ({one.function})" for one in explanation.nearest)
     return f"; closest: {near}" if near else ""
-
-
-def header_pairs(given: list[str] | None) -> dict[str, str]:
-    """`--header` as a mapping; a usage error for one that no message can carry."""
-    return _pairs(given, "--header")
-
-
-def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
-    try:
-        return arguments.pairs(given or (), option)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from invoker.cli.examples import examples
+from invoker.cli.options import FunctionOption, IdArgument, WaitOption, plain_id
 from invoker.cli.output import Form, FormOption, rendered_item
-from invoker.cli.publish import WaitOption
 from invoker.cli.session import Session, detaching, run, session_of
 from invoker.errors import WaitExpiredError
 
@@ -22,11 +22,10 @@ EXAMPLES = examples(
     "invoker result @latest --function hello -o json",
     "invoker result @latest --chain --wait 1m",
 )
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of a request or a run, shortened, or @latest.")]
 
 
 def register(app: typer.Typer) -> None:
-    app.command("result", epilog=EXAMPLES)(result)
+    app.command("result", epilog=EXAMPLES, short_help="Print what became of a request.")(result)
 
 
 def result(
@@ -34,7 +33,7 @@ def result(
     identifier: IdArgument,
     wait: WaitOption = None,
     chain: Annotated[bool, typer.Option("--chain", help="The whole chain, as a tree.")] = False,
-    function: Annotated[str | None, typer.Option(help="Only the run of this function.")] = None,
+    function: FunctionOption = None,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Print a request's output, and nothing else, on standard output; how its runs went on standard error.
@@ -52,11 +51,6 @@ def result(
             await _one(session, client, given, wait, output, function)
 
     run(work())
-
-
-def plain_id(given: str) -> str:
-    """The id as it was typed or copied: the dots in front of a shortened one are ours."""
-    return given.removeprefix("…").removeprefix("...")
 
 
 async def _one(

@@ -10,10 +10,9 @@ import typer
 from invoker.cli import arguments
 from invoker.cli.examples import examples
 from invoker.cli.group import command_group
+from invoker.cli.options import IdArgument, WaitOption, plain_id
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
-from invoker.cli.publish import WaitOption
 from invoker.cli.quantities import short_id
-from invoker.cli.result import IdArgument, plain_id
 from invoker.cli.session import Session, detaching, run, session_of
 from invoker.errors import UnknownIdError
 
@@ -38,14 +37,18 @@ MAX_LISTED = 10_000
 )
 def list_runs(
     context: typer.Context,
-    function: Annotated[str | None, typer.Option(help="Only runs of this function.")] = None,
-    state: Annotated[str | None, typer.Option(help="Only runs in this state, such as running or failed.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Only runs that ended for this reason, such as timeout.")] = None,
+    function: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs of this function.")] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="Only runs in this state, such as running or failed.")
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Only runs that ended for this reason, such as timeout.")
+    ] = None,
     request: Annotated[str | None, typer.Option(metavar="ID", help="Only runs of this request.")] = None,
     since: Annotated[
         float | None, typer.Option(metavar="AGO", parser=arguments.seconds, help="Not older than 30s, 10m, 2h, 1d.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="How many at most.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=MAX_LISTED, help="How many at most.")] = 50,
     output: FormOption = Form.TABLE,
 ) -> None:
     """List runs: unfinished ones first, then finished ones, newest first."""
@@ -104,7 +107,7 @@ def _one_of(text: str, allowed: list[str], option: str) -> str:
 def describe(
     context: typer.Context,
     identifier: IdArgument,
-    function: Annotated[str | None, typer.Option(help="Of a request with several runs, only this one.")] = None,
+    function: FunctionOption = None,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Show a run (or all runs of a request) at a glance: outcome in words, times, attempts, output, last lines."""
@@ -146,8 +149,8 @@ def _next_steps(session: Session, runs: list[RunView]) -> None:
 def cancel(
     context: typer.Context,
     identifier: IdArgument,
-    function: Annotated[str | None, typer.Option(help="Of a request, only the run of this function.")] = None,
-    message: Annotated[str | None, typer.Option(help="Why; stands in the result.")] = None,
+    function: FunctionOption = None,
+    message: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; stands in the result.")] = None,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Cancel a run, or all unfinished runs of a request. Finished ones keep their result."""
@@ -182,7 +185,7 @@ def replay(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA|@FILE|-", help="Another payload; the original when left out.")
     ] = None,
-    function: Annotated[str | None, typer.Option(help="Run only this function again.")] = None,
+    function: Annotated[str | None, typer.Option(metavar="NAME", help="Run only this function again.")] = None,
     wait: WaitOption = None,
     output: FormOption = Form.TABLE,
 ) -> None:
@@ -217,7 +220,7 @@ def replay(
 def logs(
     context: typer.Context,
     identifier: IdArgument,
-    function: Annotated[str | None, typer.Option(help="Of a request with several runs, only this one.")] = None,
+    function: FunctionOption = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")] = False,
     output: FormOption = Form.TABLE,
 ) -> None:

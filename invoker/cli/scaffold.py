@@ -39,7 +39,7 @@ spec:
     # schema: {{type: object}}  # JSON Schema, or the name of a file with one; checked before a run starts
   output:
     from: api                 # api: what the handler returns; stdout; termination: the file $INVOKER_TERMINATION_FILE
-    # schema: {{type: string}}
+    # schema: {{type: string}}  # the same for what comes out
   # env: [{{name: GREETING, value: "Hello"}}] # environment variables; {{{{params.level}}}} is a parameter's value
   # onSuccess: {{publish: greeted}} # the output becomes the next event on that topic
   # onFailure: {{publish: failures}} # the problem becomes an event on that topic

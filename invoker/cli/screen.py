@@ -237,9 +237,13 @@ def chain_tree(
     `news` holds later statuses by run id; of more than `most` children of a run only the first ones are drawn.
     """
     root = chain.root.view
-    tree = Tree(Text(f"request {root.request_id}  {printable(root.topic)}"), guide_style="dim")
+    tree = Tree(Text(f"request {root.request_id}  {printable(root.topic)}{_no_match(root)}"), guide_style="dim")
     _Grown(now, news or {}, most).grow(tree, chain.root)
     return tree
+
+
+def _no_match(view: RequestView) -> str:
+    return "" if view.runs or view.record is None else "  ∅ nothing subscribes to it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +273,7 @@ class _Grown:
         if len(view.runs) == 1:
             self.grow(under, child)
             return
-        end = "" if view.runs or view.record is None else "  ∅ nothing subscribes to it"
-        self.grow(under.add(Text(f"{printable(view.topic)}{end}", style="dim")), child)
+        self.grow(under.add(Text(f"{printable(view.topic)}{_no_match(view)}", style="dim")), child)
 
     def _words(self, run: RunView, node: ChainNode) -> Text:
         return run_words(run, self.now, self.news.get(run.run_id), node.view.topic)

@@ -80,10 +80,13 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
 def _root(
     context: typer.Context,
     server: Annotated[
-        str | None, typer.Option(help="NATS address; else the running `invoker dev`, the NATS context, port 4222.")
+        str | None,
+        typer.Option(metavar="URL", help="NATS address; else the running `invoker dev`, the NATS context, port 4222."),
     ] = None,
-    nats_context: Annotated[str | None, typer.Option("--context", help="NATS context, as `nats` has them.")] = None,
-    creds: Annotated[Path | None, typer.Option(help="NATS credentials file.")] = None,
+    nats_context: Annotated[
+        str | None, typer.Option("--context", metavar="NAME", help="NATS context, as `nats` has them.")
+    ] = None,
+    creds: Annotated[Path | None, typer.Option(metavar="FILE", help="NATS credentials file.")] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and hints.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more, such as the server chosen.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR works too).")] = False,

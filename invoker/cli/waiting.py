@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from invoker.cli.output import Form, rendered_item
 from invoker.cli.session import Session, detaching
-from invoker.errors import InvokerError, NoSubscriptionError, RunFailedError, WaitExpiredError
+from invoker.errors import (
+    InvokerError,
+    NoSubscriptionError,
+    RunFailedError,
+    SchemaViolationError,
+    UnknownIdError,
+    WaitExpiredError,
+)
 from invoker.views import RequestState, RequestView, RunView, run_failed
 
 if TYPE_CHECKING:
@@ -62,8 +69,6 @@ def chosen_runs(view: RequestView, function: str | None) -> list[RunView]:
         return [found]
     if view.record is None:
         return []
-    from invoker.errors import UnknownIdError
-
     names = ", ".join(run.function for run in view.runs) or "none"
     raise UnknownIdError(f"request {view.request_id} has no run of {function!r}; it has: {names}")
 
@@ -117,16 +122,19 @@ def failure_of(runs: list[RunView]) -> InvokerError | None:
     failed = [run for run in runs if run.exit_code]
     if not failed or failed[0].result is None:
         return None
-    first = failed[0].result
+    worst = next((run for run in failed if run.exit_code == RunFailedError.exit_code), failed[0])
+    first = worst.result or failed[0].result
+    refused = worst.exit_code == SchemaViolationError.exit_code
+    if len(failed) == 1 and not refused:
+        return run_failed(first)
     if len(failed) == 1:
-        error: InvokerError = run_failed(first)
-    else:
-        error = RunFailedError(
-            f"{len(failed)} of {len(runs)} runs failed, {first.function} among them ({first.reason})",
-            run_id=first.run_id,
+        return SchemaViolationError(
+            f"{first.function} refused the input: {first.message}", errors=list(first.errors), function=first.function
         )
-    error.exit_code = 3 if any(run.exit_code == 3 for run in failed) else failed[0].exit_code  # type: ignore[misc]  # the instance's own: several reasons, one code
-    return error
+    words = f"{len(failed)} of {len(runs)} runs failed, {first.function} among them ({first.reason})"
+    if refused:
+        return SchemaViolationError(words, function=first.function)
+    return RunFailedError(words, run_id=first.run_id)
 
 
 def _unfinished(view: RequestView, runs: list[RunView], unfinished: list[RunView]) -> WaitExpiredError:

@@ -1,0 +1,122 @@
+"""Every command in an EXAMPLES block of the help does what it promises: it is run here as it stands."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from invoker.cli.reference import helps
+from tests.acceptance.cli_desk import INVOKER, Desk, end, until
+
+pytestmark = pytest.mark.acceptance
+
+
+def _examples() -> list[tuple[str, str]]:
+    found = []
+    for path, text in helps():
+        _, _, block = text.partition("EXAMPLES\n")
+        found += [(path, line.strip()) for line in block.splitlines() if line.strip()]
+    return found
+
+
+EXAMPLES = _examples()
+SERVERS = ("invoker dev", "invoker controller", "invoker demo")
+QUICK = [line for path, line in EXAMPLES if path not in SERVERS]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    made = Desk(tmp_path_factory.mktemp("examples"))
+    assert made.run("functions", "new", "hello").code == 0
+    with made.dev() as facts:
+        _dead_letter(made)
+        context = made.folder / ".config" / "nats" / "context"
+        context.mkdir(parents=True)
+        (context / "production.json").write_text(f'{{"url": "{facts["nats_url"]}"}}')
+        (made.folder / "invoker.toml").write_text('catalog = "functions"\nstate_dir = ".controller"\nhttp_port = 0\n')
+        (made.folder / "data").mkdir()
+        (made.folder / "data" / "table.csv").write_text("a,b\n1,2\n3,4\n")
+        yield made
+
+
+def _dead_letter(desk: Desk) -> None:
+    """An event for which there may be a function, if only its file could be read."""
+    broken = desk.catalog / "broken" / "function.yaml"
+    broken.parent.mkdir()
+    broken.write_text("kind: [")
+    desk.run("functions", "reload")
+    assert desk.run("publish", "for.broken", "x", "--wait", "30").code == 6
+    shutil.rmtree(broken.parent)
+    desk.run("functions", "reload")
+
+
+def test_every_command_has_examples() -> None:
+    paths = {path for path, text in helps() if "Commands:" not in text}
+    assert paths == {path for path, _ in EXAMPLES}
+    assert len(paths) == 23
+
+
+@pytest.mark.parametrize("line", QUICK)
+def test_example(desk: Desk, line: str) -> None:
+    at = desk
+    if line.startswith("invoker functions new"):
+        at = Desk(desk.folder / "elsewhere", desk.environ)
+        shutil.rmtree(at.folder, ignore_errors=True)
+        at.folder.mkdir()
+    elif "@latest" in line and "dead" not in line:
+        assert desk.run("publish", "hello", '{"name": "Ada"}', "--wait", "30").out == "Hello, Ada!"
+    ran = at.shell(line)
+    assert ran.code == 0, ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("line", [line for path, line in EXAMPLES if path == "invoker demo"])
+def test_demo_example(desk: Desk, line: str) -> None:
+    ran = desk.shell(line, timeout=100)
+    assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize("line", [line for path, line in EXAMPLES if path == "invoker dev"])
+def test_dev_example(tmp_path: Path, line: str) -> None:
+    own = Desk(tmp_path)
+    own.run("functions", "new", "hello")
+    state = own.folder / (re.findall(r"--state (\S+)", line) or ["state"])[0]
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {line}"], cwd=own.folder, env=own.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        until(lambda: (state / "dev.json").exists() or (process.poll() is not None) or None, what="dev.json")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+        assert process.returncode == 0, err.decode()
+        assert ("-o json" in line) == out.startswith(b'{"nats_url"')
+    finally:
+        end(process)
+
+
+@pytest.mark.parametrize("line", [line for path, line in EXAMPLES if path == "invoker controller"])
+def test_controller_example(desk: Desk, line: str) -> None:
+    process = subprocess.Popen(
+        ["bash", "-c", re.sub(r"\binvoker controller", f"exec {INVOKER} controller", line)],
+        cwd=desk.folder, env=desk.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        deadline = time.monotonic() + 30
+        lines = []
+        while time.monotonic() < deadline and (line := process.stderr.readline()):
+            lines.append(line)
+            if '"controller ready"' in line:
+                break
+        assert '"controller ready"' in "".join(lines[-1:]), lines
+    finally:
+        assert end(process) == 0
+        assert process.stderr is not None
+        process.stderr.close()
