@@ -10,7 +10,7 @@ import typer
 from invoker.cli import arguments
 from invoker.cli.examples import examples
 from invoker.cli.group import command_group
-from invoker.cli.options import IdArgument, WaitOption, plain_id
+from invoker.cli.options import FunctionOption, IdArgument, WaitOption, plain_id
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
 from invoker.cli.quantities import short_id
 from invoker.cli.session import Session, detaching, run, session_of
