@@ -29,7 +29,7 @@ from trigger.catalog import Catalog
 from trigger.consumers import Backlog, Consumers
 from trigger.custody import Custody
 from trigger.deadletter import DeadLetters
-from trigger.describe import describe_broken, describe_function
+from trigger.describe import describe_broken, describe_function, problem_of, without_function
 from trigger.engine import Engine
 from trigger.filter import EventAttributes
 from trigger.reply import error_reply
@@ -110,14 +110,14 @@ class ControlServices:
         name = question.get("name")
         if name is not None and name not in catalog.functions:
             self._function(name)
-        problems = {broken.name: broken for broken in catalog.broken if broken.name}
+        nothing = Backlog(0, 0, False)
         found = [
-            describe_function(function, problems.get(function.name), backlogs.get(function.name, Backlog(0, 0, False)))
+            describe_function(function, problem_of(function, catalog.broken), backlogs.get(function.name, nothing))
             for function in catalog.functions.values()
             if name in (None, function.name)
         ]
         if name is None:
-            found += [describe_broken(broken) for broken in catalog.broken if broken.name not in catalog.functions]
+            found += [describe_broken(broken) for broken in without_function(catalog.broken, catalog.functions)]
         return {"catalog": catalog.version, "engine": self._engine.name, "functions": found}
 
     async def explain(self, question: Question) -> Answer:
@@ -183,15 +183,17 @@ class ControlServices:
 
     async def redrive(self, question: Question) -> Answer:
         """Publish a dead letter's event again, as a new request that names the original."""
-        return {"request_id": await self._dead.redrive(_text(question, "dead_id"))}
+        return {"request_id": await self._dead.redrive(_id(question, "dead_id", "dead letter"))}
 
     async def _meant(self, question: Question) -> tuple[list[RunTicket], list[str]]:
         """The unfinished runs a cancel is about, and the ids of those that are finished already."""
         if question.get("run_id"):
-            run_id = _text(question, "run_id")
+            run_id = _id(question, "run_id", "run")
             ticket = await self._results.ticket(run_id)
+            if ticket is None and await self._results.status(run_id) is None:
+                raise UnknownIdError(f"no unfinished run {run_id}", hint="name its request and its function instead")
             return ([ticket], []) if ticket is not None else ([], [run_id])
-        request_id = _text(question, "request_id")
+        request_id = _id(question, "request_id", "request")
         record = await self._results.record(request_id)
         if record is None:
             raise UnknownIdError(f"no request {request_id}")
@@ -322,4 +324,12 @@ def _text(question: Question, key: str) -> str:
         raise InputRefusedError(f"the question has no {key}")
     if len(value) > 512:
         raise InputRefusedError(f"{key} is too long")
+    return value
+
+
+def _id(question: Question, key: str, what: str) -> str:
+    """An id becomes a subject token: with a wildcard in it somebody else's run would be meant."""
+    value = _text(question, key)
+    if not wire.is_plain_id(value):
+        raise UnknownIdError(f"no {what} {ascii(value)[:80]}")
     return value

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from trigger.catalog import BrokenFunction
 from trigger.consumers import Backlog
 from trigger.function import Function, NextTopic
+
+
+def problem_of(function: Function, broken: Iterable[BrokenFunction]) -> BrokenFunction | None:
+    """Why a function is in use as it last was: its own refusal, or that of its whole file; None when it is fine."""
+    for one in broken:
+        if one.name == function.name or (one.name is None and one.kept and one.file == function.file):
+            return one
+    return None
+
+
+def without_function(broken: Iterable[BrokenFunction], functions: Iterable[str]) -> list[BrokenFunction]:
+    """The refusals that no usable function stands for."""
+    names = set(functions)
+    return [one for one in broken if one.name not in names and not (one.name is None and one.kept)]
 
 
 def describe_function(function: Function, problem: BrokenFunction | None, backlog: Backlog) -> dict[str, Any]:
