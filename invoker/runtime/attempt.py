@@ -24,7 +24,6 @@ from .headers import decode_headers, decode_text
 from .note import (
     AttemptFailedError,
     encode_note,
-    is_above_the_handler,
     lean_traceback,
     name_of,
     own_frames,
@@ -37,7 +36,6 @@ from .settings import Settings, environment, termination_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
     from typing import Any
 
 RESERVE_BYTES = 8 * 1024 * 1024
@@ -47,7 +45,6 @@ MAX_TERMINATION_BYTES = 4096
 LAST_NOTE = b'{"type":"MemoryError","message":"there was no memory left to say more"}'
 
 _reserve: list[bytes] = []
-_waiting: list[Any] = []
 _terminated: list[bool] = []
 
 
@@ -236,15 +233,13 @@ def _called(handler: Callable[..., Any], found: list[Any]) -> Any:
 async def _awaited(value: Any) -> Any:
     import asyncio
 
-    _waiting.append(asyncio.current_task())
     try:
         return await value
     except asyncio.CancelledError as error:
         if _terminated:
+            # The signal came while the loop was idle, which says nothing; the await that was cancelled for it does.
             raise Terminated(TERMINATED).with_traceback(error.__traceback__) from None
         raise
-    finally:
-        _waiting.clear()
 
 
 def _hand_in(settings: Settings, client: RunApiClient, context: Context, value: Any) -> None:
@@ -323,19 +318,8 @@ def _flush() -> None:
         _quietly(stream.flush)
 
 
-def _terminate(signal_number: int, frame: FrameType | None) -> None:
+def _terminate(signal_number: int, frame: object) -> None:
     # Once: a handler that catches it, or takes too long over it, is ended by the next one without being asked.
     _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
     _terminated.append(True)
-    if _waiting and not _is_in_the_function(frame):
-        # The event loop is idle: raised here it would not pass through the handler, which stands at an await.
-        _waiting[0].get_loop().call_soon_threadsafe(_waiting[0].cancel)
-        return
     raise Terminated(TERMINATED)
-
-
-def _is_in_the_function(frame: FrameType | None) -> bool:
-    """Whether any of the function's code is running, and not only the loop (or we) in which it waits."""
-    while frame is not None and is_above_the_handler(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame is not None

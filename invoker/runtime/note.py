@@ -25,7 +25,6 @@ MAX_ERRORS = 20
 _ABOVE_THE_HANDLER = (
     os.path.join(os.path.dirname(os.path.abspath(__file__)), ""),
     os.path.join(os.path.dirname(os.__file__), "asyncio", ""),
-    os.path.join(os.path.dirname(os.__file__), "selectors.py"),
     "<frozen importlib",
 )
 """Where frames lie that only lead to the function's own: the runtime, the loop it runs in, the import system."""
@@ -125,14 +124,9 @@ def lean_traceback(error: BaseException) -> str:
 
 def own_frames(trace: TracebackType | None) -> TracebackType | None:
     """The traceback from the function's first frame on; None when it has none."""
-    while trace is not None and is_above_the_handler(trace.tb_frame.f_code.co_filename):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_ABOVE_THE_HANDLER):
         trace = trace.tb_next
     return trace
-
-
-def is_above_the_handler(filename: str) -> bool:
-    """Whether code of that file only leads to the function's own."""
-    return filename.startswith(_ABOVE_THE_HANDLER)
 
 
 def _clean(value: Any) -> Any:

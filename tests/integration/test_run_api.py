@@ -166,9 +166,16 @@ async def test_a_verdict_that_comes_while_the_output_is_uploaded_stands(world: R
     run = await world.accept(b"x")
     loop = asyncio.get_running_loop()
 
+    async def verdict() -> None:
+        async def upload_has_begun() -> bool:
+            return await stored_objects(world) > 0
+
+        await eventually(upload_has_begun, what="the first chunk")
+        assert await run.finish(cancelled(run))
+
     def body() -> Any:
-        yield b"x" * 100_000
-        assert asyncio.run_coroutine_threadsafe(run.finish(cancelled(run)), loop).result(10)
+        yield b"x" * 400_000
+        asyncio.run_coroutine_threadsafe(verdict(), loop).result(20)
         yield b"y" * 100_000
 
     refused = await run.call("PUT", "output", body())
