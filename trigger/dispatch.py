@@ -157,6 +157,9 @@ class Dispatcher:
         for function in wanted:
             spec = self._catalog().functions.get(function)
             await self._consumers.ensure_run(function, spec.concurrency if spec else None)
+            if spec is None and self._catalog().complete:
+                # Removed while paused: nothing of it is started any more, and nobody could resume it by its name.
+                await self._consumers.resume(function)
             if function not in self._loops or self._loops[function].done():
                 loop = self._loop(function, make_pull, tasks)
                 self._loops[function] = tasks.create_task(loop, name=f"dispatch-{function}")
