@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import stat
 import sys
@@ -486,3 +487,22 @@ async def test_a_python_that_cannot_start_the_spawner_is_named(tmp_path: Path) -
     with pytest.raises(EngineUnavailableError, match=r"cannot be started: .*No such file"):
         async with LocalEngine(tmp_path / "state", python=str(tmp_path / "nothing")):
             pass
+
+
+async def test_many_open_files_are_the_spawners_business_only(world: LocalWorld) -> None:
+    """It may open as many as the system allows, and its attempts have the limit that we have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lower = min(soft, 64)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lower, hard))
+    try:
+        async with LocalEngine(world.folder / "other") as engine:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            other = LocalWorld(world.folder, engine)
+            following = asyncio.create_task(other.follow())
+            plans = [other.plan("echo ready; " + STAY) for _ in range(30)]
+            await asyncio.gather(*(running(other, plan) for plan in plans))
+            _, end = await run(other, other.plan("ulimit -Sn; ulimit -Hn", output=OutputMode.STDOUT))
+            assert end.output == f"{lower}\n{'unlimited' if hard < 0 else hard}\n".encode()
+            following.cancel()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

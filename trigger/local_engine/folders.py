@@ -24,7 +24,7 @@ FIRST = "1"
 class WorkFolders:
     """The folders of runs (`<run>/<attempt>`), side by side in one folder.
 
-    `unwanted` folders wait here for a short while. The caller asks `due` when the next one has to go, and then `clear`.
+    Unwanted folders wait for a short while. The caller asks `due` when the next one has to go, and then calls `clear`.
     """
 
     def __init__(self) -> None:
@@ -35,15 +35,26 @@ class WorkFolders:
     def make(self, folder: str) -> None:
         """Make a work folder, empty and private to its owner, in the folder of its run. Raises OSError."""
         run, _, name = folder.rpartition("/")
-        if name == FIRST and self._unwanted and self._rename(self._unwanted.popleft()[1], run):
-            return
+        if name == FIRST and self._unwanted:
+            # Nothing has changed in it since it was looked at: no process knows it.
+            with contextlib.suppress(OSError):
+                os.rename(self._unwanted[0][1], run)
+                self._unwanted.popleft()
+                return
         with contextlib.suppress(FileExistsError):
             os.mkdir(run, 0o700)
         os.mkdir(folder, 0o700)
 
     def discard(self, run: str) -> None:
-        """The folder of a run is not wanted any more."""
-        self._unwanted.append((time.monotonic() + KEEP_SECONDS, run))
+        """The folder of a run is not wanted any more: it is kept for the next run if it cannot be told from a new one,
+        else removed."""
+        try:
+            if self._is_untouched(run):
+                self._unwanted.append((time.monotonic() + KEEP_SECONDS, run))
+                return
+        except OSError:
+            pass
+        self._remove(run)
 
     def due(self) -> float | None:
         """When the next unwanted folder has to go (monotonic), None when there is none."""
@@ -58,17 +69,6 @@ class WorkFolders:
         """Folders with too much in them to be removed here: somebody else's now."""
         taken, self._big = self._big[:limit], self._big[limit:]
         return taken
-
-    def _rename(self, run: str, wanted: str) -> bool:
-        """Use a folder again, if that cannot be told from a new one. Else it is removed."""
-        try:
-            if self._is_untouched(run):
-                os.rename(run, wanted)
-                return True
-        except OSError:
-            pass
-        self._remove(run)
-        return False
 
     def _remove(self, run: str) -> None:
         try:

@@ -19,9 +19,12 @@ from trigger.local_engine import descendants, protocol
 from trigger.local_engine.protocol import Ended, Order
 
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from trigger.local_engine import spawner; spawner.main(int(sys.argv[2]))"
+    "import sys; sys.path.append(sys.argv[1]); from trigger.local_engine import spawner; "
+    "spawner.main([int(fd) for fd in sys.argv[2:]])"
 )
 _ROOT = Path(__file__).resolve().parents[2]
+SPAWNERS = 2
+"""Whoever starts a process waits for it to get a processor; meanwhile the other one reads, reaps and starts."""
 STOP_SECONDS = 10.0
 START_SECONDS = 30.0
 RECEIVE_BYTES = 64 * 1024
@@ -63,124 +66,127 @@ class Listener(Protocol):
 
 
 class Processes:
-    """All processes of one engine, in one spawner.
+    """All processes of one engine.
 
-    `open` starts the spawner; when it is gone (killed, crashed), `launch` raises `EngineUnavailableError` until `open`
-    is called again.
+    `open` starts the spawners; when they are gone (killed, crashed), `launch` raises `EngineUnavailableError` until
+    `open` is called again.
     """
 
     def __init__(self, python: str, errors: Path) -> None:
         self._python = python
         self._errors = errors
-        self._link: _Link | None = None
-        self._spawner: subprocess.Popen[bytes] | None = None
-        self._known: dict[int, Listener] = {}
+        self._links: list[_Link] = []
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._known: dict[int, tuple[Listener, _Link]] = {}
         self._groups: dict[int, int] = {}
         self._last_key = 0
 
     @property
     def is_open(self) -> bool:
-        return self._link is not None
+        return bool(self._links)
 
     @property
     def pid(self) -> int | None:
-        """The process id of the keeper, the spawner's parent."""
-        return self._spawner.pid if self._spawner else None
+        """The process id of the keeper, the spawners' parent."""
+        return self._keeper.pid if self._keeper else None
 
     async def open(self) -> None:
-        """Start the spawner; when this returns it takes orders. Raises `EngineUnavailableError` when that fails."""
-        if self._spawner is not None:
-            await asyncio.to_thread(_wait, self._spawner)
-        ours, theirs = socket.socketpair()
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
+        """Start the spawners; when this returns they take orders. Raises `EngineUnavailableError` when that fails."""
+        if self._keeper is not None:
+            await asyncio.to_thread(_wait, self._keeper)
+        pairs = [socket.socketpair() for _ in range(SPAWNERS)]
+        links: list[_Link] = []
         try:
-            with theirs:
-                self._spawner = await asyncio.to_thread(self._start, theirs)
-            _, link = await loop.create_connection(lambda: _Link(self._hear, self._lost, ready), sock=ours)
-        except OSError as error:
-            ours.close()
-            raise EngineUnavailableError(f"the local engine's spawner cannot be started: {error}") from error
-        try:
+            self._keeper = await asyncio.to_thread(self._start, [theirs for _, theirs in pairs])
+            links = [await _connect(ours, self._hear, self._lost) for ours, _ in pairs]
             async with asyncio.timeout(START_SECONDS):
-                await ready
-        except (TimeoutError, ConnectionError) as error:
-            link.close()
-            said = await asyncio.to_thread(_last_line, self._errors)
-            text = f"the local engine's spawner ({self._python}) did not come up: {said or 'it said nothing'}"
-            raise EngineUnavailableError(text) from error
-        self._link = link
+                await asyncio.gather(*(link.ready for link in links))
+        except (OSError, TimeoutError) as error:
+            for link in links:
+                link.close()
+            raise EngineUnavailableError(await self._why_not(error)) from error
+        finally:
+            for ours, theirs in pairs:
+                theirs.close()
+                if not links:
+                    ours.close()
+        self._links = links
 
-    def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+    async def _why_not(self, error: Exception) -> str:
+        if not isinstance(error, ConnectionError | TimeoutError):
+            return f"the local engine's spawner cannot be started: {error}"
+        said = await asyncio.to_thread(_last_line, self._errors)
+        return f"the local engine's spawner ({self._python}) did not come up: {said or 'it said nothing'}"
+
+    def _start(self, sockets: list[socket.socket]) -> subprocess.Popen[bytes]:
+        fds = [one.fileno() for one in sockets]
         with open(self._errors, "wb") as errors:
             return subprocess.Popen(
-                [self._python, "-I", "-S", "-c", _PROGRAM, str(_ROOT), str(theirs.fileno())],
+                [self._python, "-I", "-S", "-c", _PROGRAM, str(_ROOT), *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=fds,
                 env={},
                 cwd="/",
                 start_new_session=True,
             )
 
     async def close(self) -> None:
-        """End every process and the spawner. Returns when nothing of them lives; safe to repeat."""
-        link, self._link = self._link, None
-        spawner, self._spawner = self._spawner, None
-        if link is not None:
+        """End every process and the spawners. Returns when nothing of them lives; safe to repeat."""
+        links, self._links = self._links, []
+        keeper, self._keeper = self._keeper, None
+        for link in links:
             link.close()
-        if spawner is not None:
-            await asyncio.to_thread(_wait, spawner)
+        if keeper is not None:
+            await asyncio.to_thread(_wait, keeper)
 
     def launch(self, order: Order, listener: Listener) -> int:
         """Ask for a process; returns the key to signal it by. Raises `EngineUnavailableError` without a spawner."""
-        if self._link is None:
+        if not self._links:
             raise EngineUnavailableError("the local engine's spawner is not running")
+        link = min(self._links, key=_Link.load)
         self._last_key += 1
-        self._known[self._last_key] = listener
-        self._link.send((protocol.START, self._last_key, tuple(order)))
-        self._link.unanswered += 1
+        self._known[self._last_key] = listener, link
+        link.order((protocol.START, self._last_key, tuple(order)))
         return self._last_key
 
     def signal(self, key: int, signum: int) -> None:
         """Send a signal to a whole process group; nothing happens when it has ended."""
-        if self._link is not None:
-            self._link.send((protocol.SIGNAL, key, int(signum)))
+        if key in self._known:
+            self._known[key][1].send((protocol.SIGNAL, key, int(signum)))
 
     def remove(self, folder: str) -> None:
-        """Have a folder removed, some time soon; nothing happens when the spawner is gone (the next engine does it)."""
-        if self._link is not None:
-            self._link.send_later((protocol.REMOVE, folder))
+        """Have a folder removed, some time soon; nothing happens without a spawner (the next engine does it)."""
+        if self._links:
+            min(self._links, key=_Link.folders).discard((protocol.REMOVE, folder))
 
     def _hear(self, messages: list[Any]) -> None:
         for message in messages:
-            listener = self._known.get(message[1])
-            if listener is None:
+            listener, link = self._known.get(message[1], (None, None))
+            if listener is None or link is None:
                 continue
             try:
-                self._pass_on(listener, *message)
+                self._pass_on(listener, link, *message)
             except Exception:  # one listener's bug must not close the link, and with it everybody's process
                 _log.exception("hearing of a process failed")
                 self._settle(message[1])
                 listener.broken()
 
-    def _answered(self) -> None:
-        if self._link is not None:
-            self._link.unanswered -= 1
-
-    def _pass_on(self, listener: Listener, kind: str, key: int, *details: Any) -> None:
+    def _pass_on(self, listener: Listener, link: _Link, kind: str, key: int, *details: Any) -> None:
         if kind == protocol.STARTED:
-            self._answered()
+            link.unanswered -= 1
             self._groups[key] = details[0]
             listener.started()
         elif kind == protocol.OUTPUT:
             listener.printed(*details)
         elif kind == protocol.ENDED:
+            link.alive -= 1
             self._settle(key)
             listener.ended(Ended(*details))
         elif kind == protocol.REFUSED:
-            self._answered()
+            link.unanswered -= 1
+            link.alive -= 1
             self._settle(key)
             listener.refused(ProcessRefusedError(*details))
 
@@ -189,10 +195,12 @@ class Processes:
         self._groups.pop(key, None)
 
     def _lost(self) -> None:
-        """The socket closed, so spawner and keeper are gone. They have killed what they knew, unless both were killed
-        at one stroke: the groups are ours to kill then, and killing them twice is harmless."""
-        self._link = None
-        listeners, self._known = list(self._known.values()), {}
+        """A socket closed, so keeper and spawners are gone. They have killed what they knew, unless they were killed at
+        one stroke: the groups are ours to kill then, and killing them twice is harmless."""
+        links, self._links = self._links, []
+        for link in links:
+            link.close()
+        listeners, self._known = [listener for listener, _ in self._known.values()], {}
         groups, self._groups = list(self._groups.values()), {}
         for group in groups:
             descendants.kill_group(group, signal.SIGKILL)
@@ -237,22 +245,64 @@ class Completion:
 
 
 class _Link(asyncio.BufferedProtocol):
-    """The socket. `send` writes at once when the spawner has answered all before, so that it need not wait for us; a
-    busy one gets what one round of the loop gives together. `send_later` is for what nobody waits for."""
+    """The socket to one spawner.
 
-    def __init__(
-        self, hear: Callable[[list[Any]], None], lost: Callable[[], None], ready: asyncio.Future[None]
-    ) -> None:
+    `send` writes at once when the spawner has answered all before, so that it need not wait for us; a busy one gets
+    what one round of the loop gives together. What nobody waits for (`discard`) goes with the next message.
+    """
+
+    def __init__(self, hear: Callable[[list[Any]], None], lost: Callable[[], None]) -> None:
         self._hear = hear
         self._lost = lost
-        self._ready = ready
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.alive = 0
+        self.unanswered = 0
+        self._discarded = 0
         self._decoder = protocol.Decoder()
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._outgoing: list[Any] = []
         self._later: list[Any] = []
-        self.unanswered = 0
         self._transport: asyncio.WriteTransport | None = None
-        self._loop = asyncio.get_running_loop()
+
+    def load(self) -> int:
+        """How many processes this spawner has."""
+        return self.alive
+
+    def folders(self) -> int:
+        """How many folders were given to this spawner: who starts more can use more of them again."""
+        return self._discarded
+
+    def order(self, message: tuple[Any, ...]) -> None:
+        """Send the order for a process: it will be answered."""
+        self.send(message)
+        self.alive += 1
+        self.unanswered += 1
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        if not self._outgoing and self.unanswered:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(message)
+        if not self.unanswered:
+            self._flush()
+
+    def discard(self, message: tuple[Any, ...]) -> None:
+        self._discarded += 1
+        if not self._later:
+            self._loop.call_later(LATER_SECONDS, self._flush)
+        self._later.append(message)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _flush(self) -> None:
+        messages = self._outgoing + self._later
+        self._outgoing, self._later = [], []
+        if self._transport is not None and messages:
+            self._transport.write(protocol.encode(messages))
+
+    # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
@@ -265,38 +315,21 @@ class _Link(asyncio.BufferedProtocol):
         messages = self._decoder.feed(bytes(self._buffer[:nbytes]))
         if messages and messages[0][0] == protocol.READY:
             messages = messages[1:]
-            if not self._ready.done():
-                self._ready.set_result(None)
+            if not self.ready.done():
+                self.ready.set_result(None)
         self._hear(messages)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        if self._ready.done():
+        if not self.ready.done():
+            self.ready.set_exception(ConnectionError("closed before it was ready"))
+        elif not self.ready.cancelled():
             self._lost()
-        else:
-            self._ready.set_exception(ConnectionError("closed before it was ready"))
 
-    def send(self, message: tuple[Any, ...]) -> None:
-        if not self._outgoing and self.unanswered:
-            self._loop.call_soon(self._flush)
-        self._outgoing.append(message)
-        if not self.unanswered:
-            self._flush()
 
-    def send_later(self, message: tuple[Any, ...]) -> None:
-        if not self._later:
-            self._loop.call_later(LATER_SECONDS, self._flush)
-        self._later.append(message)
-
-    def _flush(self) -> None:
-        messages = self._outgoing + self._later
-        self._outgoing, self._later = [], []
-        if self._transport is not None and messages:
-            self._transport.write(protocol.encode(messages))
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+async def _connect(ours: socket.socket, hear: Callable[[list[Any]], None], lost: Callable[[], None]) -> _Link:
+    _, link = await asyncio.get_running_loop().create_connection(lambda: _Link(hear, lost), sock=ours)
+    return link
 
 
 def _last_line(file: Path) -> str:
@@ -304,9 +337,9 @@ def _last_line(file: Path) -> str:
     return lines[-1][:500] if lines else ""
 
 
-def _wait(spawner: subprocess.Popen[bytes]) -> None:
+def _wait(keeper: subprocess.Popen[bytes]) -> None:
     try:
-        spawner.wait(STOP_SECONDS)
+        keeper.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        spawner.kill()
-        spawner.wait()
+        keeper.kill()
+        keeper.wait()

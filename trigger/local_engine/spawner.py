@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -94,6 +95,7 @@ class Spawner:
         self._remover = 0
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._wake, self._wake_writer = os.pipe()
+        self._open_files = _raise_open_files()
 
     def run(self) -> None:
         """Work until the engine or the keeper is gone, then end every attempt."""
@@ -196,8 +198,12 @@ class Spawner:
             (os.POSIX_SPAWN_DUP2, channels.err_writer, 2),
         ]
         pid = _posix_spawn(order, actions)
-        if order.memory_bytes is not None:
-            _limit_memory(pid, order.memory_bytes)
+        with contextlib.suppress(ProcessLookupError):
+            # After the start, since nothing of ours may run in the child before it; it has mapped next to nothing yet.
+            if self._open_files is not None:
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, self._open_files)
+            if order.memory_bytes is not None and hasattr(resource, "prlimit"):
+                resource.prlimit(pid, resource.RLIMIT_AS, (order.memory_bytes, order.memory_bytes))
         return pid
 
     def _signal(self, key: int, signum: int) -> None:
@@ -388,13 +394,16 @@ def _posix_spawn(order: Order, actions: list[Any]) -> int:
         )
 
 
-def _limit_memory(pid: int, limit: int) -> None:
-    """Linux only. Set after the start, since nothing in between may run in the child; it has mapped nothing by then."""
-    import resource
+def _raise_open_files() -> tuple[int, int] | None:
+    """Let us have as many open files as we may (four for each attempt); returns the limits that attempts are to have.
 
-    if hasattr(resource, "prlimit"):
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+    None where those could not be set for others (elsewhere than Linux): nothing is changed then.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not hasattr(resource, "prlimit") or limits[0] == limits[1]:
+        return None
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    return limits
 
 
 def _read_termination(path: str) -> bytes:
@@ -412,21 +421,25 @@ def _read_termination(path: str) -> bytes:
         os.close(fd)
 
 
-def main(control_fd: int) -> None:
-    """Become the keeper, start the spawner below; both end when the engine's end of the socket is closed."""
-    os.set_inheritable(control_fd, False)
-    spawner_lives, spawner_holds = os.pipe()
-    keeper_lives, keeper_holds = os.pipe()
+def main(control_fds: list[int]) -> None:
+    """Become the keeper and start one spawner below for each socket. All of them end when the engine's ends close."""
     descendants.become_subreaper()
-    pid = os.fork()
-    if pid:
+    os.umask(0o022)
+    for fd in control_fds:
+        os.set_inheritable(fd, False)
+    keeper_lives, keeper_holds = os.pipe()
+    spawners = {}
+    for control in control_fds:
+        spawner_lives, spawner_holds = os.pipe()
+        pid = os.fork()
+        if not pid:
+            for fd in (keeper_holds, spawner_lives, *(one for one in control_fds if one != control)):
+                os.close(fd)
+            descendants.become_subreaper()
+            Spawner(socket.socket(fileno=control), keeper_lives).run()
+            os._exit(0)
         os.close(spawner_holds)
-        os.close(keeper_lives)
-        descendants.keep(pid, control_fd, spawner_lives)
-    else:
-        os.close(spawner_lives)
-        os.close(keeper_holds)
-        descendants.become_subreaper()
-        os.umask(0o022)
-        Spawner(socket.socket(fileno=control_fd), keeper_lives).run()
+        spawners[spawner_lives] = pid
+    os.close(keeper_lives)
+    descendants.keep(spawners, control_fds)
     os._exit(0)
