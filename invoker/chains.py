@@ -21,6 +21,9 @@ from invoker.views import Chain, RequestView, chain_of
 _CHECK_SECONDS = (0.02, 0.5)
 """Pause between two looks at whether a chain with no unfinished run has ended: the first, and the longest."""
 
+_TOGETHER_SECONDS = 0.05
+"""Changes within this time are told as one."""
+
 
 class ChainFollower:
     """Reads the chains of one instance."""
@@ -72,6 +75,10 @@ class ChainFollower:
             async with asyncio.timeout(within):
                 while not known.take(await anext(tail)):
                     known.position = tail.position
+            # What comes right behind is taken along: a tree made anew for each of a thousand requests never keeps up.
+            async with asyncio.timeout(_TOGETHER_SECONDS):
+                while True:
+                    known.take(await anext(tail))
         known.position = tail.position
         return await self._refresh(known)
 

@@ -31,7 +31,7 @@ def describe_function(function: Function, problem: BrokenFunction | None, backlo
         "description": function.description,
         "labels": dict(function.labels),
         "subscriptions": [
-            {"topic": one.topic, "filter": one.filter.clause if one.filter else None} for one in function.subscriptions
+            {"topic": one.topic, "filter": one.filter.words if one.filter else None} for one in function.subscriptions
         ],
         "status": "kept" if problem else "ready",
         "problem": _problem(problem),

@@ -207,7 +207,8 @@ class Finisher:
             await self._engine.stop(held.run_id, str(result.reason))
         else:
             try:
-                await asyncio.wait_for(held.ended.wait(), ANSWERED_GRACE_SECONDS)
+                async with asyncio.timeout(ANSWERED_GRACE_SECONDS):
+                    await held.ended.wait()
             except TimeoutError:
                 await self._engine.stop(held.run_id, "answered, but did not end")
         await held.ended.wait()

@@ -159,10 +159,11 @@ class Follower:
             # After, not before: a result stored in between is heard, one stored earlier is looked up.
             await self.settle_all()
             while True:
-                message = await subscription.next_msg(timeout=3 * HEARTBEAT_SECONDS)
+                async with asyncio.timeout(3 * HEARTBEAT_SECONDS):
+                    message = await subscription.next_msg(timeout=None)
                 if message.reply.startswith("$JS.ACK"):
                     self._notice(message, tasks)
-        except nats.errors.TimeoutError as error:
+        except TimeoutError as error:
             raise ServerUnreachableError("no sign of life from the results consumer") from error
         finally:
             if not self._client.is_closed:

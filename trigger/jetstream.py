@@ -75,8 +75,10 @@ class Pull:
                 if self._wanted <= 0:
                     await self._ask(inbox)
                 try:
-                    message = await subscription.next_msg(timeout=3 * HEARTBEAT_SECONDS)
-                except nats.errors.TimeoutError:
+                    # Not next_msg's own limit: its `wait_for` may swallow our cancellation before Python 3.12.
+                    async with asyncio.timeout(3 * HEARTBEAT_SECONDS):
+                        message = await subscription.next_msg(timeout=None)
+                except TimeoutError:
                     self._wanted = 0  # the request is lost with its connection or server
                     continue
                 except nats.errors.Error as error:

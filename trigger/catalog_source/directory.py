@@ -111,7 +111,8 @@ class DirectorySource:
         """Wait for the interval's end or a poke; whether it was a poke. A large folder is looked at less often."""
         seconds = max(self._interval_seconds, min(LOOKING_SHARE * self._look_seconds, LONGEST_PAUSE_SECONDS))
         try:
-            await asyncio.wait_for(self._poked.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._poked.wait()
         except TimeoutError:
             return False
         return True
