@@ -1,0 +1,126 @@
+"""Limits on running work: exact per function over all controllers, bounded per controller, fair between functions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client as NatsClient
+
+from invoker import wire
+from invoker.nats_server import NatsServer
+from invoker.request import Content, Event, RunTicket
+from tests.controllers import View, running_controller
+from tests.custody.workload import NOTE, Note, function, read_notes, write_catalog
+from trigger.accept import record_of
+
+pytestmark = pytest.mark.integration
+
+
+def most_alive(notes: Iterable[Note]) -> int:
+    """The most functions that were between their first and their last note at one moment."""
+    alive = most = 0
+    for note in sorted(notes, key=lambda note: note.at):
+        alive += 1 if note.what == "start" else -1
+        most = max(most, alive)
+    return most
+
+
+def noting(name: str, topic: str, notes: Path, seconds: float = 0.05, **spec: object) -> dict[str, object]:
+    return function(name, topic, f"{NOTE}\nnote start; sleep {seconds}; note end", notes=notes, **spec)
+
+
+async def publish_many(view: View, topic: str, count: int) -> None:
+    jetstream = view.client.jetstream(publish_async_max_pending=1000)
+    futures = [await jetstream.publish_async(f"events.{topic}", b"") for _ in range(count)]
+    await asyncio.gather(*futures)
+
+
+async def queue_many(view: View, name: str, count: int) -> None:
+    """So many requests as accept leaves them: a record and a run each. (Publishing them takes half a minute.)"""
+    jetstream = view.client.jetstream(publish_async_max_pending=1000)
+    now, futures = datetime.now(UTC), []
+    for number in range(count):
+        request_id = f"q{number}"
+        event = Event(name, request_id, Content(), wire.sha256_hex(b""), {}, now)
+        record = record_of(event, (name,), "catalog", Content(), now)
+        ticket = RunTicket(run_id=wire.run_id_of(request_id, name), request_id=request_id, function=name)
+        futures.append(await jetstream.publish_async(view.names.accepted(request_id), record.to_json()))
+        futures.append(await jetstream.publish_async(view.names.run(name, ticket.run_id), ticket.to_json()))
+    await asyncio.gather(*futures)
+
+
+async def test_a_functions_limit_is_exact_over_two_controllers(
+    server: NatsServer, client: NatsClient, tmp_path: Path
+) -> None:
+    view, notes = await View(client).listen(), tmp_path / "notes"
+    catalog = write_catalog(tmp_path / "catalog", noting("three", "three", notes, concurrency=3))
+    async with (
+        running_controller(server.url, catalog, tmp_path / "one", sole_controller=False),
+        running_controller(server.url, catalog, tmp_path / "two", sole_controller=False),
+    ):
+        await publish_many(view, "three", 20)
+        await view.quiet()
+    found = read_notes(notes)
+    assert len(found) == 40
+    assert most_alive(found) == 3
+
+
+async def test_two_controllers_share_the_work(server: NatsServer, client: NatsClient, tmp_path: Path) -> None:
+    view = await View(client).listen()
+    catalog = write_catalog(tmp_path / "catalog", function("where", "where", "echo $INVOKER_RUN_URL; sleep 0.05"))
+    async with (
+        running_controller(server.url, catalog, tmp_path / "one", sole_controller=False, max_running=4) as one,
+        running_controller(server.url, catalog, tmp_path / "two", sole_controller=False, max_running=4) as two,
+    ):
+        requests = [f"r{number}" for number in range(40)]
+        await asyncio.gather(*(view.publish("where", request_id=request) for request in requests))
+        await view.quiet()
+        results = [await view.result(request, "where") for request in requests]
+        places = Counter((result.log_tail or "").split("/v1/")[0] for result in results)
+    assert places.keys() == {one.http_url, two.http_url}
+    assert min(places.values()) >= 5
+    assert len(view.replies) == 40
+
+
+async def test_a_controllers_own_limit_bounds_all_functions(
+    server: NatsServer, client: NatsClient, tmp_path: Path
+) -> None:
+    view, notes = await View(client).listen(), tmp_path / "notes"
+    catalog = write_catalog(tmp_path / "catalog", *(noting(f"f{i}", f"t.{i}", notes) for i in range(6)))
+    async with running_controller(server.url, catalog, tmp_path / "state", max_running=4):
+        for number in range(6):
+            await publish_many(view, f"t.{number}", 5)
+        await view.quiet()
+    found = read_notes(notes)
+    assert len(found) == 60
+    assert most_alive(found) == 4
+
+
+async def test_ten_thousand_waiting_runs_do_not_delay_another_function(
+    server: NatsServer, client: NatsClient, tmp_path: Path
+) -> None:
+    view = await View(client).listen()
+    catalog = write_catalog(
+        tmp_path / "catalog",
+        function("flood", "flood", "sleep 0.3"),
+        function("other", "other", "true"),
+    )
+    async with running_controller(server.url, catalog, tmp_path / "state", max_running=3):
+        await view.control("pause", function="flood")
+        await queue_many(view, "flood", 10_000)
+        await view.control("resume", function="flood")
+        await view.running("flood", 3)
+        for number in range(3):
+            began = time.monotonic()
+            await view.publish("other", request_id=f"r{number}")
+            await view.reply(f"r{number}")
+            assert time.monotonic() - began < 2.0
+        assert (await view.queued())[1] > 9_000
+        # What still waits is taken out at once: the test has seen what it wanted.
+        await view.client.jetstream().purge_stream(view.names.runs_stream)
