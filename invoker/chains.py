@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from invoker import wire
+from invoker.errors import WaitExpiredError
 from invoker.lookup import Lookup
 from invoker.reading import StoredMessage, StreamReader, Tail
 from invoker.results.nats import ResultStream
@@ -47,6 +48,26 @@ class ChainFollower:
                 if changed:
                     yield known.chain()
         yield known.chain(settled=True)
+
+    async def settled(self, root_request_id: str, wait: float) -> Chain:
+        """The chain once nothing more can come. Raises `WaitExpiredError` after `wait` seconds, with the chain so far
+        as its `partial`."""
+        chain: Chain | None = None
+        try:
+            async with asyncio.timeout(wait), aclosing(self.follow(root_request_id)) as changes:
+                async for change in changes:
+                    chain = change
+        except TimeoutError:
+            pass
+        if chain is not None and chain.settled:
+            return chain
+        error = WaitExpiredError(
+            f"the chain of request {root_request_id} has not ended within {wait:g} s; it goes on",
+            hint=f"invoker result {root_request_id} --chain --wait 60",
+            request_id=root_request_id,
+        )
+        error.partial = chain
+        raise error
 
     async def now(self, root_request_id: str) -> Chain:
         """The chain as it is, with `settled` when nothing more can come."""

@@ -6,29 +6,28 @@ the same arguments does no harm unless its docstring says so. Every method may r
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from invoker import settings, wire
+from invoker import wire
 from invoker.chains import ChainFollower
 from invoker.claimcheck import ClaimStore
-from invoker.connection import ConnectionOptions, connect
+from invoker.connecting import Connecting
+from invoker.connection import ConnectionOptions
 from invoker.control import ControlServices
 from invoker.dead_letters import DeadLetterReader
-from invoker.errors import NoSubscriptionError, UnknownIdError, WaitExpiredError
+from invoker.errors import NoSubscriptionError, UnknownIdError
 from invoker.listing import RunFilter, RunListing, checked_reason, checked_state
 from invoker.lookup import Lookup
 from invoker.news import RunNews
 from invoker.payload import Payload, encoded, whole
 from invoker.publish import EventPublisher
 from invoker.reading import StreamReader
-from invoker.replies import Reply
-from invoker.request import Content, Document, RequestRecord
+from invoker.replies import Reply, open_content
+from invoker.request import Content, RequestRecord
 from invoker.requesting import Outgoing, Requester, replayed
 from invoker.result import Reason, Result, RunStatusDocument, State
 from invoker.results.nats import ResultStream
@@ -40,7 +39,9 @@ from invoker.views import (
     DeadLetter,
     Explanation,
     LogLine,
+    PauseInfo,
     Receipt,
+    Redriven,
     ReloadInfo,
     RequestView,
     RunRow,
@@ -93,7 +94,7 @@ class Client:
         instance, else what `INVOKER_INSTANCE` and `INVOKER_TOPIC_PREFIX` say. Raises `SettingsError`, or
         `ServerUnreachableError` after `timeout` seconds.
         """
-        return Connecting(options, names, timeout)
+        return Connecting(options, names, timeout, cls)
 
     async def close(self) -> None:
         """End the connection; what is waited for ends with an error. Safe to repeat."""
@@ -219,23 +220,7 @@ class Client:
         Raises `WaitExpiredError` with the chain so far as `partial`; ids as in `result`.
         """
         root = await self._waiter.root_of(id, wait)
-        if wait <= 0:
-            return await self._chains.now(root)
-        chain: Chain | None = None
-        try:
-            async with asyncio.timeout(wait), aclosing(self._chains.follow(root)) as changes:
-                async for change in changes:
-                    chain = change
-        except TimeoutError:
-            error = WaitExpiredError(
-                f"the chain of request {root} has not ended within {wait:g} s; it goes on",
-                hint=f"invoker result {root} --chain --wait 60",
-                request_id=root,
-            )
-            error.partial = chain
-            raise error from None
-        assert chain is not None  # `follow` always gives at least one
-        return chain
+        return await (self._chains.settled(root, wait) if wait > 0 else self._chains.now(root))
 
     async def follow_chain(self, id: str) -> AsyncGenerator[Chain, None]:
         """The chain as it is, then after every change; ends with the one that is `settled`."""
@@ -284,7 +269,7 @@ class Client:
 
     async def open_output(self, result: Result) -> AsyncGenerator[bytes, None]:
         """The same in chunks, for outputs of any size; act on them only after the iteration has ended."""
-        async for chunk in self._open(result.output):
+        async for chunk in open_content(result.output, self._claims):
             yield chunk
 
     async def input(self, request_id: str) -> bytes:
@@ -296,16 +281,8 @@ class Client:
         _, view = await self._lookup.view(request_id)
         if view.record is None:
             raise UnknownIdError(f"request {view.request_id} is not accepted yet, or its record has expired")
-        async for chunk in self._open(view.record.body):
+        async for chunk in open_content(view.record.body, self._claims):
             yield chunk
-
-    async def _open(self, content: Content) -> AsyncGenerator[bytes, None]:
-        inline = content.inline_bytes()
-        if inline is not None:
-            yield inline
-        elif content.claim is not None:
-            async for chunk in self._claims.open(content.claim):
-                yield chunk
 
     # control
 
@@ -353,11 +330,11 @@ class Client:
 
     async def pause(self, function: str) -> bool:
         """Keep the function's runs queued until `resume`; True when it is paused now."""
-        return (await self._control.ask("pause", _Paused, function=wire.check_function_name(function))).paused
+        return (await self._control.ask("pause", PauseInfo, function=wire.check_function_name(function))).paused
 
     async def resume(self, function: str) -> bool:
         """Let the function's runs start again; True when it is paused still."""
-        return (await self._control.ask("resume", _Paused, function=wire.check_function_name(function))).paused
+        return (await self._control.ask("resume", PauseInfo, function=wire.check_function_name(function))).paused
 
     async def dead(self, limit: int = 50) -> list[DeadLetter]:
         """The newest dead letters: events that could not become runs, each with its reason."""
@@ -370,7 +347,7 @@ class Client:
     async def redrive(self, id: str) -> str:
         """Publish a dead letter's event again, as a new request that names the old one; returns its request id."""
         letter = await self._dead.one(id)
-        return (await self._control.ask("dead.redrive", _Redriven, dead_id=letter.id)).request_id
+        return (await self._control.ask("dead.redrive", Redriven, dead_id=letter.id)).request_id
 
     async def logs(
         self, id: str, *, function: str | None = None, follow: bool = False
@@ -394,53 +371,7 @@ class Client:
                 yield item
 
     async def _connection_event(self, event: str) -> None:
+        """Hear of the connection: after an interruption, what is followed is asked for again at once."""
         if event == "reconnected":
             self._reader.interrupted()
             self._requester.interrupted()
-
-
-class Connecting:
-    """What `Client.connect` gives: await it for a client, or enter it for one that is closed at the end."""
-
-    def __init__(self, options: ConnectionOptions | str | None, names: wire.Names | None, timeout: float) -> None:
-        self._options = options
-        self._names = names
-        self._timeout = timeout
-        self._client: Client | None = None
-
-    def __await__(self) -> Generator[Any, None, Client]:
-        return self._connected().__await__()
-
-    async def __aenter__(self) -> Client:
-        self._client = await self._connected()
-        return self._client
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._client is not None:
-            await self._client.close()
-
-    async def _connected(self) -> Client:
-        options = self._options if self._options is not None else settings.connection_options()
-        if isinstance(options, str):
-            options = ConnectionOptions(url=options)
-        names = self._names or settings.instance_names()
-        made: list[Client] = []
-
-        async def listener(event: str) -> None:
-            for client in made:
-                await client._connection_event(event)
-
-        connection = await connect(options, timeout=self._timeout, listener=listener)
-        made.append(Client(connection, names, options))
-        return made[0]
-
-
-class _Paused(Document):
-    function: str = ""
-    paused: bool = False
-
-
-class _Redriven(Document):
-    request_id: str

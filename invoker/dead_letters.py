@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import aclosing
 
 from invoker import wire
-from invoker.errors import AmbiguousIdError, InvokerError, UnknownIdError
+from invoker.errors import InvokerError, UnknownIdError
+from invoker.lookup import the_one_fitting
 from invoker.reading import StoredMessage, StreamReader
-from invoker.views import DeadLetter, Shortened
+from invoker.views import DeadLetter
 
 _LOOKED_AT = 5_000
 
@@ -32,11 +33,9 @@ class DeadLetterReader:
         message = await self._reader.last(self._names.dead_stream, self._names.dead(given)) if _legal(given) else None
         if message is None:
             ids = [found.subject.rpartition(".")[2] for found in await self._headers(_LOOKED_AT)]
-            fitting = Shortened.among(given, ids).candidates if len(given) >= 4 else ()
-            if len(fitting) > 1:
-                raise AmbiguousIdError(f"{given!r} fits {len(fitting)} dead letters", candidates=list(fitting[:20]))
-            if fitting:
-                message = await self._reader.last(self._names.dead_stream, self._names.dead(fitting[0]))
+            fitting = the_one_fitting(given, ids)
+            if fitting is not None:
+                message = await self._reader.last(self._names.dead_stream, self._names.dead(fitting))
         if message is None:
             raise UnknownIdError(f"no dead letter {given}", hint="invoker dead list")
         return _parsed(message)

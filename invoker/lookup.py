@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -16,7 +17,7 @@ from invoker.errors import AmbiguousIdError, ExpiredError, UnknownIdError
 from invoker.reading import StoredMessage, StreamReader
 from invoker.result import RunStatusDocument
 from invoker.results.nats import Answers, ResultStream
-from invoker.views import DeadLetter, RequestView, RunView, Shortened, request_view
+from invoker.views import DeadLetter, RequestView, RunView, request_view
 
 LATEST = "@latest"
 MIN_SHORTENED = 4
@@ -49,6 +50,8 @@ class Lookup:
         Raises `ExpiredError` (it was there), `UnknownIdError` (nothing of that id; dead letters are named) or
         `AmbiguousIdError`.
         """
+        if not given:
+            raise UnknownIdError("an empty id stands for nothing", hint="invoker runs list")
         request_id = canonical_id(given)
         if given != LATEST:
             answers = await self._results.answers(request_id)
@@ -119,17 +122,9 @@ class Lookup:
         return None
 
     async def _shortened(self, given: str) -> Found | None:
-        if len(given) < MIN_SHORTENED:
-            return None
         by_id = await self._recent()
-        fitting = Shortened.among(given, by_id)
-        if len(fitting.candidates) > 1:
-            raise AmbiguousIdError(
-                f"{given!r} fits {len(fitting.candidates)} ids, such as {', '.join(fitting.candidates[:3])}",
-                hint="give more of it",
-                candidates=list(fitting.candidates[:20]),
-            )
-        return by_id[fitting.candidates[0]] if fitting.candidates else None
+        one = the_one_fitting(given, by_id)
+        return by_id[one] if one is not None else None
 
     async def _recent(self) -> dict[str, Found]:
         """The ids of recent requests and runs."""
@@ -207,6 +202,23 @@ def canonical_id(given: str) -> str:
     if not given:
         return given
     return wire.request_id_of(given, stream="", created="", sequence=0, stored_at=datetime.fromtimestamp(0, UTC))
+
+
+def the_one_fitting(given: str, ids: Iterable[str]) -> str | None:
+    """The one id that begins or ends with the given text (timed ids differ most at their end), None for none.
+
+    Raises `AmbiguousIdError` naming some when there are several. Less than 4 characters fit nothing.
+    """
+    if len(given) < MIN_SHORTENED:
+        return None
+    fitting = sorted({one for one in ids if one.startswith(given) or one.endswith(given)})
+    if len(fitting) > 1:
+        raise AmbiguousIdError(
+            f"{given!r} fits {len(fitting)} ids, such as {', '.join(fitting[:3])}",
+            hint="give more of it",
+            candidates=fitting[:20],
+        )
+    return fitting[0] if fitting else None
 
 
 def _found_run(message: StoredMessage) -> Found:

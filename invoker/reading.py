@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nats.aio.client import Client as NatsClient
     from nats.js.client import JetStreamContext
 
-_FIRST_WINDOW, _WIDEST_WINDOW = 500, 20_000
+_FIRST_WINDOW, _WIDEST_WINDOW = 125, 20_000
 _BATCH = 500
 _HEARTBEAT_SECONDS = 2.0
 _QUIET_SECONDS = 5.0
@@ -183,7 +183,9 @@ class Tail:
     async def __anext__(self) -> StoredMessage:
         while True:
             try:
-                generation, message = await asyncio.wait_for(self._queue.get(), _QUIET_SECONDS)
+                # Not `wait_for`: before Python 3.12 it may swallow the end of a caller's own time limit.
+                async with asyncio.timeout(_QUIET_SECONDS):
+                    generation, message = await self._queue.get()
             except TimeoutError:
                 await self._open_again()
                 continue

@@ -59,12 +59,8 @@ class Reply:
     async def open(self) -> AsyncIterator[bytes]:
         """The same in chunks, for outputs of any size; act on them only after the iteration has ended (checksum)."""
         self.raise_for_failure()
-        inline = self.content.inline_bytes()
-        if inline is not None:
-            yield inline
-        elif self.content.claim is not None and self._claims is not None:
-            async for chunk in self._claims.open(self.content.claim):
-                yield chunk
+        async for chunk in open_content(self.content, self._claims):
+            yield chunk
 
     async def text(self) -> str:
         """The output as UTF-8 text; what is not UTF-8 is shown as U+FFFD."""
@@ -73,6 +69,16 @@ class Reply:
     async def json(self) -> Any:
         """The output parsed as JSON; raises `ValueError` when it is not."""
         return json.loads(await self.read())
+
+
+async def open_content(content: Content, claims: ClaimStore | None) -> AsyncIterator[bytes]:
+    """The bytes of a content in chunks, from wherever they are."""
+    inline = content.inline_bytes()
+    if inline is not None:
+        yield inline
+    elif content.claim is not None and claims is not None:
+        async for chunk in claims.open(content.claim):
+            yield chunk
 
 
 @dataclass(slots=True)

@@ -5,8 +5,8 @@ A view is a moment: asking again gives a newer one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -356,6 +356,19 @@ class ReloadInfo(Document):
     broken: int = 0
 
 
+class PauseInfo(Document):
+    """Whether a function is paused now."""
+
+    function: str = ""
+    paused: bool = False
+
+
+class Redriven(Document):
+    """The request that a dead letter became."""
+
+    request_id: str
+
+
 class Cancelled(Document):
     """The run ids that this call cancelled, and those that had finished before."""
 
@@ -378,17 +391,3 @@ class DeadLetter(Document):
     request_id: str | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     body: Content = Content()
-
-
-@dataclass(frozen=True, slots=True)
-class Shortened:
-    """The ids that a shortened one fits."""
-
-    given: str
-    candidates: tuple[str, ...] = field(default=())
-
-    @classmethod
-    def among(cls, given: str, ids: Iterable[str]) -> Shortened:
-        """Those ids, each once, that begin or end with the given text (timed ids differ most at their end)."""
-        fitting = {one for one in ids if one.startswith(given) or one.endswith(given)}
-        return cls(given, tuple(sorted(fitting)))

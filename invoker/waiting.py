@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from invoker import wire
-from invoker.errors import ExpiredError, UnknownIdError, WaitExpiredError
+from invoker.errors import ExpiredError, InvokerError, UnknownIdError, WaitExpiredError
 from invoker.lookup import LATEST, Found, Lookup, canonical_id
 from invoker.reading import StreamReader
 from invoker.request import RequestRecord
@@ -84,7 +84,7 @@ class Waiter:
         except ExpiredError:
             raise
         except UnknownIdError as error:
-            if given == LATEST or "dead_id" in error.fields:
+            if given in (LATEST, "") or "dead_id" in error.fields:
                 raise
         # Published a moment ago, or about to be: its record is what comes next.
         request_id = canonical_id(given)
@@ -113,22 +113,23 @@ class Waiter:
                 if view.complete:
                     return
 
-    async def _expired(self, given: str, view: RequestView, wait: float) -> WaitExpiredError:
+    async def _expired(self, given: str, view: RequestView, wait: float) -> InvokerError:
         """The error, with the latest there is: nothing that had come is lost."""
         try:
             found, view = await self._lookup.view(given)
             view = _narrowed(view, found.function)
-        except UnknownIdError:
-            pass
+        except UnknownIdError as error:
+            if "dead_id" in error.fields:
+                return error  # it became a dead letter while we waited, and says why
         done, all_runs = len(view.results), len(view.runs)
         words = f"{done} of {all_runs} runs finished" if all_runs else "the event is not accepted yet"
-        error = WaitExpiredError(
+        expired = WaitExpiredError(
             f"{words} within {wait:g} s for request {view.request_id}; the work goes on",
             hint=f"invoker result {view.request_id} --wait 60",
             request_id=view.request_id,
         )
-        error.partial = view
-        return error
+        expired.partial = view
+        return expired
 
 
 def _narrowed(view: RequestView, function: str | None) -> RequestView:

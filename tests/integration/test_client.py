@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +104,17 @@ async def test_a_dead_letter_says_what_became_of_its_event(sdk: Client, world: S
         await sdk.result(receipt.request_id, wait=20)
 
 
+async def test_an_event_that_becomes_a_dead_letter_while_it_is_waited_for(sdk: Client, world: StoredWorld) -> None:
+    receipt = await sdk.publish("orders", b"x")
+    waiting = asyncio.create_task(sdk.result(receipt.request_id, wait=1))
+    await followed(world)
+    letter = {"id": "dead1", "reason": "invalid-topic", "dead_at": "2026-01-01T00:00:00Z", "message": "a space"}
+    await put_letter(world, letter | {"request_id": receipt.request_id})
+    await world.take_event()
+    with pytest.raises(UnknownIdError, match="a space"):
+        await waiting
+
+
 async def test_results_that_outlive_their_record_are_found(sdk: Client, world: StoredWorld) -> None:
     await world.seal("r1", "f", b"out")
     view = await sdk.result("r1")
@@ -147,6 +159,8 @@ async def test_a_wait_in_vain_loses_nothing(sdk: Client, world: StoredWorld) -> 
     assert [result.function for result in partial.results] == ["f"]
     with pytest.raises(WaitExpiredError, match="not accepted yet"):
         await sdk.result("nobody-knows-it", wait=0.2)
+    with pytest.raises(UnknownIdError, match="empty"):
+        await sdk.result("", wait=20)
 
 
 async def test_waiting_for_one_run_does_not_wait_for_the_others(sdk: Client, world: StoredWorld) -> None:
@@ -193,7 +207,7 @@ async def test_results_in_vain(sdk: Client, world: StoredWorld) -> None:
     assert len(caught.value.partial.results) == 1
 
 
-async def test_a_wait_outlives_a_server_that_restarts(tmp_path: Any) -> None:
+async def test_a_wait_outlives_a_server_that_restarts(tmp_path: Path) -> None:
     async with nats_server(tmp_path / "js") as server:
         client = await connect(ConnectionOptions(url=server.url))
         await ensure_streams(client.jetstream(), NAMES, StreamLimits())
@@ -427,6 +441,22 @@ async def test_a_reply_that_was_lost_is_made_up_for_by_the_stored_result(
     await world.finish(record.request_id, "f", b"out")
     (reply,) = await asking
     assert await reply.read() == b"out"
+
+
+async def test_a_reply_that_was_lost_with_the_connection_is_made_up_for_at_once(tmp_path: Path) -> None:
+    async with nats_server(tmp_path / "js") as server:
+        client = await connect(ConnectionOptions(url=server.url))
+        await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+        world = StoredWorld.of(client, NAMES)
+        sdk = await Client.connect(server.url, names=NAMES)
+        asking = asyncio.create_task(sdk.request("orders", b"", timeout=60))
+        record, _ = await Answering(world).next_event("f")
+        await world.finish(record.request_id, "f", b"out")
+    async with nats_server(tmp_path / "js", port=server.port):
+        (reply,) = await asyncio.wait_for(asking, 20)
+        assert await reply.read() == b"out"
+        await sdk.close()
+        await client.close()
 
 
 async def test_a_repeated_request_is_answered_by_what_is_stored(

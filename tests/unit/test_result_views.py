@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invoker import wire
-from invoker.errors import RunFailedError
+from invoker.errors import AmbiguousIdError, RunFailedError
+from invoker.lookup import the_one_fitting
 from invoker.replies import Replies, Reply
 from invoker.request import Content, RequestRecord
 from invoker.result import Reason, Result, RunStatusDocument, State
-from invoker.views import RequestState, RequestView, Shortened, chain_of, request_view
+from invoker.views import RequestState, RequestView, chain_of, request_view
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -144,6 +145,9 @@ def test_no_request_of_a_chain_is_left_out(parents: list[int]) -> None:
 
 def test_a_shortened_id_is_a_beginning_or_an_end() -> None:
     ids = ["01abcdwxyz", "01abcd1234", "99"]
-    assert Shortened.among("wxyz", ids).candidates == ("01abcdwxyz",)
-    assert Shortened.among("01ab", ids).candidates == ("01abcd1234", "01abcdwxyz")
-    assert Shortened.among("bcd", ids).candidates == ()
+    assert the_one_fitting("wxyz", ids) == "01abcdwxyz"
+    assert the_one_fitting("01abcd1", ids) == "01abcd1234"
+    assert the_one_fitting("bcdw", ids) is None
+    assert the_one_fitting("99", ids) is None
+    with pytest.raises(AmbiguousIdError, match="fits 2 ids"):
+        the_one_fitting("01ab", ids)
