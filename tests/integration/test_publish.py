@@ -29,6 +29,7 @@ from invoker.errors import (
     TopicError,
 )
 from invoker.nats_server import NatsServer, nats_server
+from invoker.publish import EventPublisher, OutgoingEvent
 from invoker.streams import StreamLimits, ensure_streams
 from tests.integration.stored_world import StoredWorld
 
@@ -259,6 +260,18 @@ async def test_a_file_that_cannot_be_read_is_named(sdk: Client, tmp_path: Path) 
 async def test_headers_above_their_limit_are_refused_with_the_limit(sdk: Client) -> None:
     with pytest.raises(PayloadTooLargeError, match=f"at most {wire.MAX_COPIED_HEADER_BYTES}"):
         await sdk.publish("a", b"", headers={"X": "x" * wire.MAX_COPIED_HEADER_BYTES})
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_event_above_the_limit_is_refused_with_size_and_limit(world: StoredWorld, streamed: bool) -> None:
+    js = world.client.jetstream()
+    publisher = EventPublisher(world.client, js, world.claims, NAMES, max_event_bytes=1000)
+    await publisher.publish(OutgoingEvent("a", b"x" * 1000))
+    with pytest.raises(PayloadTooLargeError, match="1000") as caught:
+        await publisher.publish(OutgoingEvent("a", parts(b"x" * 600, b"x" * 600) if streamed else b"x" * 1001))
+    assert caught.value.fields["limit_bytes"] == 1000
+    assert caught.value.exit_code == 6
+    assert await count(world) == 1
 
 
 # ids that come twice
