@@ -98,10 +98,21 @@ async def run_controller(
                     raise _StoppedError
                 finally:
                     await tasks.end()
-        except* _StoppedError:
+        except BaseExceptionGroup as group:
+            trouble = _trouble(group)
+            if trouble is not None:
+                raise trouble from None
             log.info("controller stopped")
         finally:
             await asyncio.shield(controller.hand_back())
+
+
+def _trouble(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """What ended the tasks, other than the stop: the error itself where there is one, as callers are promised. Pure."""
+    rest: BaseException | None = group.split(_StoppedError)[1]
+    while isinstance(rest, BaseExceptionGroup) and len(rest.exceptions) == 1:
+        rest = rest.exceptions[0]
+    return rest
 
 
 class Controller:

@@ -1,0 +1,104 @@
+"""Two controllers as processes, and what becomes of the work of one that ends, well or badly."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client as NatsClient
+
+from invoker import wire
+from invoker.nats_server import NatsServer
+from tests.conftest import eventually
+from tests.controllers import View, running_controller
+from tests.custody.processes import ControllerProcess
+from tests.custody.workload import NOTE, Workload, function, kill_catalog, read_notes, write_catalog
+
+pytestmark = pytest.mark.integration
+
+SHARED = {"sole_controller": False, "ack_wait_seconds": 2, "heartbeat_seconds": 0.5}
+
+
+@pytest.mark.parametrize("end", ["kill", "terminate"])
+async def test_one_of_two_ends_under_load(end: str, server: NatsServer, client: NatsClient, tmp_path: Path) -> None:
+    workload = await Workload(client, tmp_path / "notes").listen()
+    catalog = kill_catalog(tmp_path / "catalog", workload.notes)
+    one = await ControllerProcess(tmp_path / "one", server.url, catalog, SHARED).start()
+    two = await ControllerProcess(tmp_path / "two", server.url, catalog, SHARED).start()
+    publishing = asyncio.create_task(workload.publish_all("e", 15, pause=0.02))
+
+    async def some_done() -> bool:
+        return len(read_notes(workload.notes)) > 20
+
+    await eventually(some_done, what="some work by both")
+    getattr(one, end)()
+    assert await one.ended() == (-signal.SIGKILL if end == "kill" else 0)
+    await publishing
+    await workload.finished()
+    await workload.prove()
+    two.terminate()
+    assert await two.ended() == 0
+    assert not one.tracebacks() + two.tracebacks()
+
+
+async def _one_running(view: View, notes: Path) -> None:
+    await view.publish("slow", request_id="r")
+
+    async def begun() -> bool:
+        return bool(read_notes(notes))
+
+    await eventually(begun, what="a start")
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    """A function that takes its time in its first run only."""
+    first = f"[ -e {tmp_path}/again ] || {{ touch {tmp_path}/again; sleep 600; }}"
+    return write_catalog(
+        tmp_path / "catalog", function("slow", "slow", f"{NOTE}\nnote start\n{first}", notes=tmp_path / "notes")
+    )
+
+
+@pytest.mark.parametrize("heir_is_up", [True, False], ids=["another-is-up", "started-again"])
+async def test_a_stopping_controller_gives_its_runs_back_at_once(
+    heir_is_up: bool, server: NatsServer, client: NatsClient, slow: Path, tmp_path: Path
+) -> None:
+    """Without the hand-back this would take the ack wait of a minute."""
+    view = await View(client).listen()
+    settings = {"sole_controller": False, "ack_wait_seconds": 60, "heartbeat_seconds": 5}
+    stopping = await ControllerProcess(tmp_path / "stopping", server.url, slow, settings).start()
+    await _one_running(view, tmp_path / "notes")
+    if not heir_is_up:
+        stopping.terminate()
+        assert await stopping.ended() == 0
+    async with running_controller(server.url, slow, tmp_path / "heir", **settings):
+        began = time.monotonic()
+        if heir_is_up:
+            stopping.terminate()
+            assert await stopping.ended() == 0
+        result = await view.result("r", "slow")
+        assert time.monotonic() - began < 15
+        assert result.succeeded
+        assert len(result.attempts) == 1
+        await view.quiet()
+    assert [note.run_id for note in read_notes(tmp_path / "notes")] == [wire.run_id_of("r", "slow")] * 2
+
+
+async def test_a_killed_controllers_runs_come_back_after_the_ack_wait(
+    server: NatsServer, client: NatsClient, slow: Path, tmp_path: Path
+) -> None:
+    view = await View(client).listen()
+    doomed = await ControllerProcess(tmp_path / "doomed", server.url, slow, SHARED).start()
+    async with running_controller(server.url, slow, tmp_path / "heir", **SHARED):
+        # The heir may be the one who gets it: then there is nothing to see, and the next one is waited for.
+        await _one_running(view, tmp_path / "notes")
+        doomed.kill()
+        assert await doomed.ended() == -signal.SIGKILL
+        await view.publish("slow", request_id="second")
+        assert (await view.result("second", "slow")).succeeded
+    async with running_controller(server.url, slow, tmp_path / "last", **SHARED):
+        assert (await view.result("r", "slow")).succeeded
+        await view.quiet()
