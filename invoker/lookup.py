@@ -60,9 +60,13 @@ class Lookup:
         found = await self._find(given, request_id)
         if found is None:
             topic = await self._queued_topic(request_id)
-            if topic is None:
+            if topic is not None:
+                return Found(request_id), RequestView(request_id, topic, None)
+            # It may have been accepted between the two looks: then its record is there now.
+            answers = await self._results.answers(request_id)
+            if answers.record is None:
                 raise await self._missing(given, request_id)
-            return Found(request_id), RequestView(request_id, topic, None)
+            return Found(request_id), await self.view_of(request_id, answers)
         return found, await self.view_of(found.request_id)
 
     async def run(self, given: str, function: str | None = None) -> RunView:
