@@ -163,7 +163,8 @@ def describe(rows: list[dict[str, Any]], late: dict[str, dict[str, float]]) -> N
     print("\nlateness of a 1 ms heartbeat in ms (goal: p99.9 ≤ 5 while spawning)")
     print(f"{'beside':>16} {'beats':>7} {'p50':>7} {'p99':>7} {'p99.9':>7} {'max':>7}")
     for name, row in late.items():
-        print(f"{name:>16} {row['beats']:>7.0f} " + " ".join(f"{row[key]:>7.2f}" for key in ("p50", "p99", "p99.9", "max")))
+        figures = " ".join(f"{row[key]:>7.2f}" for key in ("p50", "p99", "p99.9", "max"))
+        print(f"{name:>16} {row['beats']:>7.0f} {figures}")
 
 
 async def main() -> None:
