@@ -117,10 +117,11 @@ class Event(dict):  # type: ignore[type-arg]  # a subscript would need typing at
     def pop(self, key: str, *default: Any) -> Any:
         return super(Event, self._settled()).pop(key, *default)
 
-    # Everything that looks at all values at once; __iter__ too, since dict(event) copies raw values without it.
     def __iter__(self) -> Iterator[str]:
-        self._settled()
+        # Only its being here matters: dict(event) copies the raw values of a dictionary that iterates as a plain one.
         return super().__iter__()
+
+    # Everything that looks at all values at once.
 
     def items(self) -> Any:
         return super(Event, self._settled()).items()

@@ -256,6 +256,20 @@ async def test_the_path_holds_the_functions_code_and_nothing_of_ours(
     assert "invoker" not in modules
 
 
+async def test_json_and_headers_cost_no_import(world: RunWorld, place: Place) -> None:
+    run = await world.accept(b'{"a": [1, "x"]}', content_type="application/json", headers={"x": "y"})
+    code = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules))
+def handle(event, context):
+    context.publish("next", {"a": 1})
+    return {"a": event["data"], "h": event["headers"]}
+"""
+    ended = await place.run(run, code, INVOKER_PARAMS='{"level":9}')
+    assert ended.code == 0, ended.stderr
+    assert set(ended.stdout.decode().split()) & {"json", "re", "enum", "typing", "socket", "signal", "asyncio"} == set()
+
+
 # what goes wrong
 
 

@@ -66,7 +66,11 @@ class Script:
             self.requests.append(head if refused else head + self._body(connection, head))
             for piece in answer:
                 connection.sendall(piece)
-            if refused or b"onnection: close" in b"".join(answer) or b"ontent-Length" not in b"".join(answer):
+            if refused:
+                while connection.recv(65536):
+                    pass  # a server that was promised a body takes what comes for it
+                return
+            if b"onnection: close" in b"".join(answer) or b"ontent-Length" not in b"".join(answer):
                 return
 
     def _body(self, connection: socket.socket, head: bytes) -> bytes:
@@ -82,15 +86,17 @@ def scripted(*answers: list[bytes] | None, continues: bool = True) -> Iterator[S
     script = Script(list(answers), continues=continues)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         script.port = listening.getsockname()[1]
-        thread = threading.Thread(target=script.serve, args=(listening,))
+        thread = threading.Thread(target=script.serve, args=(listening,), daemon=True)
         thread.start()
-        yield script
-        # A server that still waits for a connection is let go.
-        while thread.is_alive():
-            script.answers.clear()
-            with suppress(OSError):
-                socket.create_connection(("127.0.0.1", script.port), timeout=1).close()
-            thread.join(0.2)
+        try:
+            yield script
+        finally:
+            # A server that still waits for a connection is let go.
+            while thread.is_alive():
+                script.answers.clear()
+                with suppress(OSError):
+                    socket.create_connection(("127.0.0.1", script.port), timeout=1).close()
+                thread.join(0.2)
 
 
 def client(script: Script, retry_seconds: float = 5.0) -> RunApiClient:
