@@ -38,7 +38,7 @@ from invoker.errors import (
 from invoker.gateway import run_body
 from invoker.gateway.run_address import PATH_PREFIX, RunAddress, check_token, parse
 from invoker.gateway.run_answers import StreamedBody, problem, refusal, too_large
-from invoker.gateway.run_attempts import AttemptBook, completed_attempts, running_attempts
+from invoker.gateway.run_attempts import AttemptBook, completed_attempts, first_status, running_attempts
 from invoker.gateway.run_headers import input_headers, number_in, outgoing_event
 from invoker.publish import EventPublisher
 from invoker.request import Content, RequestRecord, RunTicket
@@ -321,7 +321,7 @@ class RunApi:
         started_at = self._book.started_at(call.run_id, call.attempt)
         if status is None:
             record = (await self._standing(call)).unfinished(call.run_id)
-            status = _first_status(call, record, started_at, self._now())
+            status = first_status(call.address, record, started_at, self._now())
         news = {
             "state": State.RUNNING,
             "attempts": running_attempts(status, call.attempt, started_at),
@@ -344,28 +344,6 @@ class RunApi:
 
 def _attempt_told(text: str | None) -> int | None:
     return number_in(text, MAX_ATTEMPT) or None
-
-
-def _first_status(
-    call: RunCall, record: RequestRecord, started_at: datetime | None, now: datetime
-) -> RunStatusDocument:
-    address = call.address
-    return RunStatusDocument(
-        run_id=call.run_id,
-        request_id=address.request_id,
-        function=address.function,
-        topic=record.topic,
-        state=State.RUNNING,
-        queued_at=record.received_at,
-        started_at=started_at,
-        at=now,
-        engine=address.engine or None,
-        job=address.job,
-        spec_hash=address.spec_hash or None,
-        catalog=address.catalog or None,
-        root_request_id=record.root_request_id,
-        parent_run_id=record.parent_run_id,
-    )
 
 
 async def _json_object(request: Request) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from invoker.result import Attempt, Reason, RunStatusDocument
+from invoker.gateway.run_address import RunAddress
+from invoker.request import RequestRecord
+from invoker.result import Attempt, Reason, RunStatusDocument, State
 
 MAX_RUNS = 20_000
 MAX_PODS = 200
@@ -79,3 +81,25 @@ def running_attempts(status: RunStatusDocument | None, number: int, started_at: 
     known = {attempt.number: attempt for attempt in status.attempts} if status else {}
     known.setdefault(number, Attempt(number=number, started_at=started_at))
     return tuple(known[each] for each in sorted(known))
+
+
+def first_status(
+    address: RunAddress, record: RequestRecord, started_at: datetime | None, now: datetime
+) -> RunStatusDocument:
+    """The news of a run of which there were none, from what its address and its request's record say."""
+    return RunStatusDocument(
+        run_id=address.run_id,
+        request_id=address.request_id,
+        function=address.function,
+        topic=record.topic,
+        state=State.RUNNING,
+        queued_at=record.received_at,
+        started_at=started_at,
+        at=now,
+        engine=address.engine or None,
+        job=address.job,
+        spec_hash=address.spec_hash or None,
+        catalog=address.catalog or None,
+        root_request_id=record.root_request_id,
+        parent_run_id=record.parent_run_id,
+    )
