@@ -78,6 +78,8 @@ def main() -> int:
         return attempt.exited(error)
     except BaseException as error:  # whatever the function raises is this attempt's error
         return attempt.failed({"type": name_of(error), "message": attempt.words(error)}, traceback_of(error))
+    finally:
+        attempt.close()
 
 
 def _out_of_memory(attempt: Attempt, error: MemoryError) -> int:
@@ -127,6 +129,11 @@ class Attempt:
         handler = load(settings.handler, settings.code_dir)
         self._importing = False
         return handler
+
+    def close(self) -> None:
+        """Leave the run API; the process may have threads of the function's that live on for a while."""
+        if self._client is not None:
+            self._client.close()
 
     def words(self, error: BaseException) -> str:
         return import_failure(error) if self._importing else words_of(error)

@@ -74,7 +74,7 @@ class Place:
             self.write(code)
         (self.folder / "termination").unlink(missing_ok=True)
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-u", ENTRY, env=self.environment(run, **more), cwd=self.folder,
+            sys.executable, "-W", "error", "-I", "-u", ENTRY, env=self.environment(run, **more), cwd=self.folder,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
 
