@@ -163,7 +163,7 @@ def _unfinished_words(run: RunView, status: RunStatusDocument | None, now: datet
 def bar(percent: float) -> Text:
     """Progress as a bar."""
     filled = round(min(100.0, max(0.0, percent)) / 100 * BAR_WIDTH)
-    return Text.assemble(("━" * filled, "cyan"), ("━" * (BAR_WIDTH - filled), "dim"))
+    return Text.assemble(("━" * filled, "cyan"), ("─" * (BAR_WIDTH - filled), "dim"))
 
 
 def request_screen(view: RequestView) -> RenderableType:

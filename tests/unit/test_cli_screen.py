@@ -82,7 +82,7 @@ def test_one_run_in_words() -> None:
     assert screen.run_words(queued).plain == "◌ hello  queued"
     news = a_status(State.RUNNING, percent=40, text="unpacking", started_at=NOW)
     assert screen.run_words(queued, NOW + timedelta(seconds=1), news).plain == (
-        "● hello  running  ━━━━━━━━━━━━━━━━━━━━ 40 %  unpacking  1.0 s"
+        "● hello  running  ━━━━━━━━──────────── 40 %  unpacking  1.0 s"
     )
 
 
