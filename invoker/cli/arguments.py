@@ -15,6 +15,9 @@ from pathlib import Path
 
 from invoker.errors import InputRefusedError
 
+READ_WHOLE_BYTES = 8 * 1024 * 1024
+"""Files above this are neither read into memory nor looked into for their content type."""
+
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
@@ -40,10 +43,17 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """An event's bytes and what they are; `content_type` is None only when there are no bytes."""
+    """An event's bytes and what they are; `content_type` is None only when there are no bytes.
 
-    data: bytes
+    A large file stays a path: it is read in pieces when it is sent.
+    """
+
+    data: bytes | Path
     content_type: str | None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data) if isinstance(self.data, bytes) else self.data.stat().st_size
 
 
 def read_data(given: str | None) -> Payload:
@@ -98,6 +108,9 @@ def _is_json(text: str) -> bool:
 
 def _file(path: Path) -> Payload:
     try:
+        if path.is_file() and path.stat().st_size > READ_WHOLE_BYTES:
+            with path.open("rb"):  # now, and not in the middle of sending, it is said that it cannot be read
+                return Payload(path, _of_name(path.name) or BYTES)
         return payload_of(path.read_bytes(), path.name)
     except OSError as error:
         raise InputRefusedError(f"cannot read {path}: {error.strerror or error}") from error

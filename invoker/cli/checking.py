@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invoker.cli.quantities import count
 from invoker.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -32,10 +33,8 @@ class Checked:
 
     @property
     def summary(self) -> str:
-        good = f"{len(self.functions)} function{'' if len(self.functions) == 1 else 's'} usable"
-        if not self.problems:
-            return f"✓ {good}"
-        return f"✗ {len(self.problems)} problem{'' if len(self.problems) == 1 else 's'}, {good}"
+        good = f"{count(len(self.functions), 'function')} usable"
+        return f"✗ {count(len(self.problems), 'problem')}, {good}" if self.problems else f"✓ {good}"
 
     def document(self) -> dict[str, Any]:
         problems = [

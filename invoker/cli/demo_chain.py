@@ -16,7 +16,7 @@ from rich.tree import Tree
 
 from invoker.cli import screen
 from invoker.cli.dev_server import cancelled
-from invoker.cli.quantities import duration
+from invoker.cli.quantities import count, duration
 from invoker.cli.session import Session
 from invoker.cli.waiting import failure_of
 from invoker.client import Client
@@ -65,7 +65,10 @@ class Outcome:
             for table, checksum in zip(self.tables, sums, strict=True)
         ]
         mark, word = ("✓", "done") if self.error is None else ("✗", "not done")
-        return [*lines, f" {mark} {word} in {duration(self.took_seconds)}   {self.runs} runs, {self.rows:,} rows"]
+        return [
+            *lines,
+            f" {mark} {word} in {duration(self.took_seconds)}   {count(self.runs, 'run')}, {count(self.rows, 'row')}",
+        ]
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 from invoker.cli import screen
 from invoker.cli.failure import printable
 from invoker.cli.output import Form, rendered_item
-from invoker.cli.quantities import between, duration, short_id
+from invoker.cli.quantities import between, count, duration, short_id
 from invoker.cli.session import Session
 from invoker.request import RequestRecord
 from invoker.result import RunStatusDocument, State
@@ -126,7 +126,7 @@ def log_words(line: str) -> str | None:
     except ValueError:
         return None
     if found.get("event") == "catalog loaded":
-        return f" ↻ catalog read again: {found.get('functions')} functions"
+        return f" ↻ catalog read again: {count(int(found.get('functions', 0)), 'function')}"
     if found.get("event") == "function cannot be loaded":
         kept = "  (its last good version stays)" if found.get("last_good_version_kept") else ""
         return f" ✗ {found.get('message')}{kept}"
@@ -140,7 +140,8 @@ def banner(http_url: str, nats_url: str, catalog: Catalog, folder: Path, engine:
         f"  ✓ nats-server     {nats_url}   (bundled, JetStream on)",
         f"  ✓ run API         {http_url}",
         f"  ✓ engine          {engine}",
-        f"  ✓ catalog         {folder}   {len(catalog.functions)} functions, {subscriptions} subscriptions",
+        f"  ✓ catalog         {folder}   {count(len(catalog.functions), 'function')}, "
+        f"{count(subscriptions, 'subscription')}",
     ]
     lines += [f"  ✗ {broken.message}" for broken in catalog.broken]
     lines.append(f"  ready in {duration(took)}; state kept in {state}  (--fresh to start empty)")

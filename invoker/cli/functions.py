@@ -10,6 +10,7 @@ import typer
 from invoker.cli.examples import examples
 from invoker.cli.group import command_group
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
+from invoker.cli.quantities import count
 from invoker.cli.session import run, session_of
 from invoker.errors import CatalogError, UnknownIdError
 
@@ -176,7 +177,7 @@ def reload(context: typer.Context, output: FormOption = Form.TABLE) -> None:
             found = await client.reload()
         if output.for_people:
             broken = f", {found.broken} broken: invoker functions list" if found.broken else ""
-            session.note(f"catalog {found.catalog}: {found.functions} functions{broken}")
+            session.note(f"catalog {found.catalog}: {count(found.functions, 'function')}{broken}")
         else:
             from invoker.cli.documents import plain
 

@@ -16,6 +16,7 @@ from invoker.errors import (
     InputRefusedError,
     InvokerError,
     NoSubscriptionError,
+    PayloadTooLargeError,
     ServerUnreachableError,
     UnknownIdError,
 )
@@ -62,6 +63,7 @@ def publish(
     params = pairs(param, "--param")
     topic = topic if as_is else meant_topic(topic)
     payload = arguments.read_data(data)
+    _check_size(payload)
     kind = content_type or payload.content_type
 
     async def work() -> None:
@@ -77,6 +79,17 @@ def publish(
                 await _answered(session, client, receipt, wait, kind, headers, output)
 
     run(work())
+
+
+def _check_size(payload: arguments.Payload) -> None:
+    """Refuse what is too large before a gigabyte of it has been sent."""
+    from invoker.publish import DEFAULT_MAX_EVENT_BYTES
+
+    if payload.size_bytes > DEFAULT_MAX_EVENT_BYTES:
+        raise PayloadTooLargeError(
+            f"the event has {payload.size_bytes} bytes, at most {DEFAULT_MAX_EVENT_BYTES} are allowed",
+            limit_bytes=DEFAULT_MAX_EVENT_BYTES,
+        )
 
 
 def meant_topic(topic: str, command: str = "publish") -> str:

@@ -42,6 +42,11 @@ def size(count: int) -> str:
     return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
 
 
+def count(number: int, thing: str) -> str:
+    """`1 function`, `3 functions`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def short_id(identifier: str) -> str:
     """The part of an id that a person reads and may type back: the beginning of a hashed one, the end of a timed one.
 

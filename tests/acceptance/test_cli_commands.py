@@ -115,6 +115,15 @@ def test_publish_takes_files_and_standard_input(desk: Desk) -> None:
         cwd=desk.folder, env=desk.env, input=large, capture_output=True, check=True,
     )  # fmt: skip
     assert done.stdout == large
+    (desk.folder / "large").write_bytes(large * 3)
+    assert len(desk.raw("publish", "echo", "@large", "--wait", "30", "-q")) == 9_000_000
+    with (desk.folder / "sparse").open("wb") as sparse:
+        sparse.truncate(1024**3 + 1)
+    refused = desk.run("publish", "echo", "@sparse")
+    assert refused.code == 6
+    assert error_lines(refused) == [
+        "error: the event has 1073741825 bytes, at most 1073741824 are allowed  [payload-too-large]"
+    ]
     missing = desk.run("publish", "hello", "@nowhere.json")
     assert missing.code == 6
     assert error_lines(missing) == ["error: cannot read nowhere.json: No such file or directory  [invalid-request]"]

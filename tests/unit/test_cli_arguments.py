@@ -50,6 +50,16 @@ def test_data_is_text_file_or_nothing(tmp_path: Path) -> None:
     assert payload.read_data(f"@{file}") == payload.Payload(b"a\tb\n", "text/tab-separated-values")
 
 
+def test_a_large_file_stays_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "large.json"
+    with file.open("wb") as sparse:
+        sparse.truncate(payload.READ_WHOLE_BYTES + 1)
+    found = payload.read_data(f"@{file}")
+    assert found == payload.Payload(file, payload.JSON)
+    assert found.size_bytes == payload.READ_WHOLE_BYTES + 1
+    assert payload.read_data("abc").size_bytes == 3
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputRefusedError, match=r"cannot read .*nowhere\.json: No such file"):
         payload.read_data(f"@{tmp_path / 'nowhere.json'}")
