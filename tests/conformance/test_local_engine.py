@@ -501,7 +501,7 @@ async def test_many_open_files_are_the_spawners_business_only(world: LocalWorld)
             following = asyncio.create_task(other.follow())
             plans = [other.plan("echo ready; " + STAY) for _ in range(30)]
             await asyncio.gather(*(running(other, plan) for plan in plans))
-            _, end = await run(other, other.plan("ulimit -Sn; ulimit -Hn", output=OutputMode.STDOUT))
+            _, end = await run(other, other.plan("sleep 0.2; ulimit -Sn; ulimit -Hn", output=OutputMode.STDOUT))
             assert end.output == f"{lower}\n{'unlimited' if hard < 0 else hard}\n".encode()
             following.cancel()
     finally:

@@ -238,7 +238,7 @@ def test_links_are_removed_and_not_followed(run: str, tmp_path: Path) -> None:
 def test_the_spawner_imports_the_standard_library_and_its_own_parts_only() -> None:
     code = (
         "import sys; sys.path.append(sys.argv[1])\n"
-        "from trigger.local_engine import spawner\n"
+        "from trigger.local_engine import keeper\n"
         "files = {name: str(getattr(module, '__file__', '')) for name, module in sys.modules.items()}\n"
         "print(*sorted(name for name, file in files.items() if sys.argv[1] in file))\n"
         "print(len(sys.modules))\n"
@@ -250,6 +250,9 @@ def test_the_spawner_imports_the_standard_library_and_its_own_parts_only() -> No
     assert own.split() == [
         "trigger",
         "trigger.local_engine",
-        *(f"trigger.local_engine.{name}" for name in ("channels", "descendants", "folders", "protocol", "spawner")),
+        *(
+            f"trigger.local_engine.{name}"
+            for name in ("channels", "descendants", "folders", "keeper", "launcher", "protocol", "spawner")
+        ),
     ]
     assert int(count) < 90, "every module costs the start of the engine time and the spawner memory"

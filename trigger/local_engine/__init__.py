@@ -1,18 +1,24 @@
 """The local engine: plans run as child processes, with the promises of the Kubernetes engine.
 
+In the controller's process:
 engine.py        LocalEngine: the seam; owns the runs and their levels
-run.py           one known run: its attempts, its end, who wants it stopped
+driver.py        what a run goes through, step by step; live_attempt.py: the one step that has a process
+run.py           one known run and its level; those who watch all runs
 attempts.py      pure: what an attempt's end means, whether there is another one, and when
-order.py         a plan and an attempt's number → command, environment, folders (what the spawner is told)
-processes.py     the engine's end of the spawner: launch, signal, output, end
-protocol.py      the messages between the two
-spawner.py       the child program that starts, reaps and sweeps (standard library only)
-descendants.py   what an attempt has left behind, and the keeper above the spawner (standard library only)
+preparation.py   what must be in place first: requirements.py (environments), snapshots.py (code), workfolder.py (files)
+order.py         a plan and an attempt's number → command, environment, folders
 log.py           the last bytes of a run's stdout and stderr, and the lines of them
-workfolder.py    input files, code snapshots, folders left by earlier controllers
-requirements.py  one cached environment per content of a requirements.txt
+removal.py       which folders are to be removed when
+processes.py     all processes: start, signal, hear; link.py: the socket to one spawner
+protocol.py      the messages between the two sides
 
-`LocalEngine` is loaded on first use, because the spawner imports this package and must stay small.
+In processes of their own (standard library only, `python -I -S`):
+keeper.py        the parent of the spawners; sees to it that nothing survives the engine
+spawner.py       starts attempts, reads what they print, reports their ends
+launcher.py      how a process is started; channels.py: its pipes; folders.py: its work folder
+descendants.py   what an attempt has left behind, and how it is ended
+
+`LocalEngine` is loaded on first use, because keeper and spawners import this package and must stay small.
 """
 
 from __future__ import annotations

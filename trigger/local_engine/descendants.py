@@ -1,19 +1,13 @@
-"""What an attempt has left behind, and who makes sure that it ends.
+"""What an attempt has left behind, and how it is ended.
 
-Standard library only; Linux where it matters, elsewhere process groups are all there is.
-
-Why not `PR_SET_PDEATHSIG` in every child: it can only be set between fork and exec, which rules out `posix_spawn`
-(it shares memory until exec) and costs half the rate. Instead processes guard each other. The *keeper* is the parent
-of the *spawners*; all are subreapers, so whatever an attempt leaves behind becomes the child of its spawner, or,
-when that is gone, of the keeper. Whichever of engine, spawner and keeper dies, one of the others sees a closed pipe and
-ends everything below itself.
+Standard library only; Linux where it matters, elsewhere process groups are all there is. A process that is a subreaper
+becomes the parent of whatever is orphaned below it, so nothing can leave: not by forking twice, not by `setsid`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import time
@@ -115,37 +109,3 @@ def end_all_below(groups: list[int]) -> None:
         except ChildProcessError:
             return
         time.sleep(0.001)
-
-
-def keep(spawners: dict[int, int], controls: list[int]) -> None:
-    """The keeper's life: wait until the engine or a spawner is gone, then end everything below.
-
-    `spawners` has, for the reading end of a pipe that a spawner holds open, its process id; `controls` are the
-    spawners' sockets to the engine, only looked at for their hang-up. The keeper holds them open until the end, so the
-    engine sees them close when nothing lives any more.
-    """
-    poller = select.poll()
-    for control in controls:
-        poller.register(control, getattr(select, "POLLRDHUP", select.POLLHUP))
-    for lives in spawners:
-        poller.register(lives, select.POLLIN)
-    seen = {fd for fd, _ in poller.poll()}
-    if not seen & spawners.keys():
-        _wait_for(spawners)
-    for pid in spawners.values():
-        kill(pid)
-    end_all_below([])
-
-
-def _wait_for(spawners: dict[int, int]) -> None:
-    """The engine is gone. The spawners see that themselves and know best what to end; one that hangs is not waited for
-    longer than 2 s."""
-    poller = select.poll()
-    for lives in spawners:
-        poller.register(lives, select.POLLIN)
-    left = len(spawners)
-    deadline = time.monotonic() + 2.0
-    while left and (seconds := deadline - time.monotonic()) > 0:
-        for fd, _ in poller.poll(seconds * 1000):
-            poller.unregister(fd)
-            left -= 1

@@ -10,25 +10,23 @@ import logging
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from invoker.errors import EngineUnavailableError
 from trigger.local_engine import descendants, protocol
+from trigger.local_engine.link import Link, connect
 from trigger.local_engine.protocol import Ended, Order
 
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from trigger.local_engine import spawner; "
-    "spawner.main([int(fd) for fd in sys.argv[2:]])"
+    "import sys; sys.path.append(sys.argv[1]); from trigger.local_engine import keeper; "
+    "keeper.main([int(fd) for fd in sys.argv[2:]])"
 )
 _ROOT = Path(__file__).resolve().parents[2]
 SPAWNERS = 2
 """Whoever starts a process waits for it to get a processor; meanwhile the other one reads, reaps and starts."""
 STOP_SECONDS = 10.0
 START_SECONDS = 30.0
-RECEIVE_BYTES = 64 * 1024
-LATER_SECONDS = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -75,9 +73,9 @@ class Processes:
     def __init__(self, python: str, errors: Path) -> None:
         self._python = python
         self._errors = errors
-        self._links: list[_Link] = []
+        self._links: list[Link] = []
         self._keeper: subprocess.Popen[bytes] | None = None
-        self._known: dict[int, tuple[Listener, _Link]] = {}
+        self._known: dict[int, tuple[Listener, Link]] = {}
         self._groups: dict[int, int] = {}
         self._last_key = 0
 
@@ -95,10 +93,10 @@ class Processes:
         if self._keeper is not None:
             await asyncio.to_thread(_wait, self._keeper)
         pairs = [socket.socketpair() for _ in range(SPAWNERS)]
-        links: list[_Link] = []
+        links: list[Link] = []
         try:
             self._keeper = await asyncio.to_thread(self._start, [theirs for _, theirs in pairs])
-            links = [await _connect(ours, self._hear, self._lost) for ours, _ in pairs]
+            links = [await connect(ours, self._hear, self._lost) for ours, _ in pairs]
             async with asyncio.timeout(START_SECONDS):
                 await asyncio.gather(*(link.ready for link in links))
         except (OSError, TimeoutError) as error:
@@ -145,7 +143,7 @@ class Processes:
         """Ask for a process; returns the key to signal it by. Raises `EngineUnavailableError` without a spawner."""
         if not self._links:
             raise EngineUnavailableError("the local engine's spawner is not running")
-        link = min(self._links, key=_Link.load)
+        link = min(self._links, key=Link.load)
         self._last_key += 1
         self._known[self._last_key] = listener, link
         link.order((protocol.START, self._last_key, tuple(order)))
@@ -159,7 +157,7 @@ class Processes:
     def remove(self, folder: str) -> None:
         """Have a folder removed, some time soon; nothing happens without a spawner (the next engine does it)."""
         if self._links:
-            min(self._links, key=_Link.folders).discard((protocol.REMOVE, folder))
+            min(self._links, key=Link.folders).discard((protocol.REMOVE, folder))
 
     def _hear(self, messages: list[Any]) -> None:
         for message in messages:
@@ -173,7 +171,7 @@ class Processes:
                 self._settle(message[1])
                 listener.broken()
 
-    def _pass_on(self, listener: Listener, link: _Link, kind: str, key: int, *details: Any) -> None:
+    def _pass_on(self, listener: Listener, link: Link, kind: str, key: int, *details: Any) -> None:
         if kind == protocol.STARTED:
             link.unanswered -= 1
             self._groups[key] = details[0]
@@ -242,94 +240,6 @@ class Completion:
     def _fail(self, error: Exception) -> None:
         if not self._end.done():
             self._end.set_exception(error)
-
-
-class _Link(asyncio.BufferedProtocol):
-    """The socket to one spawner.
-
-    `send` writes at once when the spawner has answered all before, so that it need not wait for us; a busy one gets
-    what one round of the loop gives together. What nobody waits for (`discard`) goes with the next message.
-    """
-
-    def __init__(self, hear: Callable[[list[Any]], None], lost: Callable[[], None]) -> None:
-        self._hear = hear
-        self._lost = lost
-        self._loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[None] = self._loop.create_future()
-        self.alive = 0
-        self.unanswered = 0
-        self._discarded = 0
-        self._decoder = protocol.Decoder()
-        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
-        self._outgoing: list[Any] = []
-        self._later: list[Any] = []
-        self._transport: asyncio.WriteTransport | None = None
-
-    def load(self) -> int:
-        """How many processes this spawner has."""
-        return self.alive
-
-    def folders(self) -> int:
-        """How many folders were given to this spawner: who starts more can use more of them again."""
-        return self._discarded
-
-    def order(self, message: tuple[Any, ...]) -> None:
-        """Send the order for a process: it will be answered."""
-        self.send(message)
-        self.alive += 1
-        self.unanswered += 1
-
-    def send(self, message: tuple[Any, ...]) -> None:
-        if not self._outgoing and self.unanswered:
-            self._loop.call_soon(self._flush)
-        self._outgoing.append(message)
-        if not self.unanswered:
-            self._flush()
-
-    def discard(self, message: tuple[Any, ...]) -> None:
-        self._discarded += 1
-        if not self._later:
-            self._loop.call_later(LATER_SECONDS, self._flush)
-        self._later.append(message)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _flush(self) -> None:
-        messages = self._outgoing + self._later
-        self._outgoing, self._later = [], []
-        if self._transport is not None and messages:
-            self._transport.write(protocol.encode(messages))
-
-    # what asyncio calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        messages = self._decoder.feed(bytes(self._buffer[:nbytes]))
-        if messages and messages[0][0] == protocol.READY:
-            messages = messages[1:]
-            if not self.ready.done():
-                self.ready.set_result(None)
-        self._hear(messages)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
-        if not self.ready.done():
-            self.ready.set_exception(ConnectionError("closed before it was ready"))
-        elif not self.ready.cancelled():
-            self._lost()
-
-
-async def _connect(ours: socket.socket, hear: Callable[[list[Any]], None], lost: Callable[[], None]) -> _Link:
-    _, link = await asyncio.get_running_loop().create_connection(lambda: _Link(hear, lost), sock=ours)
-    return link
 
 
 def _last_line(file: Path) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import select
 import signal
 import socket
@@ -23,6 +22,7 @@ from typing import Any
 from trigger.local_engine import descendants, protocol
 from trigger.local_engine.channels import READ_BYTES, Capture, ChannelPool, Channels
 from trigger.local_engine.folders import WorkFolders
+from trigger.local_engine.launcher import Launcher
 from trigger.local_engine.protocol import Order
 
 FLUSH_SECONDS = 0.05
@@ -37,15 +37,6 @@ SWEEP_AGAIN_SECONDS = 0.02
 TERMINATION_BYTES = 4096
 REMOVED_AT_ONCE = 64
 RECEIVE_BYTES = 64 * 1024
-
-_DEFAULT_SIGNALS = [
-    signal.SIGPIPE,  # ignored by every Python
-    signal.SIGXFSZ,  # so is this one
-    signal.SIGHUP,  # ignored below nohup
-    signal.SIGINT,  # ignored in a shell's background job
-    signal.SIGQUIT,
-    signal.SIGTERM,
-]
 
 
 class Attempt:
@@ -93,9 +84,8 @@ class Spawner:
         self._unsent: dict[int, Attempt] = {}
         self._strays: dict[int, set[int]] = {}
         self._remover = 0
-        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._launcher = Launcher()
         self._wake, self._wake_writer = os.pipe()
-        self._open_files = _raise_open_files()
 
     def run(self) -> None:
         """Work until the engine or the keeper is gone, then end every attempt."""
@@ -177,7 +167,7 @@ class Spawner:
             self._refuse(key, "start", error, order.path)
             return
         try:
-            pid = self._spawn(order, channels)
+            pid = self._launcher.start(order, channels)
         except OSError as error:
             self._channels.give_back(channels, clean=True)
             self._refuse(key, "start", error, order.path)
@@ -190,21 +180,6 @@ class Spawner:
 
     def _refuse(self, key: int, step: str, error: OSError, subject: str) -> None:
         self._tell((protocol.REFUSED, key, step, error.errno or 0, error.strerror or "", subject))
-
-    def _spawn(self, order: Order, channels: Channels) -> int:
-        actions = [
-            (os.POSIX_SPAWN_DUP2, self._null, 0),
-            (os.POSIX_SPAWN_DUP2, channels.out_writer, 1),
-            (os.POSIX_SPAWN_DUP2, channels.err_writer, 2),
-        ]
-        pid = _posix_spawn(order, actions)
-        with contextlib.suppress(ProcessLookupError):
-            # After the start, since nothing of ours may run in the child before it; it has mapped next to nothing yet.
-            if self._open_files is not None:
-                resource.prlimit(pid, resource.RLIMIT_NOFILE, self._open_files)
-            if order.memory_bytes is not None and hasattr(resource, "prlimit"):
-                resource.prlimit(pid, resource.RLIMIT_AS, (order.memory_bytes, order.memory_bytes))
-        return pid
 
     def _signal(self, key: int, signum: int) -> None:
         attempt = self._by_key.get(key)
@@ -353,12 +328,8 @@ class Spawner:
         paths = self._folders.take_big(REMOVED_AT_ONCE)
         if not paths:
             return
-        script = 'rm -rf -- "$@" 2>/dev/null || { chmod -R u+rwx -- "$@"; rm -rf -- "$@"; } 2>/dev/null'
-        os.chdir("/")
-        actions = [(os.POSIX_SPAWN_DUP2, self._null, fd) for fd in (0, 1, 2)]
         with contextlib.suppress(OSError):
-            argv = ["/bin/sh", "-c", script, "rm", *paths]
-            self._remover = os.posix_spawn("/bin/sh", argv, {"PATH": os.defpath}, file_actions=actions)
+            self._remover = self._launcher.start_removal(paths)
 
 
 class _Poller:
@@ -377,35 +348,6 @@ class _Poller:
         return [fd for fd, _ in self._poll.poll(timeout)]
 
 
-def _posix_spawn(order: Order, actions: list[Any]) -> int:
-    try:
-        return os.posix_spawn(
-            order.path,
-            order.argv,
-            order.env,
-            file_actions=actions,
-            setsid=True,
-            setsigmask=[],
-            setsigdef=_DEFAULT_SIGNALS,
-        )
-    except NotImplementedError:  # a platform whose posix_spawn cannot make a session: a process group is next best
-        return os.posix_spawn(
-            order.path, order.argv, order.env, file_actions=actions, setpgroup=0, setsigdef=_DEFAULT_SIGNALS
-        )
-
-
-def _raise_open_files() -> tuple[int, int] | None:
-    """Let us have as many open files as we may (four for each attempt); returns the limits that attempts are to have.
-
-    None where those could not be set for others (elsewhere than Linux): nothing is changed then.
-    """
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if not hasattr(resource, "prlimit") or limits[0] == limits[1]:
-        return None
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
-    return limits
-
-
 def _read_termination(path: str) -> bytes:
     """What the attempt left in its termination file, and one byte more when it is too long."""
     try:
@@ -419,27 +361,3 @@ def _read_termination(path: str) -> bytes:
         return b""
     finally:
         os.close(fd)
-
-
-def main(control_fds: list[int]) -> None:
-    """Become the keeper and start one spawner below for each socket. All of them end when the engine's ends close."""
-    descendants.become_subreaper()
-    os.umask(0o022)
-    for fd in control_fds:
-        os.set_inheritable(fd, False)
-    keeper_lives, keeper_holds = os.pipe()
-    spawners = {}
-    for control in control_fds:
-        spawner_lives, spawner_holds = os.pipe()
-        pid = os.fork()
-        if not pid:
-            for fd in (keeper_holds, spawner_lives, *(one for one in control_fds if one != control)):
-                os.close(fd)
-            descendants.become_subreaper()
-            Spawner(socket.socket(fileno=control), keeper_lives).run()
-            os._exit(0)
-        os.close(spawner_holds)
-        spawners[spawner_lives] = pid
-    os.close(keeper_lives)
-    descendants.keep(spawners, control_fds)
-    os._exit(0)
