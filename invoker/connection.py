@@ -126,7 +126,7 @@ async def _connected(options: ConnectionOptions, timeout: float, listener: Conne
         elif event.startswith("error: "):
             heard.append(event.removeprefix("error: "))
 
-    client = NatsClient()
+    client = _Client()
     attempts = len(options.url.split(",")) * 2
     try:
         # A limit of our own: the library waits for ever when a TLS handshake fails.
