@@ -66,12 +66,17 @@ class ConnectionOptions:
 
 
 class _Client(NatsClient):
-    """nats-py's client, made safe against bytes that are no UTF-8.
+    """nats-py's client, made safe against bytes that are no UTF-8, and closed for certain.
 
     Any publisher may use such a subject or status line, and the server carries it. nats-py ends its read loop on it, so
     one message would keep every controller from reading anything, for ever. Here the bytes arrive as lone surrogates,
     which no rule of `invoker.wire` lets through: the event becomes a dead letter.
     """
+
+    async def close(self) -> None:
+        # Before Python 3.12 a reconnecting task may swallow its cancellation; without addresses it ends by itself.
+        self._server_pool.clear()
+        await super().close()
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
