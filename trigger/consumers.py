@@ -25,11 +25,13 @@ PAUSED_UNTIL = "2999-12-31T23:59:59Z"
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Of one function's consumer: messages waiting, messages handed out, and whether it is paused."""
+    """Of one function's consumer: messages waiting, messages handed out, whether it is paused, and how many requests
+    for messages stand open (0: at this moment nobody asks)."""
 
     waiting: int
     handed_out: int
     paused: bool
+    asked: int = 0
 
 
 class Consumers:
@@ -79,7 +81,7 @@ class Consumers:
         for info in await self._infos(self._names.runs_stream):
             if info.name.startswith(prefix):
                 found[info.name.removeprefix(prefix)] = Backlog(
-                    info.num_pending or 0, info.num_ack_pending or 0, bool(info.paused)
+                    info.num_pending or 0, info.num_ack_pending or 0, bool(info.paused), info.num_waiting or 0
                 )
         return found
 

@@ -78,6 +78,7 @@ class Keeper:
         self._finisher = finisher
         self._acks = acks
         self._metrics = metrics
+        self._neglected: set[str] = set()
 
     async def heartbeats(self, tasks: asyncio.TaskGroup) -> None:
         """Keep every held run's message from being handed out again, until cancelled."""
@@ -125,17 +126,20 @@ class Keeper:
                 await self._acks.working(held.ack_subject)
 
     async def audit(self) -> set[str]:
-        """The functions with runs that no consumer accounts for; empty when all messages are accounted for.
+        """The functions with runs that nobody looks after: no consumer accounts for them, or nobody asks theirs.
 
         On a work queue the sum of all consumers' waiting and handed-out messages equals the stream's messages. When it
-        does not, a consumer is missing (deleted by hand, or its function left the catalog before it had one).
+        does not, a consumer is missing (deleted by hand, or its function left the catalog before it had one). When it
+        does, one may still be neglected: its function left the catalog, and then a half accepted event was completed.
         """
         with nats_errors("auditing runs"):
             state = (await self._js.stream_info(self._names.runs_stream)).state
             backlogs = await self._consumers.backlogs()
         self._metrics.stream_pending.labels(self._names.runs_stream).set(state.messages)
+        # Twice in a row: between two requests of a controller that looks after it, nobody asks for a moment.
+        before, self._neglected = self._neglected, neglected(backlogs)
         if state.messages == accounted_for(backlogs):
-            return set()
+            return before & self._neglected
         return {function for function in await self.functions_with_runs() if function not in backlogs}
 
     async def functions_with_runs(self) -> set[str]:
@@ -233,3 +237,12 @@ class Keeper:
 def accounted_for(backlogs: dict[str, Backlog]) -> int:
     """The messages that consumers know of: waiting and handed out. Pure."""
     return sum(backlog.waiting + backlog.handed_out for backlog in backlogs.values())
+
+
+def neglected(backlogs: dict[str, Backlog]) -> set[str]:
+    """The functions whose runs wait while nobody has one or asks for one, on any controller. Pure."""
+    return {
+        function
+        for function, backlog in backlogs.items()
+        if backlog.waiting and not (backlog.handed_out or backlog.paused or backlog.asked)
+    }
