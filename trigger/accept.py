@@ -17,6 +17,7 @@ from invoker.request import Content, Event, RequestRecord, RunTicket
 from invoker.result import Result
 from invoker.results.nats import ResultStream
 from trigger.moments import Moment, Moments
+from trigger.room import ResultsRoom, needed_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,13 @@ class Accepted:
 class Acceptor:
     """Turns matched events into stored requests and queued runs."""
 
-    def __init__(self, results: ResultStream, claims: ClaimStore, publisher: EventPublisher, moments: Moments) -> None:
+    def __init__(
+        self, results: ResultStream, claims: ClaimStore, publisher: EventPublisher, room: ResultsRoom, moments: Moments
+    ) -> None:
         self._results = results
         self._claims = claims
         self._publisher = publisher
+        self._room = room
         self._moments = moments
 
     async def accept(
@@ -49,6 +53,8 @@ class Acceptor:
         existing = await self._results.record(event.request_id) if repeated else None
         new = False
         if existing is None:
+            # Before the body is stored: what is refused here comes back every second.
+            await self._room.take(needed_bytes(event, len(functions), self._publisher.claim_threshold()))
             record = record_of(event, functions, catalog, await self._body(event), now)
             new = await self._results.put_record(record)
             existing = record if new else await self._results.record(event.request_id)

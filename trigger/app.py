@@ -46,6 +46,7 @@ from trigger.local_engine.engine import LocalEngine
 from trigger.metrics import Metrics
 from trigger.moments import Moments
 from trigger.reply import Replier
+from trigger.room import ResultsRoom
 from trigger.seal import Sealer
 from trigger.settings import ControllerSettings
 from trigger.task_owner import TaskOwner
@@ -151,6 +152,7 @@ class Controller:
         self._claims = claims
         self._consumers = Consumers(js, names, ack_wait_seconds=settings.ack_wait_seconds)
         self._custody = Custody(Slots(settings.max_running))
+        self._room = ResultsRoom(js, names, settings.results_bytes)
         self._sealer = Sealer(results, claims, moments)
         self._dead = DeadLetters(js, claims, publisher, names)
         self._finisher = Finisher(
@@ -252,7 +254,7 @@ class Controller:
         intake = Intake(
             IntakeRules(names, self.settings.reply_subjects, names.events_stream, created),
             self.current,
-            Acceptor(self._results, self._claims, self._publisher, self._moments),
+            Acceptor(self._results, self._claims, self._publisher, self._room, self._moments),
             self._dead,
             self._replier,
             self._acks,

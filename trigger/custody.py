@@ -81,7 +81,8 @@ class Custody:
 
     def drop(self, held: HeldRun) -> None:
         """No longer held: acked, or given back. Its slot is free from here on. Safe to repeat."""
-        self._held.pop(held.run_id, None)
+        if self._held.get(held.run_id) is held:  # given back and delivered again, it is another one's by now
+            del self._held[held.run_id]
         self.free(held)
 
     def free(self, held: HeldRun) -> None:

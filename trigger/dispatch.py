@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -214,10 +215,14 @@ class Dispatcher:
             await self._begin(held, line)
         except (BackPressureError, ServerUnreachableError, EngineUnavailableError) as error:
             line.warning("run given back", error_message=error.message)
-            await self._finisher.give_back(held, delay_seconds=RETRY_SECONDS)
+            await self._return(held)
         except Exception:
             # A bug must not stop other runs: this one comes back, and the log says why.
             line.exception("run given back")
+            await self._return(held)
+
+    async def _return(self, held: HeldRun) -> None:
+        if not held.concluding:  # else its result was seen meanwhile, and the finisher has it
             await self._finisher.give_back(held, delay_seconds=RETRY_SECONDS)
 
     async def _begin(self, held: HeldRun, line: structlog.stdlib.BoundLogger) -> None:
@@ -284,7 +289,8 @@ class Dispatcher:
         queued = (held.started_at - record.received_at).total_seconds()
         self._metrics.run_queue_seconds.labels(function.name).observe(max(0.0, queued))
         line.info("run started", topic=record.topic, spec_hash=function.spec_hash)
-        await self._results.put_status(starting_status(held, record))
+        with suppress(InvokerError):  # news may be lost; a run that was started is not given back for them
+            await self._results.put_status(starting_status(held, record))
 
     async def _checked_body(self, function: Function, record: RequestRecord) -> bytes | None:
         """The body where it must be looked at before the start: for the schema, and for `as: env`."""

@@ -21,6 +21,7 @@ from invoker.connection import ConnectionOptions
 from invoker.errors import InvokerError, SettingsError
 from invoker.settings import connection_options
 from invoker.streams import StreamLimits
+from trigger.moments import Moments
 
 ENVIRON = os.environ  # noqa: TID251 - this is the settings module of the controller
 PREFIX = "INVOKER_"
@@ -82,6 +83,12 @@ class ControllerSettings(BaseModel):
     test_crash_at: str | None = None
     """For tests of custody: the moment (`name` or `name:nth`) at which the process kills itself."""
     test_crash_proof: Path | None = None
+
+    @field_validator("test_crash_at")
+    @classmethod
+    def _moment(cls, value: str | None) -> str | None:
+        Moments.parse(value, None)
+        return value
 
     @field_validator("reply_subjects", mode="before")
     @classmethod
