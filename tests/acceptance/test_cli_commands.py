@@ -383,7 +383,8 @@ def test_replay_makes_a_new_request_that_names_the_original(desk: Desk) -> None:
     changed = desk.run("runs", "replay", "replay-1", '{"name": "Grace"}', "--wait", "30", "-o", "json").json
     assert changed["replay_of"] == "replay-1"
     assert base64.b64decode(changed["runs"][0]["output"]["inline_base64"]) == b"Hello, Grace!"
-    only = desk.run("runs", "replay", "pair-1", "--function", "pair-a", "--wait", "30")
+    desk.run("publish", "pair", "one", "--request-id", "replay-2", "--wait", "30")
+    only = desk.run("runs", "replay", "replay-2", "--function", "pair-a", "--wait", "30")
     assert (only.code, only.out) == (0, "Hello, one!")
     assert len(desk.run("runs", "replay", "replay-1").out.strip()) == 26
 

@@ -18,6 +18,15 @@ from tests.acceptance.cli_desk import INVOKER, Desk, end, until
 pytestmark = pytest.mark.acceptance
 
 HELLO = "def handle(event, context):\n    return 'Hello!'\n"
+STUBBORN = """\
+import signal, time
+
+
+def handle(event, context):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("begun", flush=True)
+    time.sleep(120)
+"""
 BROKEN = "def handle(event, context):\n    raise ValueError('no such \\x1b[31mluck')\n"
 
 
@@ -105,7 +114,7 @@ def test_state_is_kept_and_fresh_drops_it(desk: Desk) -> None:
 def test_a_killed_dev_takes_its_server_along_and_the_next_one_goes_on(desk: Desk) -> None:
     process = desk.start("dev", "--port", "0", "--http-port", "0")
     try:
-        until(desk.facts, what="dev.json")
+        killed = until(desk.facts, what="dev.json")
         desk.run("publish", "hello", "--request-id", "survives", "--wait", "20")
         server = json.loads((desk.state / "nats-server.json").read_text())
         process.kill()
@@ -114,7 +123,7 @@ def test_a_killed_dev_takes_its_server_along_and_the_next_one_goes_on(desk: Desk
     finally:
         end(process)
     assert desk.facts() is not None, "a killed dev cannot tidy up"
-    assert desk.run("result", "survives").code == 7
+    assert desk.run("result", "survives", "--server", killed["nats_url"]).code == 7
     with desk.dev() as facts:
         assert facts["pid"] != process.pid
         assert desk.run("result", "survives").out == "Hello!"
@@ -227,6 +236,25 @@ def test_a_setting_of_the_controller_is_named(desk: Desk) -> None:
     assert refused.code == 2
     assert "INVOKER_RETENTION_SECONDS" in refused.err
     assert "Traceback" not in refused.err
+
+
+def test_a_run_that_ignores_everything_does_not_delay_the_stop(desk: Desk) -> None:
+    desk.function("stubborn", STUBBORN)
+    process = desk.start("dev", "--port", "0", "--http-port", "0")
+    try:
+        until(desk.facts, what="dev.json")
+        desk.run("publish", "stubborn", "--request-id", "stubborn-1")
+        until(lambda: desk.run("runs", "logs", "stubborn-1").lines == ["begun"] or None, what="the run's start")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        end(process)
+    with desk.dev():
+        # It comes back by itself, as the same first attempt.
+        until(lambda: desk.run("runs", "logs", "stubborn-1").lines == ["begun"] or None, what="the run's return")
+        row = desk.run("runs", "list", "--request", "stubborn-1", "-o", "json").json[0]
+        assert (row["state"], row["attempts"]) == ("running", 1)
+        desk.run("runs", "cancel", "stubborn-1")
 
 
 def test_its_own_server_gone_ends_it_with_a_sentence(desk: Desk) -> None:
