@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -56,6 +57,7 @@ class LocalWorld:
         self._counts: Counter[tuple[str, Phase]] = Counter()
         self._news = asyncio.Condition()
         self._number = 0
+        self._token = secrets.token_hex(4)  # other tests may run at the same time, and processes are found by run id
 
     async def follow(self) -> None:
         async for status in self.engine.watch():
@@ -75,7 +77,7 @@ class LocalWorld:
 
     def code(self, code: Code, **fields: Any) -> RunPlan:
         self._number += 1
-        run_id = fields.pop("run_id", f"run{self._number}")
+        run_id = fields.pop("run_id", f"run{self._number}-{self._token}")
         deadline_in: timedelta | None = fields.pop("deadline_in", None)
         env = {"INVOKER_RUN_ID": run_id} | fields.pop("env", {})
         return RunPlan(
