@@ -49,6 +49,7 @@ bench: $(VENV)/.have-dev  ## every benchmark, one after the other (benchmarks/RE
 
 docs: $(VENV)/.have-run  ## write the generated parts of docs/ again
 	@$(BIN)/python scripts/docs.py
+	@$(BIN)/python -m invoker.cli.reference > docs/cli.md
 
 lock: $(VENV)/.have-lock  ## pin the requirements again (UPGRADE=1 raises what is pinned)
 	@$(UV_COMPILE) --group lock -o requirements/lock.txt
