@@ -22,14 +22,16 @@ from trigger.verdict import RunFacts
 class HeldRun:
     """One run in hand.
 
-    `ack_subject` answers its latest delivery (None for a run that is being expired from the queue: its message, at
-    `sequence`, is deleted instead). `function` is the version the run was started with; `status` the engine's latest
-    level; `ended` is set once the engine says that nothing of the run lives any more.
+    `ack_subject` answers its latest delivery. A run that is being expired is taken `from_queue`, without a delivery:
+    its message, at `sequence`, is deleted instead, unless it is delivered meanwhile. `function` is the version the run
+    was started with; `status` the engine's latest level; `ended` is set once the engine says that nothing of the run
+    lives any more.
     """
 
     ticket: RunTicket
     ack_subject: str | None
     sequence: int
+    from_queue: bool = False
     function: Function | None = None
     facts: RunFacts = field(default_factory=RunFacts)
     has_slot: bool = False
@@ -72,7 +74,7 @@ class Custody:
         """A run that waits in the queue for too long, to be finished without a delivery; None when it is held."""
         if ticket.run_id in self._held:
             return None
-        held = HeldRun(ticket, None, sequence)
+        held = HeldRun(ticket, None, sequence, from_queue=True)
         self._held[ticket.run_id] = held
         return held
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(component="keep")
 
+RETRY_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class KeepRules:
@@ -223,8 +225,9 @@ class Keeper:
         except InvokerError as error:
             log.warning("run could not be ended yet", run_id=held.run_id, error_message=error.message)
             held.overdue = False
-            if held.ack_subject is None:
-                self._custody.drop(held)
+            if held.from_queue and not held.concluding:
+                # Nobody begins it here, even if it was delivered meanwhile: kept, it would be kept for ever.
+                await self._finisher.give_back(held, delay_seconds=RETRY_SECONDS)
 
     async def _guarded(self, duty: Callable[[], Awaitable[None]]) -> None:
         """One pass of a duty; trouble with NATS is logged, and the next pass does it all again."""

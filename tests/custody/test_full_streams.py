@@ -15,9 +15,13 @@ from invoker.claimcheck import ClaimStore
 from invoker.errors import BackPressureError
 from invoker.nats_server import NatsServer
 from invoker.publish import EventPublisher, OutgoingEvent
+from invoker.result import Reason, Result
+from invoker.results.nats import ResultStream
 from tests.conftest import eventually
 from tests.controllers import View, running_controller
+from tests.custody.assembly import Rules, assembled
 from tests.custody.workload import function, write_catalog
+from trigger.custody import Custody
 
 pytestmark = pytest.mark.integration
 
@@ -104,3 +108,41 @@ async def test_an_unfinished_run_keeps_its_room(server: NatsServer, client: Nats
 async def _given_back(view: View) -> int:
     info = await view.client.jetstream().consumer_info(view.names.events_stream, view.names.intake_consumer)
     return info.num_redelivered or 0
+
+
+class FullWhenDelivered(ResultStream):
+    """Refuses a first result just when its run, which was taken from the queue, is delivered all the same."""
+
+    asked = asyncio.Event()
+    custody: Custody | None = None
+    refusals = 0
+
+    async def put_result(self, result: Result) -> bool:
+        if type(self).refusals == 0:
+            self.asked.set()
+
+            async def delivered() -> bool:
+                held = self.custody.get(result.run_id) if self.custody else None
+                return held is not None and held.ack_subject is not None
+
+            await eventually(delivered, what="the delivery")
+            type(self).refusals += 1
+            raise BackPressureError("full, for this once")
+        return await super().put_result(result)
+
+
+async def test_a_run_that_is_delivered_while_it_expires_is_not_kept_for_ever(
+    server: NatsServer, client: NatsClient, tmp_path: Path
+) -> None:
+    view = await View(client).listen()
+    catalog = write_catalog(tmp_path / "catalog", function("late", "late", "true"))
+    rules = Rules(results=FullWhenDelivered)
+    async with assembled(server.url, catalog, tmp_path / "state", rules, retention_seconds=6) as running:
+        FullWhenDelivered.custody = running.controller._custody
+        await view.control("pause", function="late")
+        await view.publish("late", request_id="r")
+        await asyncio.wait_for(FullWhenDelivered.asked.wait(), 20)
+        await view.control("resume", function="late")
+        await view.quiet()
+        assert FullWhenDelivered.refusals == 1
+        assert (await view.result("r", "late")).reason is Reason.EXPIRED_IN_QUEUE
