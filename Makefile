@@ -24,7 +24,7 @@ demo: $(VENV)/.have-run  ## set up, then run the sample pipeline and end (DEMO="
 	@$(BIN)/invoker demo $(DEMO)
 
 test: check  ## set up, then lint, types, import rules and all tests (TESTS="-k word" chooses)
-	@$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 check: lint types imports  ## lint, types and import rules, without tests
 
