@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from invoker.request import Content, Document
+from invoker.request import Document
 from invoker.views import Chain, ChainNode, Receipt, RequestView, RunRow, RunView
 
 JsonObject = dict[str, Any]
@@ -73,14 +73,6 @@ def row_document(row: RunRow) -> JsonObject:
 def receipt_document(receipt: Receipt) -> JsonObject:
     """An acknowledged publish."""
     return asdict(receipt)
-
-
-def content_words(content: Content) -> str:
-    """What the bytes are, in words: size and type."""
-    from invoker.cli.quantities import size
-
-    kind = f"  {content.content_type}" if content.content_type else ""
-    return f"{size(content.size_bytes)}{kind}"
 
 
 def _instant(at: Any) -> str | None:
