@@ -20,7 +20,7 @@ import structlog
 from invoker import wire
 from invoker.claimcheck import ClaimStore
 from invoker.connection import nats_errors
-from invoker.errors import BackPressureError, InvokerError, ServerUnreachableError
+from invoker.errors import BackPressureError, ClaimCheckError, InvokerError, ServerUnreachableError
 from invoker.publish import EventPublisher, Lineage, OutgoingEvent
 from invoker.request import Content, RequestRecord
 from invoker.result import Result, RunStatusDocument, State
@@ -173,7 +173,10 @@ class Finisher:
         claim = result.output.claim
         if claim is None or claim.size_bytes > self._publisher.claim_threshold():
             return result.output
-        data = await _until_done(lambda: self._claims.read(claim))
+        try:
+            data = await _until_done(lambda: self._claims.read(claim))
+        except ClaimCheckError:
+            return result.output  # removed by hand: the next stage's event becomes a dead letter that says so
         return Content.inline(data, result.output.content_type)
 
     async def _publish_status(self, result: Result) -> None:
