@@ -11,7 +11,14 @@ from datetime import datetime
 
 from invoker import wire
 from invoker.claimcheck import claim_of
-from invoker.errors import ClaimCheckError, InvokerError, PayloadTooLargeError, RequestIdError, TopicError
+from invoker.errors import (
+    ClaimCheckError,
+    HopLimitError,
+    InvokerError,
+    PayloadTooLargeError,
+    RequestIdError,
+    TopicError,
+)
 from invoker.request import Content, Event
 
 
@@ -120,7 +127,7 @@ def _hops(headers: Mapping[str, str]) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 6:
         raise RequestIdError(f"the header {wire.H_HOPS} is not a number")
     if int(text) > wire.MAX_HOPS:
-        raise TopicError(
+        raise HopLimitError(
             f"the chain has {text} hops, at most {wire.MAX_HOPS} are allowed: does a function publish to a topic that "
             "leads back to itself?",
             hops=int(text),

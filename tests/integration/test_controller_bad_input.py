@@ -50,7 +50,7 @@ async def still_works(view: View) -> None:
 @pytest.mark.parametrize(
     ("headers", "reason", "words"),
     [
-        ({wire.H_HOPS: "33"}, "invalid-topic", "33 hops, at most 32"),
+        ({wire.H_HOPS: "33"}, "hop-limit", "33 hops, at most 32"),
         ({wire.H_HOPS: "many"}, "invalid-request-id", "Invoker-Hops is not a number"),
         ({wire.H_HOPS: "-1"}, "invalid-request-id", "Invoker-Hops is not a number"),
         ({wire.H_ROOT_REQUEST_ID: "a b"}, "invalid-request-id", "Invoker-Root-Request-Id is not an id"),
@@ -144,7 +144,7 @@ async def test_message_ids_never_become_subjects(view: View, message_id: str) ->
 async def test_a_loop_ends_as_a_dead_letter(view: View) -> None:
     await view.publish("to-a", b"", request_id="round")
     letter = (await view.dead_letters(1, within=60))[0]
-    assert letter.reason == "invalid-topic"
+    assert letter.reason == "hop-limit"
     assert "33 hops, at most 32" in letter.message
     await view.quiet()
     state = (await view.client.jetstream().stream_info(view.names.results_stream)).state
