@@ -18,7 +18,7 @@ from trigger.local_engine.removal import Removals
 from trigger.local_engine.snapshots import Snapshots
 from trigger.plan import Code, InputMode, Limits, OutputMode, RunPlan
 
-INTERPRETER = Interpreter("/opt/python/bin/python", "/opt/python/bin")
+INTERPRETER = Interpreter.at("/opt/python/bin/python")
 
 
 def plan(code: Code, **fields: Any) -> RunPlan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from trigger.local_engine import protocol
 from trigger.local_engine.channels import SPOOL_BYTES, Capture, ChannelPool
+from trigger.local_engine.descendants import Children
 from trigger.local_engine.folders import SMALL, WorkFolders
 from trigger.local_engine.protocol import Order
 
@@ -230,6 +232,21 @@ def test_links_are_removed_and_not_followed(run: str, tmp_path: Path) -> None:
     folders.clear(LONG_PAST)
     assert not os.path.exists(run)
     assert (tmp_path / "precious" / "file").exists()
+
+
+# descendants
+
+
+def test_every_child_is_found_also_when_they_are_many() -> None:
+    """More than a page of the kernel's list, which is how much it gives at once."""
+    children = [os.posix_spawn("/bin/sleep", ["sleep", "60"], {}) for _ in range(900)]
+    try:
+        assert set(children) <= set(Children().pids())
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in children:
+            os.waitpid(pid, 0)
 
 
 # the program

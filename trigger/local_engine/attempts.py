@@ -54,8 +54,13 @@ class Verdict:
     output: bytes | None = None
 
 
+_DONE = Verdict(Reason.COMPLETED, "", 0, final=True)
+
+
 def judge(plan: RunPlan, number: int, end: AttemptEnd) -> Verdict:
     """The meaning of one attempt's end. The first rule that fits decides."""
+    if end.returncode == 0 and end.interruption is None and plan.output is OutputMode.API:
+        return _DONE
     exit_code = end.returncode if end.returncode >= 0 else 128 - end.returncode
     which = f"attempt {number} of {attempts_allowed(plan.limits)}"
     if end.interruption is Interruption.STOP:
@@ -85,7 +90,7 @@ def _judge_output(plan: RunPlan, which: str, end: AttemptEnd) -> Verdict:
         if len(end.termination) > TERMINATION_BYTES:
             return _too_large(len(end.termination), TERMINATION_BYTES, "termination file", which)
         return Verdict(Reason.COMPLETED, "", 0, final=True, output=end.termination)
-    return Verdict(Reason.COMPLETED, "", 0, final=True)
+    return _DONE
 
 
 def _too_large(size: int, limit: int, where: str, which: str) -> Verdict:

@@ -13,6 +13,7 @@ import sys
 import time
 
 _PR_SET_CHILD_SUBREAPER = 36
+HALF_A_PAGE = 2048
 _LINUX = sys.platform == "linux"
 
 
@@ -43,6 +44,8 @@ class Children:
         while chunk := os.pread(self._fd, 65536, at):
             parts.append(chunk)
             at += len(chunk)
+            if len(chunk) < HALF_A_PAGE:  # the kernel gives nearly whole pages while there is more
+                break
         return [int(pid) for pid in b"".join(parts).split()]
 
 

@@ -61,7 +61,7 @@ class LocalEngine:
         self._watchers: set[Watcher] = set()
         self._problems: dict[str, str] = {}
         self._on_environment_problem = on_environment_problem
-        interpreter = Interpreter(python, str(Path(python).parent))
+        interpreter = Interpreter.at(python)
         self._programs = Programs(interpreter)
         self._processes = Processes(python, self._state_dir / "spawner.log")
         self._environments = Environments(

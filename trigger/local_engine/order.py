@@ -47,10 +47,15 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """What `runtime: python` is started with: the interpreter, and the folder of its programs for `PATH`."""
+    """What `runtime: python` is started with, and the `PATH` that goes with it."""
 
     python: str
-    programs: str
+    path: str
+
+    @classmethod
+    def at(cls, python: str) -> Interpreter:
+        """The interpreter in its environment: what is installed beside it is found first."""
+        return cls(python, f"{os.path.dirname(python)}:{SYSTEM_PATH}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class Programs:
     """Finds the programs of commands, and remembers for a second where they were."""
 
     def __init__(self, interpreter: Interpreter) -> None:
-        self._path = search_path(interpreter)
+        self._path = interpreter.path
         self._found: dict[tuple[str, str], tuple[str, float]] = {}
 
     def of(self, plan: RunPlan) -> str | None:
@@ -135,10 +140,6 @@ def find_program(plan: RunPlan, name: str, path: str) -> str:
         _refuse(plan, f"runs {name}, which does not exist")
     _refuse(plan, f"runs {name}, which is not an executable file")
     raise AssertionError("unreachable: refused above")
-
-
-def search_path(interpreter: Interpreter) -> str:
-    return f"{interpreter.programs}:{SYSTEM_PATH}"
 
 
 def make_order(plan: RunPlan, number: int, prepared: Prepared, *, program: str | None, folder: str, uid: str) -> Order:
@@ -179,7 +180,7 @@ def command_of(plan: RunPlan, prepared: Prepared, program: str | None) -> list[s
 def environment(plan: RunPlan, number: int, places: Places, uid: str, prepared: Prepared) -> dict[str, str]:
     """All the child sees: a small base, the plan's own variables, ours. Nothing of the controller's environment."""
     env = {
-        "PATH": search_path(prepared.interpreter),
+        "PATH": prepared.interpreter.path,
         "HOME": places.folder,
         "TMPDIR": places.folder,
         "LANG": "C.UTF-8",

@@ -98,7 +98,7 @@ class Preparation:
             self._note_environment(plan.function, text)
             raise PreparationError(Reason.CONFIG, text) from error
         self._note_environment(plan.function, None)
-        return Interpreter(str(python), str(python.parent))
+        return Interpreter.at(str(python))
 
     async def _snapshot(self, run: Run) -> Path | None:
         """The run's code. A run keeps the copy of its first attempt."""

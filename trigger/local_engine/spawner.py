@@ -125,15 +125,13 @@ class Spawner:
         """Seconds until something is due by itself, None when nothing is."""
         if self._orders:
             return 0.0
-        due = [self._due] if self._news else []  # held
-        if (folders := self._folders.due()) is not None:
-            due.append(folders)
-        patience = [max(0.0, min(due) - time.monotonic())] if due else []
-        if self._ending:
-            patience.append(SWEEP_AGAIN_SECONDS)
-        if self._unsent:
-            patience.append(FLUSH_SECONDS / 2)
-        return min(patience, default=None)
+        due = self._folders.due()
+        if self._news:  # held
+            due = self._due if due is None else min(due, self._due)
+        patience = None if due is None else max(0.0, due - time.monotonic())
+        if self._ending or self._unsent:
+            patience = SWEEP_AGAIN_SECONDS if patience is None else min(patience, SWEEP_AGAIN_SECONDS)
+        return patience
 
     # orders
 
