@@ -122,8 +122,11 @@ def attempt_of(status: AttemptStatus) -> Attempt:
     note = _note(status.termination)
     error = None
     if note is not None:
+        traceback = note.get("traceback")
         error = AttemptError(
-            type=str(note.get("type", "")), message=str(note.get("message", "")), traceback=note.get("traceback")
+            type=str(note.get("type", "")),
+            message=str(note.get("message", "")),
+            traceback=None if traceback is None else str(traceback),
         )
     return Attempt(
         number=status.number,
@@ -154,18 +157,23 @@ def _failure(end: RunEnd, status: RunStatus) -> Verdict:
         words = f"{note.get('type')}: {note.get('message', '')}".rstrip(": ")
         verdict = replace(verdict, message=f"{words} (attempt {len(status.attempts)})")
     noted = note.get("reason")
-    if noted in {str(reason) for reason in _NOTED_REASONS}:
-        errors = tuple(error for error in note.get("errors", ()) if isinstance(error, dict))
-        return Verdict(Reason(noted), str(note.get("message", "")), errors)
+    if isinstance(noted, str) and noted in {str(reason) for reason in _NOTED_REASONS}:
+        errors = note.get("errors")
+        listed = tuple(error for error in errors if isinstance(error, dict)) if isinstance(errors, list) else ()
+        return Verdict(Reason(noted), str(note.get("message", "")), listed)
     return verdict
 
 
 def _note(termination: bytes) -> dict[str, Any] | None:
-    """The runtime's JSON note in a termination message; None for anything else, since any program may write there."""
+    """The runtime's JSON note in a termination message; None for anything else, since any program may write there.
+
+    What cannot be stored as JSON again is none either: a run must not stay without a result for what it wrote.
+    """
     if not termination.startswith(b"{"):
         return None
     try:
         document = json.loads(termination)
-    except ValueError:
+        json.dumps(document, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) and "type" in document else None
