@@ -44,6 +44,7 @@ class StoredObject:
     size_bytes: int
     chunks: int
     touched_at: datetime
+    digest: bytes = b""
 
 
 class ClaimStore:
@@ -131,8 +132,8 @@ class ClaimStore:
         if stored is None:
             raise ClaimCheckError(f"the bytes of claim check {claim.object} are gone", object=claim.object)
         with nats_errors(f"touching {claim.object}"):
-            digest = bytes.fromhex(claim.sha256)
-            await self._put_meta(stored.name, stored.nuid, stored.size_bytes, stored.chunks, digest)
+            # What is stored about the bytes stays: the claim check is a publisher's word, and may be wrong.
+            await self._put_meta(stored.name, stored.nuid, stored.size_bytes, stored.chunks, stored.digest)
 
     async def sweep(self, *, before: datetime) -> int:
         """Remove every object last used before that instant and return how many; repeating is harmless.
@@ -265,7 +266,9 @@ def claim_of(headers: dict[str, str] | None) -> ClaimCheck | None:
     try:
         return ClaimCheck.model_validate_json(text)
     except ValueError as error:
-        raise ClaimCheckError(f"the header {wire.H_CLAIM} is not a claim check") from error
+        raise ClaimCheckError(
+            f"the header {wire.H_CLAIM} is not a claim check: it needs object, bytes and a sha256 of 64 hexadecimal digits"
+        ) from error
 
 
 async def _settled(pending: set[asyncio.Future[Any]], when: str) -> None:
@@ -306,4 +309,5 @@ def _stored_object(data: bytes, stored_at: datetime | None) -> StoredObject | No
         size_bytes=document.get("size", 0),
         chunks=document.get("chunks", 0),
         touched_at=stored_at or datetime.now(UTC),
+        digest=base64.urlsafe_b64decode(str(document.get("digest", "")).removeprefix("SHA-256=")),
     )

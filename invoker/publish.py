@@ -109,8 +109,12 @@ class EventPublisher:
         return Published(stream=ack.stream, sequence=ack.seq, duplicate=bool(ack.duplicate))
 
     def claim_threshold(self) -> int:
-        """Bytes above this travel by claim check: 512 KiB, less where the server's max_payload is small."""
-        return max(0, min(wire.CLAIM_THRESHOLD_BYTES, self._client.max_payload - wire.WIRE_MARGIN_BYTES))
+        """Bytes above this travel by claim check: 512 KiB, less where the server's max_payload is small.
+
+        Three quarters of the room there: a record and a dead letter hold them as base64.
+        """
+        room = (self._client.max_payload - wire.WIRE_MARGIN_BYTES) * 3 // 4
+        return max(0, min(wire.CLAIM_THRESHOLD_BYTES, room))
 
     def _headers(self, event: OutgoingEvent) -> dict[str, str]:
         headers = wire.copied_headers(event.headers)
@@ -122,7 +126,7 @@ class EventPublisher:
             headers[wire.H_REPLY_TO] = event.reply_to
         if event.request_id:
             headers[wire.H_MESSAGE_ID] = event.request_id
-        size = wire.header_bytes(headers)
+        size = wire.callers_header_bytes(headers)
         if size > wire.MAX_COPIED_HEADER_BYTES:
             raise PayloadTooLargeError(
                 f"the headers take {size} bytes, at most {wire.MAX_COPIED_HEADER_BYTES} are allowed",

@@ -36,7 +36,7 @@ class ClaimCheck(Document):
 
     object: str
     size_bytes: Annotated[int, Field(ge=0, alias="bytes")]
-    sha256: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Content(Document):

@@ -71,6 +71,13 @@ DEFAULT_REPLY_SUBJECTS = ("_INBOX.>", "replies.>")
 
 _USABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FUNCTION_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_STAGE_HEADERS = {
+    name.lower()
+    for name in (
+        H_CONTENT_TYPE, H_MESSAGE_ID, H_REPLY_TO, H_CLAIM, H_ROOT_REQUEST_ID, H_PARENT_RUN_ID, H_HOPS, H_REPLAY_OF,
+    )
+}  # fmt: skip
+"""Each is short and bounded by its own rule, so together they stay far below `WIRE_MARGIN_BYTES`."""
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _INSTANCE = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
@@ -260,6 +267,14 @@ def copied_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     copied `Nats-Expected-Stream` makes it refuse all of them.
     """
     return {key: value for key, value in (headers or {}).items() if not key.lower().startswith("nats-")}
+
+
+def callers_header_bytes(headers: Mapping[str, str]) -> int:
+    """The size of the headers that callers choose: all but those that every stage of a chain adds anew.
+
+    The limit is about these: what fits once must fit at every further stage, with its own lineage.
+    """
+    return header_bytes({key: value for key, value in headers.items() if key.lower() not in _STAGE_HEADERS})
 
 
 def header_bytes(headers: Mapping[str, str]) -> int:

@@ -37,6 +37,7 @@ from trigger.dispatch import Dispatcher, DispatchRules
 from trigger.engine import Engine
 from trigger.finish import Finisher
 from trigger.follow import Follower
+from trigger.function import Function
 from trigger.http_server import http_server, probe_routes
 from trigger.input_file import InputReader
 from trigger.intake import IN_FLIGHT, Intake, IntakeRules
@@ -156,8 +157,9 @@ class Controller:
         self._sealer = Sealer(results, claims, moments)
         self._dead = DeadLetters(js, claims, publisher, names)
         self._finisher = Finisher(
-            js, names, self._custody, engine, results, claims, publisher, replier, acks, self.current, metrics, moments
-        )
+            js, names, self._custody, engine, results, claims, publisher, replier, acks, self._dead.put_event,
+            self.current, metrics, moments,
+        )  # fmt: skip
         self._dispatcher = Dispatcher(
             DispatchRules(
                 settings.run_api_url or http_url, token_key, settings.retention_seconds, settings.max_output_bytes
@@ -228,6 +230,13 @@ class Controller:
         if self._tasks is not None:
             self._follower.sealed(result, record, self._tasks)
 
+    def version(self, name: str, spec_hash: str) -> Function | None:
+        """The version of a function that a run was started with, the present one when no such run is held here."""
+        present = self.catalog.functions.get(name)
+        if present is not None and present.spec_hash == spec_hash:
+            return present
+        return self._custody.version(name, spec_hash) or present
+
     def unready(self) -> list[str]:
         """What keeps this controller from working, in words; empty when nothing does."""
         missing = []
@@ -285,9 +294,9 @@ class Controller:
         await self._dispatcher.follow_catalog(functions, self._make_pull, self._owner())
 
     async def _look_up(self) -> None:
-        # The status stream lives in memory: a server that was started again has lost it.
+        # Streams too: the status stream lives in memory, and a server that was started again has lost it.
+        await self._follower.settle_all(self._owner())
         await ensure_streams(self._js, self.settings.names, self.settings.stream_limits)
-        await self._follower.settle_all()
 
     async def _adopt(self, functions: set[str]) -> None:
         log.warning("runs without a consumer", functions=sorted(functions))
@@ -344,8 +353,8 @@ async def _assembled(settings: ControllerSettings, options: ConnectionOptions) -
             publisher,
             key=key,
             max_output_bytes=settings.max_output_bytes,
-            check_output=lambda name, spec, data, kind: _check_output(holder, name, data, kind),
-            has_output_schema=lambda name, spec: _has_output_schema(holder, name),
+            check_output=lambda name, spec, data, kind: _check_output(holder, name, spec, data, kind),
+            has_output_schema=lambda name, spec: _has_output_schema(holder, name, spec),
             on_sealed=lambda result, record: holder[0].sealed(result, record) if holder else None,
             names=settings.names,
         )
@@ -359,13 +368,15 @@ async def _assembled(settings: ControllerSettings, options: ConnectionOptions) -
         yield holder[0]
 
 
-def _check_output(holder: list[Controller], name: str, data: bytes, content_type: str | None) -> list[dict[str, str]]:
-    function = holder[0].catalog.functions.get(name) if holder else None
+def _check_output(
+    holder: list[Controller], name: str, spec_hash: str, data: bytes, content_type: str | None
+) -> list[dict[str, str]]:
+    function = holder[0].version(name, spec_hash) if holder else None
     return [dict(problem) for problem in function.check_output(data, content_type)] if function else []
 
 
-def _has_output_schema(holder: list[Controller], name: str) -> bool:
-    function = holder[0].catalog.functions.get(name) if holder else None
+def _has_output_schema(holder: list[Controller], name: str, spec_hash: str) -> bool:
+    function = holder[0].version(name, spec_hash) if holder else None
     return function is not None and function.output.schema is not None
 
 

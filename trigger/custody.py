@@ -96,6 +96,13 @@ class Custody:
     def all(self) -> list[HeldRun]:
         return list(self._held.values())
 
+    def version(self, name: str, spec_hash: str) -> Function | None:
+        """The version of a function that a held run was started with, None when no held run has it."""
+        for held in self._held.values():
+            if held.function is not None and held.function.name == name and held.function.spec_hash == spec_hash:
+                return held.function
+        return None
+
     def count(self, function: str) -> int:
         return sum(1 for held in self._held.values() if held.ticket.function == function)
 

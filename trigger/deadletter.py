@@ -69,6 +69,28 @@ class DeadLetters:
             await self._js.publish(self._names.dead(dead_id), letter.to_json(), headers=headers)
         return dead_id
 
+    async def put_event(self, event: OutgoingEvent, error: InvokerError, now: datetime) -> str:
+        """When this returns the letter of an event that could not be published is stored: a stage's next one."""
+        dead_id = wire.digest_id("dead-event", event.request_id or "")
+        data = event.data
+        letter = DeadLetter(
+            id=dead_id,
+            reason=error.code,
+            message=error.message,
+            topic=event.topic,
+            subject=self._names.event(event.topic),
+            stream=self._names.events_stream,
+            sequence=0,
+            dead_at=now,
+            request_id=event.request_id,
+            headers=_bounded(dict(event.headers)),
+            body=data if isinstance(data, Content) else Content(),
+        )
+        headers = {wire.H_MESSAGE_ID: dead_id, wire.H_REASON: error.code}
+        with nats_errors("storing a dead letter"):
+            await self._js.publish(self._names.dead(dead_id), letter.to_json(), headers=headers)
+        return dead_id
+
     async def get(self, dead_id: str) -> DeadLetter:
         """The letter of that id; raises `UnknownIdError`."""
         with nats_errors("reading a dead letter"):

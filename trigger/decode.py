@@ -12,7 +12,6 @@ from datetime import datetime
 from invoker import wire
 from invoker.claimcheck import claim_of
 from invoker.errors import (
-    ClaimCheckError,
     HopLimitError,
     InvokerError,
     PayloadTooLargeError,
@@ -75,7 +74,7 @@ def direct_function(incoming_subject: str, names: wire.Names) -> str | None:
 def _event(incoming: Incoming, names: wire.Names, request_id: str, reply_to: str | None) -> Event:
     topic = _topic(incoming, names)
     headers = wire.copied_headers(incoming.headers)
-    size = wire.header_bytes(headers)
+    size = wire.callers_header_bytes(headers)
     if size > wire.MAX_COPIED_HEADER_BYTES:
         raise PayloadTooLargeError(
             f"the headers take {size} bytes, at most {wire.MAX_COPIED_HEADER_BYTES} are allowed",
@@ -116,8 +115,6 @@ def _topic(incoming: Incoming, names: wire.Names) -> str:
 def _content(incoming: Incoming, content_type: str | None) -> tuple[Content, str]:
     claim = claim_of(dict(incoming.headers))
     if claim is not None:
-        if len(claim.sha256) != 64:
-            raise ClaimCheckError("the claim check's sha256 is not 64 hexadecimal digits")
         return Content.claimed(claim, content_type), claim.sha256
     return Content.inline(incoming.data, content_type), wire.sha256_hex(incoming.data)
 

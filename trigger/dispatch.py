@@ -25,6 +25,7 @@ from invoker.errors import (
     SchemaViolationError,
     ServerUnreachableError,
     StartRefusedError,
+    StreamMismatchError,
 )
 from invoker.gateway.run_address import RunAddress, run_token, run_url
 from invoker.request import RequestRecord, RunTicket
@@ -155,9 +156,14 @@ class Dispatcher:
     ) -> None:
         """When this returns exactly these functions have a consumer and a loop. Safe to repeat."""
         wanted = set(functions)
-        for function in wanted:
+        for function in sorted(wanted):
             spec = self._catalog().functions.get(function)
-            await self._consumers.ensure_run(function, spec.concurrency if spec else None)
+            try:
+                await self._consumers.ensure_run(function, spec.concurrency if spec else None)
+            except StreamMismatchError as error:
+                # Somebody changed this one by hand: it is said, and the other functions go on.
+                log.error("function has no usable consumer", function=function, error_message=error.message)
+                continue
             if spec is None and self._catalog().complete:
                 # Removed while paused: nothing of it is started any more, and nobody could resume it by its name.
                 await self._consumers.resume(function)
@@ -204,7 +210,12 @@ class Dispatcher:
         if held is None:
             return
         self._moments.reached(Moment.RUN_DELIVERED)
-        await self._custody.slots.acquire(ticket.function)
+        try:
+            await self._custody.slots.acquire(ticket.function)
+        except asyncio.CancelledError:
+            # This loop ends (its function left the catalog, or the controller stops): the run must not stay held.
+            await asyncio.shield(self._finisher.give_back(held))
+            raise
         held.has_slot = True
         tasks.create_task(self.begin(held))
 

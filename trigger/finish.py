@@ -32,7 +32,7 @@ from trigger.function import NextTopic
 from trigger.jetstream import Acks
 from trigger.metrics import Metrics
 from trigger.moments import Moment, Moments
-from trigger.reply import Replier
+from trigger.reply import Replier, error_reply
 
 if TYPE_CHECKING:
     from nats.js.client import JetStreamContext
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = structlog.get_logger(component="finish")
+
+Bury = Callable[[OutgoingEvent, InvokerError, datetime], Awaitable[str]]
+"""Makes a dead letter of an event that was refused for good."""
 
 ANSWERED_GRACE_SECONDS = 30.0
 """A function that has answered may tidy up for so long before it is stopped."""
@@ -60,6 +63,7 @@ class Finisher:
         publisher: EventPublisher,
         replier: Replier,
         acks: Acks,
+        bury: Bury,
         catalog: Callable[[], Catalog],
         metrics: Metrics,
         moments: Moments,
@@ -73,6 +77,7 @@ class Finisher:
         self._publisher = publisher
         self._replier = replier
         self._acks = acks
+        self._bury = bury
         self._catalog = catalog
         self._metrics = metrics
         self._moments = moments
@@ -132,7 +137,13 @@ class Finisher:
         reply_to, following = record.reply_to, self._next(held, result)
         if reply_to is None or (following is not None and following.forward_reply and result.succeeded):
             return
-        await _until_done(lambda: self._replier.answer(reply_to, result, len(record.functions)))
+        try:
+            await _until_done(lambda: self._replier.answer(reply_to, result, len(record.functions)))
+        except InvokerError as error:
+            # Nothing that may pass (that is waited out above): the caller hears why, and the run goes on to its end.
+            log.error("the reply could not be made", run_id=result.run_id, error_message=error.message)
+            refusal = error_reply(error, result.request_id)
+            await _until_done(lambda: self._replier.send(reply_to, refusal))
         delay = (datetime.now(UTC) - result.finished_at).total_seconds()
         self._metrics.reply_delay_seconds.labels(result.function).observe(max(0.0, delay))
         self._moments.reached(Moment.REPLY_SENT)
@@ -142,7 +153,15 @@ class Finisher:
         if following is None:
             return
         event = await self._next_event(following, result, record)
-        await _until_done(lambda: self._publisher.publish(event))
+        try:
+            await _until_done(lambda: self._publisher.publish(event))
+        except InvokerError as error:
+            # Nothing that may pass: a dead letter, since trying again would only send the reply again and again.
+            refused_for_good = error
+            log.error(
+                "the next event was refused", run_id=result.run_id, topic=event.topic, error_message=error.message
+            )
+            await _until_done(lambda: self._bury(event, refused_for_good, datetime.now(UTC)))
         self._moments.reached(Moment.NEXT_PUBLISHED)
 
     def _next(self, held: HeldRun, result: Result) -> NextTopic | None:

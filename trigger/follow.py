@@ -124,11 +124,19 @@ class Follower:
             self._moments.reached(Moment.OUTPUT_STORED)
         await self._finisher.conclude(held, result)
 
-    async def settle_all(self) -> None:
-        """Look up every started run once: whatever was missed is found here."""
+    async def settle_all(self, tasks: asyncio.TaskGroup) -> None:
+        """Look up every started run once: whatever was missed is found here.
+
+        Looked up one by one, finished beside each other: a function that lingers after its answer delays no other.
+        """
         for held in self._custody.all():
-            if held.started and not held.concluding:
-                await self.settle(held)
+            if held.started and not held.concluding and await self._is_due(held):
+                tasks.create_task(self.settle(held))
+
+    async def _is_due(self, held: HeldRun) -> bool:
+        if held.status is not None and held.status.phase is Phase.ENDED:
+            return True
+        return await self._results.result(held.ticket.request_id, held.ticket.function) is not None
 
     async def _verdict(self, held: HeldRun, status: RunStatus) -> Result:
         record = await self._results.record(held.ticket.request_id)
@@ -147,8 +155,8 @@ class Follower:
             record = await self._results.record(held.ticket.request_id)
             if record is not None and not held.concluding:
                 await self._results.put_status(running_status(held, status, record))
-        except InvokerError as error:
-            log.debug("status not told", run_id=held.run_id, error_message=error.message)
+        except Exception as error:  # lossy by promise: whatever it is, it is only news
+            log.debug("status not told", run_id=held.run_id, error_message=str(error))
 
     async def _hear(self, tasks: asyncio.TaskGroup) -> None:
         inbox = self._client.new_inbox()
@@ -157,7 +165,7 @@ class Follower:
             with nats_errors("following results"):
                 await self._js.add_consumer(self._names.results_stream, self._consumer(inbox))
             # After, not before: a result stored in between is heard, one stored earlier is looked up.
-            await self.settle_all()
+            await self.settle_all(tasks)
             while True:
                 async with asyncio.timeout(3 * HEARTBEAT_SECONDS):
                     message = await subscription.next_msg(timeout=None)

@@ -41,6 +41,8 @@ IN_FLIGHT = 128
 """Events being accepted at once: bounds memory (128 × max_payload) and keeps the stream's round trips overlapped."""
 BATCH = 64
 RETRY_SECONDS = 1.0
+MOST_DELIVERIES = 20
+"""An event whose accepting raises something unforeseen is tried so often, then it is a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +114,26 @@ class Intake:
             return
         except Exception:
             # A bug must not stop everybody else's events: this one comes back, and the log says why.
-            log.exception("event given back", sequence=delivery.sequence)
-            await self._give_back(delivery.ack_subject)
-            return
+            log.exception("event given back", sequence=delivery.sequence, deliveries=delivery.deliveries)
+            if delivery.deliveries < MOST_DELIVERIES or not await self._give_up(incoming):
+                await self._give_back(delivery.ack_subject)
+                return
         await self._acks.done(delivery.ack_subject)
         self._moments.reached(Moment.EVENT_ACKED)
+
+    async def _give_up(self, incoming: Incoming) -> bool:
+        """Make a dead letter of an event that fails every time; False when not even that works now."""
+        error = InvokerError(
+            f"could not be accepted in {incoming.deliveries} deliveries; the controller's log says why"
+        )
+        try:
+            await self._bury(
+                incoming, error, wire.digest_id("given-up", incoming.created, str(incoming.sequence)), None
+            )
+        except Exception:
+            log.exception("dead letter not stored", sequence=incoming.sequence)
+            return False
+        return True
 
     async def _settle(self, incoming: Incoming) -> None:
         decoded = decode(incoming, self._rules.names, self._rules.reply_subjects)

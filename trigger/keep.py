@@ -191,10 +191,11 @@ class Keeper:
             log.info("payloads removed", count=removed)
 
     async def _oldest_event(self) -> datetime | None:
-        try:
-            message = await self._js.get_msg(self._names.events_stream, seq=1, subject=">", next=True)
-        except nats.js.errors.NotFoundError:
-            return None
+        with nats_errors("reading the oldest event"):
+            try:
+                message = await self._js.get_msg(self._names.events_stream, seq=1, subject=">", next=True)
+            except nats.js.errors.NotFoundError:
+                return None
         return message.time
 
     async def _next_ticket(self, sequence: int) -> tuple[RunTicket | None, datetime, int] | None:
@@ -235,6 +236,9 @@ class Keeper:
             await duty()
         except InvokerError as error:
             log.warning("duty skipped", duty=getattr(duty, "__name__", "duty"), error_message=error.message)
+        except Exception:
+            # A bug in one duty must not end the controller and what it holds: the log says why.
+            log.exception("duty skipped", duty=getattr(duty, "__name__", "duty"))
 
 
 def accounted_for(backlogs: dict[str, Backlog]) -> int:

@@ -22,7 +22,9 @@ def configure_logs(log_format: LogFormat = "json", level: str = "info", stream: 
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
     ]
     if log_format == "json":
-        processors.append(structlog.processors.dict_tracebacks)
+        # Without local variables: they hold payloads and tokens.
+        transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        processors.append(structlog.processors.ExceptionRenderer(transformer))
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper(), logging.INFO)),

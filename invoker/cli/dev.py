@@ -91,7 +91,7 @@ def _serve(session: Session, plan: DevPlan, catalog_folder: Path, output: Form) 
 
     began = time.monotonic()
     session.note(f" Invoker {__version__}  development server\n")
-    with (plan.state.path / "controller.log").open("w", buffering=1) as log:
+    with (plan.state.path / "controller.log").open("a", buffering=1) as log:
 
         async def use(ready: Dev) -> None:
             _announce(session, ready, plan, catalog_folder, time.monotonic() - began, output)
