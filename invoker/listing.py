@@ -93,8 +93,8 @@ class RunListing:
         return await asyncio.gather(*(self._reader.at(stream, sequence) for sequence in range(high, low - 1, -1)))
 
     async def _rows_of(self, messages: list[StoredMessage], wanted: RunFilter) -> list[RunRow]:
-        tickets = [(message, RunTicket.model_validate_json(message.data)) for message in messages]
-        chosen = [(message, ticket) for message, ticket in tickets if _may_fit(message, ticket, wanted)]
+        tickets = [(message, RunTicket.read(message.data)) for message in messages]
+        chosen = [(message, ticket) for message, ticket in tickets if ticket and _may_fit(message, ticket, wanted)]
         if not chosen:
             return []
         statuses, topics = await asyncio.gather(
@@ -104,6 +104,8 @@ class RunListing:
         rows = [
             _unfinished_row(message, ticket, status, topics.get(ticket.request_id, ""))
             for (message, ticket), status in zip(chosen, statuses, strict=True)
+            # Finished, though its process has not ended yet: its result is there, and it is listed by that.
+            if status is None or not status.state.finished
         ]
         return [row for row in rows if wanted.fits(row)]
 
@@ -144,7 +146,7 @@ def _unfinished_row(message: StoredMessage, ticket: RunTicket, status: RunStatus
         request_id=ticket.request_id,
         function=ticket.function,
         topic=status.topic if status is not None else topic,
-        state=State.RUNNING if state.finished else state,
+        state=state,
         reason=None,
         attempts=len(status.attempts) if status is not None else 0,
         queued_at=message.stored_at,
