@@ -202,6 +202,16 @@ def test_every_promise_names_tests_that_exist() -> None:
             assert re.search(rf"def {test}\(", (ROOT / file).read_text()), f"{file}::{test}"
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pages_name_tests_that_exist(path: Path) -> None:
+    text = path.read_text()
+    files = {file.name: file for file in (ROOT / "tests").rglob("test_*.py")}
+    assert {name for name in re.findall(r"\b(test_\w+\.py)\b", text) if name not in files} == set()
+    defined = {name for file in files.values() for name in re.findall(r"def (test_\w+)\(", file.read_text())}
+    named = set(re.findall(r"(?:`|::)(test_\w+)\b(?!\.py)", text))
+    assert named - defined == set()
+
+
 def test_no_file_names_a_package_registry() -> None:
     hosts = re.compile(
         "|".join(("py" + "pi\\.org", "python" + "hosted", "npm" + "js", "deb\\.deb" + "ian", "crates" + "\\.io"))
