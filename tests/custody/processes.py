@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -63,23 +65,31 @@ class ControllerProcess:
         named = {f"INVOKER_{name.upper()}": str(value) for name, value in (settings | dict(self.settings)).items()}
         return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "NATS_URL": self.nats_url} | named
 
-    async def start(self) -> ControllerProcess:
+    def command(self) -> list[str]:
+        return ["-m", "tests.custody.controller_program", str(self.folder / "ready")]
+
+    def ready(self) -> str | None:
+        """The HTTP address, once there is one."""
+        file = self.folder / "ready"
+        return file.read_text() if file.exists() else None
+
+    async def start(self) -> Self:
         """When this returns the controller takes events, or is dead already by its own hand."""
         self.folder.mkdir(parents=True)
-        ready = self.folder / "ready"
         with self.log_file.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.custody.controller_program", str(ready),
+                sys.executable, *self.command(),
                 cwd=ROOT, env=self.environment(), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
         async def up() -> bool:
             assert self.process is not None
-            return ready.exists() or self.process.returncode is not None
+            return self.ready() is not None or self.process.returncode is not None
 
         await eventually(up, what="a controller that is ready")
-        if ready.exists():
-            self.http_url = ready.read_text()
+        address = self.ready()
+        if address is not None:
+            self.http_url = address
         elif self.process.returncode != -signal.SIGKILL:
             pytest.fail(f"the controller did not start:\n{self.log_file.read_text()[-3000:]}")
         return self
@@ -104,6 +114,39 @@ class ControllerProcess:
     def tracebacks(self) -> list[str]:
         """Lines of the log that hold an exception: none is wanted, whatever happens."""
         return [line for line in self.log_file.read_text().splitlines() if "Traceback" in line]
+
+
+@dataclass
+class DevProcess(ControllerProcess):
+    """`invoker dev`, whose nats-server ends with it; all of one state share `state`, and with `port` one address."""
+
+    state: Path = Path()
+    port: int = 0
+
+    def environment(self) -> dict[str, str]:
+        given = super().environment()
+        # What `invoker dev` decides itself, and where the server is.
+        for name in (
+            "INVOKER_STATE_DIR",
+            "INVOKER_SOLE_CONTROLLER",
+            "INVOKER_CATALOG",
+            "INVOKER_HTTP_PORT",
+            "NATS_URL",
+        ):
+            del given[name]
+        return given
+
+    def command(self) -> list[str]:
+        ports = ["--port", str(self.port), "--http-port", "0"]
+        return ["-m", "invoker", "dev", "--state", str(self.state), "--catalog", str(self.catalog), *ports]
+
+    def ready(self) -> str | None:
+        with suppress(OSError, ValueError):
+            facts = json.loads((self.state / "dev.json").read_text())
+            if facts["pid"] == self.pid:  # not the one of a dev that was killed
+                self.nats_url = facts["nats_url"]
+                return str(facts["http_url"])
+        return None
 
 
 def processes_with(text: str) -> list[int]:
