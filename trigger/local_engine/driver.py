@@ -122,9 +122,9 @@ class Driver:
         except StartRefusedError as error:
             self._finish(run, RunEnd(State.FAILED, Reason.CONFIG, error.message))
             return
-        attempt = run.live = LiveAttempt(run, number, order, self._processes, self)
+        attempt = run.live = LiveAttempt(run, number, self._processes, self)
         try:
-            attempt.launch()
+            attempt.launch(order)
         except EngineUnavailableError:
             self.attempt_lost(attempt)
 
@@ -143,7 +143,7 @@ class Driver:
 
     async def _read_spool(self, attempt: LiveAttempt, end: Ended) -> None:
         try:
-            output = await asyncio.to_thread(workfolder.read_spool, Path(attempt.order.spool))
+            output = await asyncio.to_thread(workfolder.read_spool, Path(attempt.spool))
             end = end._replace(output=output)
         except OSError as error:
             end = end._replace(trouble=f"its output cannot be read back: {workfolder.words(error)}")

@@ -29,21 +29,25 @@ class AttemptOwner(Protocol):
 class LiveAttempt:
     """An attempt from its launch to its end. `interruption` says who wanted it ended, if anybody did: the first one."""
 
-    __slots__ = ("_key", "_owner", "_processes", "_timers", "interruption", "number", "order", "run")
+    __slots__ = ("_key", "_owner", "_processes", "_timers", "interruption", "number", "run", "spool")
 
-    def __init__(self, run: Run, number: int, order: Order, processes: Processes, owner: AttemptOwner) -> None:
+    def __init__(self, run: Run, number: int, processes: Processes, owner: AttemptOwner) -> None:
         self.run = run
         self.number = number
-        self.order = order
+        self.spool = ""
         self.interruption: Interruption | None = None
         self._processes = processes
         self._owner = owner
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
         self._key = 0
 
-    def launch(self) -> None:
-        """Ask for the process. Raises `EngineUnavailableError` when there is no spawner."""
-        self._key = self._processes.launch(self.order, self)
+    def launch(self, order: Order) -> None:
+        """Ask for the process. Raises `EngineUnavailableError` when there is no spawner.
+
+        The order is not kept: it is the largest part of a run, and thousands may be in flight.
+        """
+        self.spool = order.spool
+        self._key = self._processes.launch(order, self)
 
     def interrupt(self, why: Interruption) -> None:
         """SIGTERM to the process group now, SIGKILL after the grace; nothing more when that is under way."""
