@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,23 @@ async def test_one_of_two_ends_under_load(end: str, server: NatsServer, client: 
     two.terminate()
     assert await two.ended() == 0
     assert not one.tracebacks() + two.tracebacks()
+
+
+async def test_a_long_run_stays_with_its_controller(server: NatsServer, client: NatsClient, tmp_path: Path) -> None:
+    """Heartbeats: without them the run would be handed to the other one after each ack wait."""
+    view, notes = await View(client).listen(), tmp_path / "notes"
+    script = f"{NOTE}\nnote start; sleep 4; note end"
+    catalog = write_catalog(tmp_path / "catalog", function("long", "long", script, notes=notes))
+    settings = {"sole_controller": False, "ack_wait_seconds": 1, "heartbeat_seconds": 0.3}
+    async with (
+        running_controller(server.url, catalog, tmp_path / "one", **settings),
+        running_controller(server.url, catalog, tmp_path / "two", **settings),
+    ):
+        for number in range(4):
+            await view.publish("long", request_id=f"r{number}")
+        await view.quiet()
+    notes_by_run = Counter(note.run_id for note in read_notes(notes) if note.what == "start")
+    assert notes_by_run == {wire.run_id_of(f"r{number}", "long"): 1 for number in range(4)}
 
 
 async def _one_running(view: View, notes: Path) -> None:

@@ -16,7 +16,7 @@ from invoker import wire
 from invoker.nats_server import NatsServer
 from invoker.request import Content, Event, RunTicket
 from tests.controllers import View, running_controller
-from tests.custody.workload import NOTE, Note, function, read_notes, write_catalog
+from tests.custody.workload import CALL, NOTE, Note, function, read_notes, write_catalog
 from trigger.accept import record_of
 
 pytestmark = pytest.mark.integration
@@ -69,6 +69,23 @@ async def test_a_functions_limit_is_exact_over_two_controllers(
     found = read_notes(notes)
     assert len(found) == 40
     assert most_alive(found) == 3
+
+
+async def test_a_function_that_has_answered_keeps_its_place_until_it_has_ended(
+    server: NatsServer, client: NatsClient, tmp_path: Path
+) -> None:
+    """The reply does not wait, the next run does: a limit on what is alive counts processes, not answers."""
+    view, notes = await View(client).listen(), tmp_path / "notes"
+    script = f'{NOTE}\n{CALL}\nnote start; call GET input ""; call PUT output early; sleep 0.3; note end'
+    catalog = write_catalog(tmp_path / "catalog", function("tidy", "tidy", script, notes=notes, concurrency=1))
+    async with running_controller(server.url, catalog, tmp_path / "state"):
+        for number in range(4):
+            await view.publish("tidy", request_id=f"r{number}")
+        assert (await view.reply("r0"))[0].data == b"early"
+        assert [note.what for note in read_notes(notes)] == ["start"], "the reply came while it tidied up"
+        await view.quiet()
+    assert most_alive(read_notes(notes)) == 1
+    assert len(read_notes(notes)) == 8
 
 
 async def test_two_controllers_share_the_work(server: NatsServer, client: NatsClient, tmp_path: Path) -> None:
