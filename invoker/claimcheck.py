@@ -267,7 +267,7 @@ def claim_of(headers: dict[str, str] | None) -> ClaimCheck | None:
         return ClaimCheck.model_validate_json(text)
     except ValueError as error:
         raise ClaimCheckError(
-            f"the header {wire.H_CLAIM} is no claim check: object, bytes and a sha256 of 64 hexadecimal digits"
+            f"the header {wire.H_CLAIM} is not a claim check (object, bytes, sha256 of 64 hexadecimal digits)"
         ) from error
 
 

@@ -199,7 +199,7 @@ class Controller:
         tasks.create_task(self._keeper.heartbeats(tasks), name="heartbeats")
         tasks.create_task(self._keeper.audits(tasks, self._adopt), name="audits")
         tasks.create_task(self._keeper.look_ups(self._look_up), name="look-ups")
-        await self._follow_functions()
+        await self._follow_functions(at_start=True)
         await self._control().serve(tasks)
         tasks.create_task(self._watch_catalog(), name="catalog")
         created = await self._events_created()
@@ -288,10 +288,10 @@ class Controller:
                 log.warning("function cannot be loaded", message=broken.message, last_good_version_kept=broken.kept)
             await self._retried(self._follow_functions)
 
-    async def _follow_functions(self) -> None:
+    async def _follow_functions(self, *, at_start: bool = False) -> None:
         """One loop for every function in the catalog, and for every one that still has runs."""
         functions = set(self.catalog.functions) | await self._keeper.functions_with_runs()
-        await self._dispatcher.follow_catalog(functions, self._make_pull, self._owner())
+        await self._dispatcher.follow_catalog(functions, self._make_pull, self._owner(), at_start=at_start)
 
     async def _look_up(self) -> None:
         # Streams too: the status stream lives in memory, and a server that was started again has lost it.

@@ -152,15 +152,26 @@ class Dispatcher:
         self._loops: dict[str, asyncio.Task[None]] = {}
 
     async def follow_catalog(
-        self, functions: Iterable[str], make_pull: Callable[[str], Pull], tasks: asyncio.TaskGroup
+        self,
+        functions: Iterable[str],
+        make_pull: Callable[[str], Pull],
+        tasks: asyncio.TaskGroup,
+        *,
+        at_start: bool = False,
     ) -> None:
-        """When this returns exactly these functions have a consumer and a loop. Safe to repeat."""
+        """When this returns exactly these functions have a consumer and a loop. Safe to repeat.
+
+        A consumer with other settings raises `StreamMismatchError` at the start, when somebody looks; later it only
+        keeps its own function from running, and the log says so.
+        """
         wanted = set(functions)
         for function in sorted(wanted):
             spec = self._catalog().functions.get(function)
             try:
                 await self._consumers.ensure_run(function, spec.concurrency if spec else None)
             except StreamMismatchError as error:
+                if at_start:
+                    raise
                 # Somebody changed this one by hand: it is said, and the other functions go on.
                 log.error("function has no usable consumer", function=function, error_message=error.message)
                 continue
