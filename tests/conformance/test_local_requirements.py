@@ -89,6 +89,24 @@ async def test_equal_requirements_are_installed_once(engine_world: LocalWorld, r
     assert len(list((engine_world.state / "environments").iterdir())) == 2, "one environment and its name"
 
 
+async def test_a_stopped_run_does_not_end_the_install_that_another_one_waits_for(
+    engine_world: LocalWorld, requirements: Path
+) -> None:
+    first, second = function_plan(engine_world, requirements), function_plan(engine_world, requirements)
+    await engine_world.engine.start(first)
+    await engine_world.engine.start(second)
+
+    async def installing() -> bool:
+        return bool(list((engine_world.state / "environments").iterdir()))
+
+    await eventually(installing)
+    await engine_world.engine.stop(first.run_id, "cancelled")
+    _, end = await ended(engine_world, first.run_id)
+    assert end.state is State.CANCELLED
+    status, _ = await ended(engine_world, second.run_id)
+    assert len(status.attempts) == 1, "its process was started, so its environment was there"
+
+
 async def test_a_failing_install_is_the_runs_reason_and_the_functions_status(
     engine_world: LocalWorld, requirements: Path
 ) -> None:
