@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from invoker.claimcheck import ClaimStore
-from invoker.errors import IdempotencyMismatchError, InvokerError
+from invoker.errors import ClaimCheckError, IdempotencyMismatchError, InvokerError
 from invoker.publish import EventPublisher
 from invoker.request import Content, Event, RequestRecord, RunTicket
 from invoker.result import Result
@@ -55,9 +55,7 @@ class Acceptor:
         if existing is None:
             # Before the body is stored: what is refused here comes back every second.
             await self._room.take(needed_bytes(event, len(functions), self._publisher.claim_threshold()))
-            record = record_of(event, functions, catalog, await self._body(event), now)
-            new = await self._results.put_record(record)
-            existing = record if new else await self._results.record(event.request_id)
+            existing, new = await self._create(event, functions, catalog, now)
         if existing is None:
             raise InvokerError(f"the record of {event.request_id} expired while its event was being accepted")
         self._moments.reached(Moment.RECORD_WRITTEN)
@@ -66,6 +64,25 @@ class Acceptor:
         finished = () if new else await self._finished(existing)
         await self._queue_runs(existing, {result.function for result in finished})
         return Accepted(existing, new, finished)
+
+    async def knows(self, request_id: str) -> bool:
+        """Whether the request was accepted already: then its runs are fixed, whatever the catalog says now."""
+        return await self._results.record(request_id) is not None
+
+    async def _create(
+        self, event: Event, functions: tuple[str, ...], catalog: str, now: datetime
+    ) -> tuple[RequestRecord | None, bool]:
+        """The stored record, and whether it is this one. Raises `ClaimCheckError` when there is none to be made."""
+        try:
+            record = record_of(event, functions, catalog, await self._body(event), now)
+        except ClaimCheckError:
+            # Accepted before its bytes were removed: its runs are fixed, and each of them says what is wrong.
+            existing = await self._results.record(event.request_id)
+            if existing is None:
+                raise
+            return existing, False
+        new = await self._results.put_record(record)
+        return (record if new else await self._results.record(event.request_id)), new
 
     async def _body(self, event: Event) -> Content:
         """The body for the record: behind a claim check when the record would not fit into a message otherwise."""

@@ -143,7 +143,7 @@ class Intake:
         # One snapshot for the whole event: its list of functions and its version belong together.
         catalog = self._catalog()
         functions = self._functions(incoming, decoded, catalog)
-        if not functions and not catalog.complete:
+        if not functions and not catalog.complete and not await self._acceptor.knows(decoded.request_id):
             broken = ", ".join(broken.file for broken in catalog.broken if not broken.kept)
             error = NoSubscriptionError(
                 f"no subscription matches {decoded.topic!r}, but functions cannot be loaded now: {broken}",

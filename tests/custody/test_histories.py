@@ -276,8 +276,9 @@ async def test_anybody_releases_what_is_finished(
 class FollowsCatalogOnly(Controller):
     """Has consumers for the functions of its catalog, and for no others."""
 
-    async def _follow_functions(self) -> None:
-        await self._dispatcher.follow_catalog(set(self.catalog.functions), self._make_pull, self._owner())
+    async def _follow_functions(self, *, at_start: bool = False) -> None:
+        functions = set(self.catalog.functions)
+        await self._dispatcher.follow_catalog(functions, self._make_pull, self._owner(), at_start=at_start)
 
 
 @WITH_AND_WITHOUT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from nats.aio.client import Client as NatsClient
 
 from invoker import wire
 from invoker.nats_server import NatsServer
+from invoker.request import ClaimCheck, Content, Event
 from invoker.result import Reason, State
 from tests.conftest import eventually
 from tests.controllers import View, problem_of, running_controller
 from tests.custody.workload import function, put_function, write_catalog
+from trigger.accept import record_of
 from trigger.app import Running
 
 pytestmark = pytest.mark.integration
@@ -159,6 +162,55 @@ async def test_a_function_that_was_never_good_keeps_its_events(
         assert await ended(view, ["runs", "waits"]) == {Reason.COMPLETED: 2}
         again = await view.control("dead.redrive", dead_id=letter.id)
         assert (await view.result(again["request_id"], "busy")).succeeded
+
+
+async def accepted_before(view: View, event: Event, topic: str) -> None:
+    """An event and its record, as a controller leaves them that died before the first run was written."""
+    now = datetime.now(UTC)
+    assert await view.results.put_record(record_of(event, ("busy",), "older", event.content, now))
+    headers = {wire.H_CLAIM: event.content.claim.to_json().decode()} if event.content.claim else {}
+    await view.publish(topic, event.content.inline_bytes() or b"", request_id=event.request_id, **headers)
+
+
+async def test_what_was_accepted_runs_although_its_function_is_broken_meanwhile(
+    server: NatsServer, client: NatsClient, tmp_path: Path, gate: Path
+) -> None:
+    """Its record fixed its runs: the event, handed out again, is no event without a subscription."""
+    view = await View(client).listen()
+    gate.touch()
+    catalog = write_catalog(tmp_path / "catalog", busy(gate))
+    async with running_controller(server.url, catalog, tmp_path / "one"):
+        pass
+    content = Content.inline(b"data")
+    event = Event("busy", "r", content, wire.sha256_hex(b"data"), {}, datetime.now(UTC), reply_to="replies.r")
+    await accepted_before(view, event, "busy")
+    put_function(catalog, busy(gate), text="kind: [")
+    async with running_controller(server.url, catalog, tmp_path / "two"):
+
+        async def queued() -> bool:
+            return await view.queued() == (0, 1)
+
+        await eventually(queued, what="the run")
+        put_function(catalog, busy(gate))
+        assert await ended(view, ["r"]) == {Reason.COMPLETED: 1}
+        assert (await client.jetstream().stream_info(view.names.dead_stream)).state.messages == 0
+
+
+async def test_what_was_accepted_has_a_result_although_its_bytes_are_gone_meanwhile(
+    server: NatsServer, client: NatsClient, tmp_path: Path, gate: Path
+) -> None:
+    view = await View(client).listen()
+    gate.touch()
+    document = busy(gate, input={"as": "env"})
+    catalog = write_catalog(tmp_path / "catalog", document)
+    async with running_controller(server.url, catalog, tmp_path / "one"):
+        pass
+    claim = ClaimCheck(object="event/gone", size_bytes=5, sha256=wire.sha256_hex(b"bytes"))
+    event = Event("busy", "r", Content.claimed(claim), claim.sha256, {}, datetime.now(UTC), reply_to="replies.r")
+    await accepted_before(view, event, "busy")
+    async with running_controller(server.url, catalog, tmp_path / "two"):
+        assert await ended(view, ["r"]) == {Reason.INVALID_INPUT: 1}
+        assert (await client.jetstream().stream_info(view.names.dead_stream)).state.messages == 0
 
 
 async def test_the_catalog_is_swapped_under_load(view: View, catalog: Path) -> None:
