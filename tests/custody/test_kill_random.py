@@ -20,9 +20,10 @@ from tests.custody.workload import Workload, function, kill_catalog, write_catal
 pytestmark = pytest.mark.integration
 
 KILLS = 5
-EVENTS = 6
+EVENTS = 10
 SPREAD_SECONDS = 0.8
-"""The kills fall between the first publish and about the time at which an idle machine has done all the work."""
+"""The kills fall between the first publish and about the time at which an idle machine has done all the work: events
+are published for half a second of it."""
 
 
 @pytest.mark.parametrize("series", range(4))
