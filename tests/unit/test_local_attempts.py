@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoker.result import Reason, State
+from invoker.result import Reason
 from trigger.local_engine import attempts
 from trigger.local_engine.attempts import AttemptEnd, Interruption, Verdict
 from trigger.plan import Code, Limits, OutputMode, RunPlan
@@ -186,37 +186,6 @@ def test_pauses_grow_and_are_bounded() -> None:
     assert [attempts.pause_seconds(number, 1.0) for number in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert attempts.pause_seconds(10**6, 1.0) == 60
     assert attempts.pause_seconds(3, 0.05) == pytest.approx(0.2)
-
-
-@pytest.mark.parametrize("reason", list(Reason))
-def test_every_reason_has_one_state(reason: Reason) -> None:
-    expected = {Reason.COMPLETED: State.SUCCEEDED, Reason.TIMEOUT: State.TIMED_OUT, Reason.CANCELLED: State.CANCELLED}
-    assert attempts.state_of(reason) is expected.get(reason, State.FAILED)
-
-
-@pytest.mark.parametrize(
-    ("text", "number", "state", "reason", "message"),
-    [
-        ("cancelled", 2, State.CANCELLED, Reason.CANCELLED, "cancelled in attempt 2"),
-        ("cancelled", 0, State.CANCELLED, Reason.CANCELLED, "cancelled before its first attempt"),
-        ("timeout", 1, State.TIMED_OUT, Reason.TIMEOUT, "given up in attempt 1: its deadline has passed"),
-        ("expired-in-queue", 1, State.FAILED, Reason.EXPIRED_IN_QUEUE, "stopped in attempt 1 (expired-in-queue)"),
-        ("completed", 1, State.CANCELLED, Reason.CANCELLED, "cancelled in attempt 1"),
-        ("somebody tripped", 1, State.CANCELLED, Reason.CANCELLED, "stopped in attempt 1: somebody tripped"),
-        ("", 1, State.CANCELLED, Reason.CANCELLED, "stopped in attempt 1"),
-    ],
-)
-def test_the_end_of_a_stopped_run(text: str, number: int, state: State, reason: Reason, message: str) -> None:
-    end = attempts.stopped(text, number)
-    assert (end.state, end.reason, end.message) == (state, reason, message)
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 bytes"), (1000, "1000 bytes"), (1024, "1 KiB"), (256 * MIB, "256 MiB"), (1536 * MIB, "1.5 GiB")],
-)
-def test_sizes_as_people_write_them(size: int, text: str) -> None:
-    assert attempts.size_text(size) == text
 
 
 @given(

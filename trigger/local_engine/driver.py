@@ -14,6 +14,7 @@ from pathlib import Path
 
 from invoker.errors import EngineUnavailableError, StartRefusedError
 from invoker.result import Reason, State
+from trigger import endings
 from trigger.engine import RunEnd
 from trigger.local_engine import attempts, workfolder
 from trigger.local_engine import order as orders
@@ -81,7 +82,7 @@ class Driver:
         if run.live is not None:
             run.live.interrupt(why)  # its end is reported when nothing of it lives
         else:
-            self._finish(run, attempts.stopped(reason, len(run.attempts)))
+            self._finish(run, endings.stopped(reason, len(run.attempts)))
 
     # towards an attempt
 
@@ -165,9 +166,9 @@ class Driver:
                 trouble=end.trouble,
             ),
         )
-        run.end_attempt(verdict, end.termination[: attempts.TERMINATION_BYTES])
+        run.end_attempt(verdict, end.termination[: endings.TERMINATION_BYTES])
         if attempt.interruption is Interruption.STOP:
-            self._finish(run, attempts.stopped(run.stop_reason or "", number))
+            self._finish(run, endings.stopped(run.stop_reason or "", number))
         elif attempts.another_attempt(run.plan, number, verdict):
             run.tell()
             seconds = attempts.pause_seconds(number, self._first_pause_seconds)
@@ -186,7 +187,7 @@ class Driver:
             return
         run.drop_attempt(attempt.number)
         if run.stop_reason is not None:
-            self._finish(run, attempts.stopped(run.stop_reason, attempt.number))
+            self._finish(run, endings.stopped(run.stop_reason, attempt.number))
         elif run.lost >= LOST_LIMIT:
             text = f"its process was lost {run.lost} times: something ends the local engine's spawner"
             self._finish(run, RunEnd(State.LOST, Reason.ENGINE, text))

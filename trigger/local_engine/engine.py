@@ -18,6 +18,7 @@ from typing import Self
 
 from invoker.errors import EngineUnavailableError
 from trigger.engine import LogLine, Phase, RunStatus
+from trigger.levels import Watcher
 from trigger.local_engine import workfolder
 from trigger.local_engine.driver import Driver
 from trigger.local_engine.order import Interpreter, Programs, check_startable
@@ -25,7 +26,7 @@ from trigger.local_engine.preparation import FetchInput, Preparation
 from trigger.local_engine.processes import Processes
 from trigger.local_engine.removal import Removals
 from trigger.local_engine.requirements import Environments
-from trigger.local_engine.run import Run, Watcher
+from trigger.local_engine.run import Run
 from trigger.local_engine.snapshots import Snapshots
 from trigger.plan import RunPlan
 

@@ -15,6 +15,7 @@ from invoker.errors import (
     ServerUnreachableError,
 )
 from invoker.result import Reason
+from trigger import endings
 from trigger.engine import RunEnd
 from trigger.local_engine import attempts, workfolder
 from trigger.local_engine.order import Interpreter, Places, Prepared
@@ -37,7 +38,7 @@ class PreparationError(Exception):
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
-        self.end = RunEnd(attempts.state_of(reason), reason, message)
+        self.end = RunEnd(endings.state_of(reason), reason, message)
 
 
 class Preparation:

@@ -19,8 +19,6 @@ from trigger.plan import RunPlan
 if TYPE_CHECKING:
     from trigger.local_engine.live_attempt import LiveAttempt
 
-MAX_UNREAD = 100_000
-
 
 class Run:
     """A run and its present level. `changed` is called with each new level; `program` is its command's file.
@@ -145,29 +143,3 @@ class Run:
             return False
         self.stop_reason = reason
         return True
-
-
-class Watcher:
-    """The newest level of each run that changed since one reader last looked; older levels are overwritten."""
-
-    def __init__(self, present: list[RunStatus]) -> None:
-        self._unread = {status.run_id: status for status in present}
-        self._news = asyncio.Event()
-
-    def put(self, status: RunStatus) -> None:
-        self._unread[status.run_id] = status
-        self._news.set()
-
-    def forget(self, run_id: str) -> None:
-        """A run was released. Its last level is kept for a reader that is behind, unless that is absurdly far."""
-        if len(self._unread) > MAX_UNREAD:
-            self._unread.pop(run_id, None)
-
-    async def take(self) -> list[RunStatus]:
-        """What changed; waits until something did."""
-        while not self._unread:
-            self._news.clear()
-            await self._news.wait()
-        statuses = list(self._unread.values())
-        self._unread.clear()
-        return statuses
