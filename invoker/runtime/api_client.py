@@ -232,9 +232,7 @@ class RunApiClient:
             pieces = self._until_close(answer) if length is None else self._exactly(length)
         if spill and answer.status == 200 and (length is None or length > spill[1]):
             answer.file = spill[0]
-            with open(spill[0], "wb", buffering=0) as file:
-                for piece in pieces:
-                    file.write(piece)
+            _write_file(spill[0], pieces)
         else:
             answer.body = b"".join(pieces)
 
@@ -364,6 +362,27 @@ def _chunk_size(line: bytes) -> int:
         return int(line.split(b";")[0], 16)
     except ValueError:
         raise BrokenConnectionError("the answer's chunks have no size") from None
+
+
+def _write_file(path: str, pieces: Any) -> None:
+    """The pieces in that file. A file that cannot be written is no trouble of the run API's, which asking again heals:
+    it is raised as `AttemptFailedError`."""
+    try:
+        file = open(path, "wb", buffering=0)  # noqa: SIM115 -- closed below; what the pieces raise is not ours to name
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
+        for piece in pieces:
+            left = memoryview(piece)
+            try:
+                while left:
+                    left = left[file.write(left) :]  # a full disk takes a part before it refuses
+            except OSError as error:
+                raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str, error: OSError) -> AttemptFailedError:
+    return AttemptFailedError("InputUnavailable", f"the input cannot be written to {path}: {error.strerror or error}")
 
 
 def _pieces(body: bytes | FileBody, size: int) -> Any:

@@ -9,29 +9,33 @@ by its exit.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # the C part of `signal`, which takes 4 ms to import
 import os
 import sys
 import time
 
 from . import lean_json
 from .api_client import Answer, FileBody, RunApiClient
-from .context import Context, RunFinishedError
+from .context import Context
 from .event import INPUT_FILE_NAME, LARGE_BYTES, Event, Input
 from .exits import ERROR, NO_RETRY, OK, TERMINATED
+from .fence import RunFinishedError, ask_input
 from .handler import Parameter, arguments, import_failure, load, parameters_of, typed_parameter
 from .headers import decode_headers, decode_text
 from .note import (
     AttemptFailedError,
     encode_note,
+    frames_of,
     lean_traceback,
     name_of,
     own_frames,
+    stood_at,
     traceback_of,
     words_of,
 )
 from .output import InvalidOutputError, encode
-from .settings import Settings, environment, termination_file
+from .report import say, write_note
+from .settings import Settings, environment
+from .signals import Terminated, arrived, end, listen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,17 +49,12 @@ MAX_TERMINATION_BYTES = 4096
 LAST_NOTE = b'{"type":"MemoryError","message":"there was no memory left to say more"}'
 
 _reserve: list[bytes] = []
-_terminated: list[bool] = []
-
-
-class Terminated(SystemExit):
-    """SIGTERM or an interrupt, raised where the handler stands, so that its `finally` blocks run."""
 
 
 def main() -> int:
     """Run the attempt that the environment describes; returns the exit code (`exits.py`). Never raises."""
     _reserve.append(bytes(RESERVE_BYTES))
-    _signal.signal(_signal.SIGTERM, _terminate)
+    listen()
     attempt = Attempt(time.time())
     try:
         attempt.run()
@@ -64,16 +63,14 @@ def main() -> int:
         _reserve.clear()
         return _out_of_memory(attempt, error)
     except RunFinishedError as error:
-        _say(f"invoker: {error.message}\n")
+        say(f"invoker: {error.message}\n")
         return error.exit_code
     except AttemptFailedError as error:
         return attempt.failed(error.note(), None, error.exit_code, cause=error.__cause__)
     except (Terminated, KeyboardInterrupt) as error:
-        attempt.failed(
-            {"type": "Terminated", "message": "the attempt was ended by a signal"}, traceback_of(error), news=False
-        )
-        _flush()
-        os._exit(TERMINATED)  # the function's own threads must not keep what was told to end
+        attempt.ended(error)
+        end()
+        return TERMINATED  # not reached
     except SystemExit as error:
         return attempt.exited(error)
     except BaseException as error:  # whatever the function raises is this attempt's error
@@ -86,7 +83,7 @@ def _out_of_memory(attempt: Attempt, error: MemoryError) -> int:
     try:
         return attempt.failed({"type": "MemoryError", "message": words_of(error)}, lean_traceback(error))
     except MemoryError:
-        _write_note(LAST_NOTE)  # made when there was memory
+        write_note(LAST_NOTE)  # made when there was memory
         return ERROR
 
 
@@ -100,8 +97,8 @@ class Attempt:
 
     def run(self) -> None:
         settings = Settings(environment())
-        self._client = client = RunApiClient(settings.run_url, _own_headers(settings), settings.retry_seconds)
-        answer = self._ask(client, settings)
+        self._client = client = RunApiClient(settings.run_url, settings.headers(), settings.retry_seconds)
+        answer = _ask(client, settings)
         given = _input(settings, answer)
         event = _event(settings, answer, given)
         request_id = answer.headers.get("invoker-request-id") or settings.request_id
@@ -111,18 +108,6 @@ class Attempt:
         _load_early(parameters, event, given)
         value = _called(handler, arguments(parameters, event, context, given))
         _hand_in(settings, client, context, value)
-
-    def _ask(self, client: RunApiClient, settings: Settings) -> Answer:
-        """The input, or only its headers when its bytes came another way: the fence is asked in any case."""
-        brought = settings.input_base64 is not None or settings.input_file is not None
-        spill = (os.path.join(settings.workdir, INPUT_FILE_NAME), LARGE_BYTES)
-        answer = client.call("HEAD" if brought else "GET", "input", spill=spill)
-        if answer.status == 200:
-            return answer
-        problem = answer.problem()
-        if answer.status in (409, 410) and problem.get("code") != "claim-check":
-            raise RunFinishedError(f"this attempt is too late: {problem['detail']}")
-        raise AttemptFailedError("InputUnavailable", str(problem["detail"]), exit_code=NO_RETRY)
 
     def _handler(self, settings: Settings) -> Callable[..., Any]:
         self._importing = True
@@ -149,6 +134,15 @@ class Attempt:
         note = {"type": "SystemExit", "message": f"the handler called sys.exit({code})"}
         return self.failed(note, traceback_of(error), code & 0xFF)
 
+    def ended(self, error: BaseException) -> None:
+        """Report that a signal ended it: in the log one line, in the note where it stood. No news: whoever sent the
+        signal knows, and waits for the end."""
+        frames = stood_at(error)
+        where = f" while at {os.path.basename(frames[-1][0])}, line {frames[-1][1]}" if frames else ""
+        say(f"invoker: the attempt was ended by a signal{where}\n")
+        note = {"type": "Terminated", "message": "the attempt was ended by a signal"}
+        write_note(encode_note({**note, "traceback": frames_of(frames)}))
+
     def failed(
         self,
         note: dict[str, Any],
@@ -156,19 +150,18 @@ class Attempt:
         exit_code: int = ERROR,
         *,
         cause: BaseException | None = None,
-        news: bool = True,
     ) -> int:
         """Report the failure everywhere (stderr, termination file, run API) and return the exit code."""
         sentence = ""
         if trace is None:
             sentence = f"invoker: {note['type']}: {note['message']}\n"
             trace = _cause_of(cause)
-        _say(trace + sentence)
+        say(trace + sentence)
         if trace:
             note = {**note, "traceback": trace}
         data = encode_note(note)
-        _write_note(data)
-        if news and self._client is not None:
+        write_note(data)
+        if self._client is not None:
             self._client.call_once("POST", "error", data, NOTE_PATIENCE_SECONDS)
         return exit_code
 
@@ -179,11 +172,11 @@ def _cause_of(cause: BaseException | None) -> str:
     return traceback_of(cause) if cause is not None and tells else ""
 
 
-def _own_headers(settings: Settings) -> dict[str, str]:
-    headers = {"Authorization": f"Bearer {settings.run_token}", "Invoker-Pod-Uid": settings.pod_uid}
-    if settings.attempt_number:
-        headers["Invoker-Attempt"] = settings.attempt_number
-    return headers
+def _ask(client: RunApiClient, settings: Settings) -> Answer:
+    """The input, or only its headers when its bytes came another way: the fence is asked in any case."""
+    brought = settings.input_base64 is not None or settings.input_file is not None
+    spill = (os.path.join(settings.workdir, INPUT_FILE_NAME), LARGE_BYTES)
+    return ask_input(client, only_headers=brought, spill=spill)
 
 
 def _input(settings: Settings, answer: Answer) -> Input:
@@ -194,7 +187,10 @@ def _input(settings: Settings, answer: Answer) -> Input:
         return Input(content_type, settings.workdir, data=binascii.a2b_base64(settings.input_base64))
     file = settings.input_file or answer.file
     if file is not None:
-        return Input(content_type, settings.workdir, file=file)
+        try:
+            return Input(content_type, settings.workdir, file=file)
+        except OSError as error:
+            raise AttemptFailedError("InputUnavailable", f"the input cannot be read: {words_of(error)}") from error
     return Input(content_type, settings.workdir, data=answer.body)
 
 
@@ -243,7 +239,7 @@ async def _awaited(value: Any) -> Any:
     try:
         return await value
     except asyncio.CancelledError as error:
-        if _terminated:
+        if arrived:
             # The signal came while the loop was idle, which says nothing; the await that was cancelled for it does.
             raise Terminated(TERMINATED).with_traceback(error.__traceback__) from None
         raise
@@ -284,7 +280,7 @@ def _terminate_with(data: bytes) -> None:
     if len(data) > MAX_TERMINATION_BYTES:
         words = f"the output has {len(data)} bytes; 'output.from: termination' takes at most {MAX_TERMINATION_BYTES}"
         raise AttemptFailedError("OutputTooLarge", words, reason="output-too-large", exit_code=NO_RETRY)
-    _write_note(data)
+    write_note(data)
 
 
 def _read(body: bytes | FileBody) -> Any:
@@ -294,39 +290,3 @@ def _read(body: bytes | FileBody) -> Any:
     with open(body.path, "rb") as file:
         while piece := file.read(256 * 1024):
             yield piece
-
-
-def _write_note(data: bytes) -> None:
-    path = termination_file()
-    if not path:
-        return
-    try:
-        with open(path, "wb") as file:
-            file.write(data)
-    except OSError as error:
-        _say(f"invoker: the termination file cannot be written: {error}\n")
-
-
-def _say(text: str) -> None:
-    _quietly(sys.stderr.write, text)
-    _quietly(sys.stderr.flush)
-
-
-def _quietly(act: Callable[..., Any], *arguments: Any) -> None:
-    """Carry out what matters only when somebody listens (a closed pipe is no error of the function)."""
-    try:  # noqa: SIM105 -- contextlib is an import more
-        act(*arguments)
-    except (OSError, ValueError, AttributeError):
-        pass
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        _quietly(stream.flush)
-
-
-def _terminate(signal_number: int, frame: object) -> None:
-    # Once: a handler that catches it, or takes too long over it, is ended by the next one without being asked.
-    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
-    _terminated.append(True)
-    raise Terminated(TERMINATED)

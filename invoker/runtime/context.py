@@ -8,6 +8,7 @@ import time
 from . import lean_json
 from .api_client import RunApiClient
 from .exits import NO_RETRY
+from .fence import RunFinishedError
 from .headers import encode_headers, encode_text
 from .note import AttemptFailedError
 from .output import encode
@@ -29,13 +30,6 @@ class PublishRefusedError(AttemptFailedError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__("PublishRefused", message, exit_code=NO_RETRY)
         self.code = code
-
-
-class RunFinishedError(AttemptFailedError):
-    """The run has its result already, or is gone: nothing that this attempt does counts any more."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("RunOver", message, exit_code=NO_RETRY)
 
 
 class Context(dict):  # type: ignore[type-arg]  # a subscript would need typing at run time; handlers see a plain dict

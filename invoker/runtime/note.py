@@ -105,6 +105,27 @@ def traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, own_frames(error.__traceback__)))
 
 
+def stood_at(error: BaseException) -> list[tuple[str, int, str]]:
+    """File, line and function of each of the function's own frames that were running, the outermost first."""
+    found, trace = [], error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not code.co_filename.startswith(_ABOVE_THE_HANDLER):
+            found.append((code.co_filename, trace.tb_lineno, code.co_name))
+        trace = trace.tb_next
+    return found
+
+
+def frames_of(frames: list[tuple[str, int, str]]) -> str | None:
+    """The frames as a traceback shows them, without an exception; None when there are none."""
+    if not frames:
+        return None
+    import traceback
+
+    shown = traceback.format_list([traceback.FrameSummary(*frame) for frame in frames])
+    return "".join(["Traceback (most recent call last):\n", *shown])
+
+
 def lean_traceback(error: BaseException) -> str:
     """The traceback without source lines and without an import; frees what its frames hold, so a `MemoryError` that
     was caused by them leaves room to report it."""

@@ -23,33 +23,23 @@ if TYPE_CHECKING:
 DEFAULT_RETRY_SECONDS = 60.0
 
 
-class Settings:
-    """The environment, read once. Raises `AttemptFailedError` naming the variable that is missing or unusable."""
+class RunApiSettings:
+    """How to talk to the run API. Raises `AttemptFailedError` naming the variable that is missing or unusable."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self.handler = self._wanted("INVOKER_HANDLER")
         self.run_url = self._wanted("INVOKER_RUN_URL")
         self.run_token = self._wanted("INVOKER_RUN_TOKEN")
-        self.code_dir = environ.get("INVOKER_CODE_DIR")
         self.pod_uid = environ.get("INVOKER_POD_UID", "")
         self.attempt_number = environ.get("INVOKER_ATTEMPT_NUMBER")
-        self.workdir = environ.get("INVOKER_WORKDIR") or environ.get("TMPDIR") or "/tmp"
-        self.run_id = environ.get("INVOKER_RUN_ID", "")
-        self.request_id = environ.get("INVOKER_REQUEST_ID", "")
-        self.function = environ.get("INVOKER_FUNCTION", "")
-        self.topic = environ.get("INVOKER_TOPIC")
-        self.params = environ.get("INVOKER_PARAMS")
-        self.input_base64 = environ.get("INVOKER_INPUT_BASE64")
-        self.input_file = environ.get("INVOKER_INPUT_FILE")
-        self.output_mode = environ.get("INVOKER_OUTPUT_MODE", "api")
-        self.deadline = environ.get("INVOKER_DEADLINE")
-        self.timeout_text = environ.get("INVOKER_TIMEOUT_SECONDS")
-        self.timeout_seconds = self._number("INVOKER_TIMEOUT_SECONDS", None)
-        self.memory_limit = environ.get("INVOKER_MEMORY_LIMIT")
         self.retry_seconds = self._number("INVOKER_RETRY_SECONDS", DEFAULT_RETRY_SECONDS) or 0.0
-        if self.output_mode not in ("api", "stdout", "termination"):
-            raise AttemptFailedError("SettingsError", f"INVOKER_OUTPUT_MODE is {self.output_mode!r}")
+
+    def headers(self) -> dict[str, str]:
+        """What every call carries: whose run this is, and which attempt of it."""
+        headers = {"Authorization": f"Bearer {self.run_token}", "Invoker-Pod-Uid": self.pod_uid}
+        if self.attempt_number:
+            headers["Invoker-Attempt"] = self.attempt_number
+        return headers
 
     def _wanted(self, name: str) -> str:
         value = self._environ.get(name)
@@ -65,6 +55,39 @@ class Settings:
             return float(text) if text else default
         except ValueError:
             raise AttemptFailedError("SettingsError", f"{name} is no number: {text!r}") from None
+
+
+class FetchSettings(RunApiSettings):
+    """What the program that fetches the input is told."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        self.input_file = self._wanted("INVOKER_INPUT_FILE")
+
+
+class Settings(RunApiSettings):
+    """What the program that runs the handler is told: the environment, read once."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.handler = self._wanted("INVOKER_HANDLER")
+        super().__init__(environ)
+        self.code_dir = environ.get("INVOKER_CODE_DIR")
+        self.workdir = environ.get("INVOKER_WORKDIR") or environ.get("TMPDIR") or "/tmp"
+        self.run_id = environ.get("INVOKER_RUN_ID", "")
+        self.request_id = environ.get("INVOKER_REQUEST_ID", "")
+        self.function = environ.get("INVOKER_FUNCTION", "")
+        self.topic = environ.get("INVOKER_TOPIC")
+        self.params = environ.get("INVOKER_PARAMS")
+        self.input_base64 = environ.get("INVOKER_INPUT_BASE64")
+        self.input_file = environ.get("INVOKER_INPUT_FILE")
+        self.output_mode = environ.get("INVOKER_OUTPUT_MODE", "api")
+        self.deadline = environ.get("INVOKER_DEADLINE")
+        self.timeout_text = environ.get("INVOKER_TIMEOUT_SECONDS")
+        self.timeout_seconds = self._number("INVOKER_TIMEOUT_SECONDS", None)
+        self.memory_limit = environ.get("INVOKER_MEMORY_LIMIT")
+        if self.output_mode not in ("api", "stdout", "termination"):
+            raise AttemptFailedError("SettingsError", f"INVOKER_OUTPUT_MODE is {self.output_mode!r}")
 
 
 def environment() -> Mapping[str, str]:

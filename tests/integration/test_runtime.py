@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -421,6 +422,8 @@ async def test_sigterm_lets_the_handler_clean_up(world: RunWorld, place: Place) 
         assert (ended.code, ended.stdout) == (143, b"down\n")
         assert ended.note["type"] == "Terminated"
         assert "/function/main.py" in ended.note["traceback"], "where it stood is what one wants to know"
+        assert "143" not in ended.note["traceback"]
+        assert re.fullmatch(r"invoker: the attempt was ended by a signal while at main\.py, line \d\n", ended.stderr)
 
 
 async def test_a_handler_that_ignores_sigterm_once_is_ended_by_the_next(world: RunWorld, place: Place) -> None:
@@ -592,6 +595,33 @@ async def test_an_input_from_the_environment_or_a_file_asks_the_fence_too(world:
     found = await other.result()
     assert found is not None
     assert found.output.inline_bytes() == b'{"a":3}'
+
+
+async def test_an_input_file_that_is_not_there_is_said_in_words(world: RunWorld, place: Place) -> None:
+    run = await world.accept(b"x")
+    ended = await place.run(run, "def handle(): print('ran')", INVOKER_INPUT_FILE="/nowhere/input")
+    assert (ended.code, ended.stdout) == (1, b"")
+    assert ended.note["type"] == "InputUnavailable"
+    assert "/nowhere/input" in ended.note["message"]
+    assert "Traceback" not in ended.stderr
+
+
+async def test_code_may_be_a_mounted_configuration(world: RunWorld, place: Place) -> None:
+    """The kubelet mounts links into a folder that it swaps: `main.py` → `..data/main.py` → `..2026…/main.py`."""
+    version = place.folder / "..2026_01_05_09_00_00.1"
+    (version / "parts").mkdir(parents=True)
+    (version / "main.py").write_text("import beside\nfrom parts import inner\nhandle = beside.handle\n")
+    (version / "beside.py").write_text("import parts.inner\ndef handle(event): return parts.inner.NAME")
+    (version / "parts" / "inner.py").write_text("NAME = 'found'")
+    (place.folder / "..data").symlink_to(version.name)
+    for name in ("main.py", "beside.py", "parts"):
+        (place.folder / name).symlink_to(f"..data/{name}")
+    run = await world.accept(b"x")
+    ended = await place.run(run)
+    assert ended.code == 0, ended.stderr
+    result = await run.result()
+    assert result is not None
+    assert result.output.inline_bytes() == b"found"
 
 
 @pytest.mark.parametrize(
