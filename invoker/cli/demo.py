@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from invoker.cli.dev_server import Dev
 
 INTERRUPTED = 130
+DEMO_SOURCE = "data/tzdata"
+"""Lies with the code of `collect`, so it is there wherever that runs: as a process here or in a pod."""
 EXAMPLES = examples(
     "invoker demo",
     "invoker demo -o json",
@@ -50,7 +52,7 @@ def demo(
     Without a source it converts tables of the time-zone database. Ends with 0 only when every run succeeded.
     """
     samples = samples_folder()
-    event = {"source": _absolute(source) if source else str(samples / "data" / "tzdata")}
+    event = {"source": _absolute(source) if source else DEMO_SOURCE}
     if pattern:
         event["pattern"] = pattern
     session = session_of(context)

@@ -143,7 +143,7 @@ def check_record(members: dict[str, Published]) -> int:
 
 def test_the_demos_data_goes_through_the_chain(tmp_path: Path) -> None:
     context = fresh_context(tmp_path)
-    collect.handle(event(str(SAMPLES / "data" / "tzdata")), context)
+    collect.handle(event(str(SAMPLES / "collect" / "data" / "tzdata")), context)
     summaries = {}
     for archive in context.published:
         for member in unpacked(archive, tmp_path)[1]:

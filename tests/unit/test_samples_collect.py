@@ -78,6 +78,14 @@ def test_each_event_carries_the_bytes_and_says_what_they_are(folder: Path, conte
     }
 
 
+def test_a_relative_source_lies_with_the_function(context: RecordingContext) -> None:
+    summary = collect.handle(event("data/tzdata"), context)
+    assert names(context) == ["countries.zip", "tables.tar.xz", "zone1970.tab.gz"]
+    assert summary["kinds"] == {"gz": 1, "xz": 1, "zip": 1}
+    collect.handle(event({"source": "data", "pattern": "*.zip"}), context)
+    assert names(context)[3:] == ["tzdata/countries.zip"]
+
+
 def test_the_order_is_the_same_every_time(tmp_path: Path, context: RecordingContext) -> None:
     """Whatever order the file system has: a second attempt must publish the same events at the same positions."""
     expected = ["b", "k", "a/k", "a/n", "c/d/x", "c/e/x", "m/a", "z/a"]
@@ -214,7 +222,8 @@ def test_what_is_missing_or_unusable_is_said(folder: Path, context: RecordingCon
         (None, "the event must be a path, a web address, or"),
         ([1], "the event must be a path, a web address, or"),
         ("{not json", "the event looks like JSON and is none"),
-        ("data/a.csv", "data/a.csv is a relative path"),
+        ("data/a.csv", "data/a.csv is a relative path, and nothing of that name lies with the function"),
+        ("../convert/event.csv", "../convert/event.csv is a relative path"),
         ("file:///etc/passwd", "only http and https addresses are fetched; a local file is named by its path"),
         ("ftp://example.org/a", "only http and https addresses are fetched"),
         ("http://[", "http://[ is no web address"),

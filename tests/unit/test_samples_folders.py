@@ -115,7 +115,7 @@ def test_topics_join_them(topic: str, function: str | None) -> None:
 
 def test_the_data_is_made_by_its_script(tmp_path: Path) -> None:
     """From the tables in the committed archives the script makes archives with the same tables, twice the same."""
-    script, committed = SAMPLES / "data" / "make.py", SAMPLES / "data" / "tzdata"
+    script, committed = SAMPLES / "collect" / "data" / "make.py", SAMPLES / "collect" / "data" / "tzdata"
     tables = tmp_path / "tables"
     tables.mkdir()
     unpack_all(committed, tables)
@@ -156,7 +156,14 @@ def unpack_all(archives: Path, target: Path) -> None:
 
 
 def test_the_script_names_the_table_that_is_missing(tmp_path: Path) -> None:
-    command = [sys.executable, str(SAMPLES / "data" / "make.py"), "--from", str(tmp_path), "--to", str(tmp_path / "x")]
+    command = [
+        sys.executable,
+        str(SAMPLES / "collect" / "data" / "make.py"),
+        "--from",
+        str(tmp_path),
+        "--to",
+        str(tmp_path / "x"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"{tmp_path}/zone1970.tab: No such file or directory\n"

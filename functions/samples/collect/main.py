@@ -29,6 +29,7 @@ CHUNK_BYTES = 64 * 1024
 HEAD_BYTES = 8 * 1024
 MAX_NAME_BYTES = 1024  # names travel in headers, which have little room
 MAX_REDIRECTS = 5
+HERE = Path(__file__).parent
 DEFAULTS = {"pattern": "*", "max_files": 1000, "max_bytes": 1024**3, "timeout_seconds": 60}
 
 
@@ -116,11 +117,18 @@ def check_scheme(source: str) -> str:
         return check_address(source)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", source):
         raise CollectError(f"{source}: only http and https addresses are fetched; a local file is named by its path")
-    if not os.path.isabs(os.path.expanduser(source)):
+    path = os.path.expanduser(source)
+    return path if os.path.isabs(path) else str(beside(source))
+
+
+def beside(source: str) -> Path:
+    """What lies with the function's code, such as the demo's data: the same wherever the function runs."""
+    path = HERE / source
+    if ".." in path.parts or not path.exists():
         raise CollectError(
-            f"{source} is a relative path, and the function runs in a folder of its own; make it absolute"
+            f"{source} is a relative path, and nothing of that name lies with the function; make it absolute"
         )
-    return os.path.expanduser(source)
+    return path
 
 
 def check_address(address: str) -> str:
