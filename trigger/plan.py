@@ -66,7 +66,8 @@ class RunPlan:
     `env` is complete and already rendered (it holds `INVOKER_RUN_URL`, `INVOKER_RUN_TOKEN`, an `as: env` input, the
     function's own variables), save what only an engine knows: `INVOKER_WORKDIR`, `INVOKER_INPUT_FILE`,
     `INVOKER_POD_UID`, `INVOKER_TERMINATION_FILE`. `no_retry_exit_codes` end the run without a further attempt.
-    `deadline_at` is when the whole run is given up (0.9 of the retention after its acceptance).
+    `deadline_at` is when the whole run is given up (0.9 of the retention after its acceptance). `keep_log`: the result
+    holds the log's tail of a run that succeeded too.
     """
 
     run_id: str
@@ -84,3 +85,4 @@ class RunPlan:
     no_retry_exit_codes: frozenset[int] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
     pod: Mapping[str, Any] = field(default_factory=dict)
+    keep_log: bool = False

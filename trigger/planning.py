@@ -63,6 +63,7 @@ def plan_run(
         no_retry_exit_codes=function.no_retry_exit_codes,
         labels=function.labels,
         pod=_pod(function),
+        keep_log=function.keep_log,
     )
 
 
