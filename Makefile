@@ -14,7 +14,7 @@ TESTS ?=
 DEMO ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev-environment test check lint format types imports test-unit bench docs lock clean
+.PHONY: help demo dev-environment test check lint format types imports test-unit bench docs images lock clean
 .SUFFIXES:
 
 help:  ## this list
@@ -50,6 +50,9 @@ bench: $(VENV)/.have-dev  ## every benchmark, one after the other (benchmarks/RE
 docs: $(VENV)/.have-run  ## write the generated parts of docs/ again
 	@$(BIN)/python scripts/docs.py
 	@$(BIN)/python -m invoker.cli.reference > docs/cli.md
+
+images:  ## the images of the Python runtime and the samples (BASE, IMAGE_PREFIX, IMAGE_TAG; docs/images.md)
+	@scripts/build-images
 
 lock: $(VENV)/.have-lock  ## pin the requirements again (UPGRADE=1 raises what is pinned)
 	@$(UV_COMPILE) --group lock -o requirements/lock.txt
