@@ -138,7 +138,9 @@ class Attempt:
         """Report that a signal ended it: in the log one line, in the note where it stood. No news: whoever sent the
         signal knows, and waits for the end."""
         frames = stood_at(error)
-        where = f" while at {os.path.basename(frames[-1][0])}, line {frames[-1][1]}" if frames else ""
+        # Inside of a library says less than the line that called it.
+        own = [frame for frame in frames if not frame[0].startswith(os.path.dirname(os.__file__))] or frames
+        where = f" while at {os.path.basename(own[-1][0])}, line {own[-1][1]}" if own else ""
         say(f"invoker: the attempt was ended by a signal{where}\n")
         note = {"type": "Terminated", "message": "the attempt was ended by a signal"}
         write_note(encode_note({**note, "traceback": frames_of(frames)}))
