@@ -77,6 +77,7 @@ class Volume:
     size: str
     mount_path: str
     storage_class: str | None = None
+    access_mode: str = "ReadWriteOnce"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ class NextTopic:
 class Function:
     """One declared function. Equal when its spec and code are: `spec_hash` is over both.
 
-    Seconds and bytes; None means no bound of its own. `file` is relative to the catalog's root.
+    Seconds and bytes; None means no bound of its own. `file` is relative to the catalog's root. `pod` and `job` are as
+    they were written, checked, with placeholders not yet filled; at most one of them is there.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Function:
     description: str = ""
     subscriptions: tuple[Subscription, ...] = ()
     job: Mapping[str, Any] | None = None
+    pod: Mapping[str, Any] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     input: InputSpec = InputSpec()
     output: OutputSpec = OutputSpec()
@@ -117,6 +120,7 @@ class Function:
     on_failure: NextTopic | None = None
     no_retry_exit_codes: frozenset[int] = frozenset()
     keep_log: bool = False
+    keep_pod: bool = False
     input_schema: Schema | None = field(default=None, compare=False, repr=False)
     output_schema: Schema | None = field(default=None, compare=False, repr=False)
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from invoker.errors import CatalogError
 from trigger.catalog import BrokenFunction, LoadedFunctions
+from trigger.field_types import parse_quantity, spoken
 from trigger.filter import FilterError, compile_filter
 from trigger.function import (
     EnvVar,
@@ -35,12 +36,12 @@ from trigger.function_fields import (
     ParameterFields,
     SpecFields,
     SubscriptionFields,
-    parse_quantity,
-    spoken,
 )
+from trigger.function_pod import written
 from trigger.function_refusal import refusal, refusal_of, shown
 from trigger.placeholder import problem_of, problem_of_command
 from trigger.plan import InputMode, OutputMode
+from trigger.pod_check import check_pods
 from trigger.schema import Schema, SchemaError, parse_json
 from trigger.yaml_document import Path, YamlDocument, YamlError, read_documents
 
@@ -108,6 +109,7 @@ def _build(fields: FunctionFields, document: YamlDocument, file: str, folder: Fu
     parameters = tuple(_parameter(one, index) for index, one in enumerate(spec.parameters))
     _check_parameter_names(parameters)
     _check_placeholders(spec, parameters)
+    check_pods(spec, [parameter.name for parameter in parameters])
     input_schema = _schema(spec.input.schema_, folder, "spec", "input", "schema")
     output_schema = _schema(spec.output.schema_, folder, "spec", "output", "schema")
     return Function(
@@ -118,7 +120,8 @@ def _build(fields: FunctionFields, document: YamlDocument, file: str, folder: Fu
         labels=metadata.labels,
         description=spec.description,
         subscriptions=tuple(_subscription(one, index) for index, one in enumerate(spec.subscriptions)),
-        job=spec.job,
+        job=None if spec.job is None else document.value["spec"]["job"],
+        pod={} if spec.pod is None else written(spec.pod),
         parameters=parameters,
         input=InputSpec(InputMode(spec.input.as_), input_schema.document if input_schema else None),
         output=OutputSpec(OutputMode(spec.output.from_), output_schema.document if output_schema else None),
@@ -134,6 +137,7 @@ def _build(fields: FunctionFields, document: YamlDocument, file: str, folder: Fu
         on_failure=_next(spec.on_failure),
         no_retry_exit_codes=frozenset(spec.no_retry_exit_codes),
         keep_log=spec.keep_log,
+        keep_pod=spec.keep_pod,
         input_schema=input_schema,
         output_schema=output_schema,
     )
@@ -228,7 +232,9 @@ def _env(spec: SpecFields) -> tuple[EnvVar, ...]:
         if one.name in names:
             raise SpecError(f"the variable {one.name} is there twice", "spec", "env", index, "name")
         names.add(one.name)
-    return tuple(EnvVar(one.name, one.value, one.value_from) for one in spec.env)
+    return tuple(
+        EnvVar(one.name, one.value, None if one.value_from is None else written(one.value_from)) for one in spec.env
+    )
 
 
 def _resources(spec: SpecFields) -> Resources:
@@ -246,7 +252,8 @@ def _resources(spec: SpecFields) -> Resources:
 def _volume(spec: SpecFields) -> Volume | None:
     if spec.volume is None:
         return None
-    return Volume(str(spec.volume.size), spec.volume.mount_path, spec.volume.storage_class)
+    volume = spec.volume
+    return Volume(str(volume.size), volume.mount_path, volume.storage_class, volume.access_mode)
 
 
 def _next(fields: NextFields | None) -> NextTopic | None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from invoker.errors import CatalogError
-from trigger.function_fields import spoken
+from trigger.field_types import spoken
 from trigger.yaml_document import Path, YamlDocument
 
 

@@ -18,6 +18,7 @@ from invoker.request import RequestRecord
 from trigger.function import Function, parameter_text
 from trigger.placeholder import fill
 from trigger.plan import Code, InputMode, Limits, RunPlan
+from trigger.pod_placeholder import filled
 
 
 def plan_run(
@@ -62,7 +63,7 @@ def plan_run(
         deadline_at=deadline_at,
         no_retry_exit_codes=function.no_retry_exit_codes,
         labels=function.labels,
-        pod=_pod(function),
+        pod=_pod(function, values),
         keep_log=function.keep_log,
     )
 
@@ -152,7 +153,7 @@ def _limits(function: Function, output_limit_bytes: int) -> Limits:
     )
 
 
-def _pod(function: Function) -> dict[str, Any]:
+def _pod(function: Function, values: Mapping[str, str]) -> dict[str, Any]:
     """What only an engine with pods can honour, in Kubernetes' own spelling; empty for most functions.
 
     `env` holds the variables that refer to secrets and configuration: an engine that cannot read those must refuse.
@@ -168,7 +169,12 @@ def _pod(function: Function) -> dict[str, Any]:
             "size": function.volume.size,
             "mountPath": function.volume.mount_path,
             "storageClass": function.volume.storage_class,
+            "accessMode": function.volume.access_mode,
         }
+    if function.pod:
+        pod["settings"] = filled(function.pod, values)
+    if function.keep_pod:
+        pod["keepPod"] = True
     if function.job is not None:
-        pod["job"] = function.job
+        pod["job"] = filled(function.job, values)
     return pod

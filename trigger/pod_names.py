@@ -85,3 +85,25 @@ def problem_of_sub_path(path: str) -> str | None:
     if path.startswith("/") or ".." in path.split("/") or "\0" in path or not path:
         return "must be a relative path without '..'"
     return None
+
+
+_FIELD_PATH = re.compile(
+    r"metadata\.(name|namespace|uid)|metadata\.(labels|annotations)(\['[-A-Za-z0-9_./]{1,317}'\])?"
+    r"|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?)"
+)
+_PROFILE = re.compile(r"[\w.-]+(/[\w.-]+)*")
+
+
+def problem_of_field_path(path: str) -> str | None:
+    """Why this is no field of a pod that its containers may be told; None when it is."""
+    if _FIELD_PATH.fullmatch(path) is None:
+        return (
+            f"{path[:80]!a} is no field that a container can be told; there are metadata.name, .namespace, .uid, "
+            ".labels['KEY'], .annotations['KEY'], spec.nodeName, spec.serviceAccountName, status.hostIP, status.podIP"
+        )
+    return None
+
+
+def problem_of_profile(path: str) -> str | None:
+    """Why this is no profile below the kubelet's folder; None when it is."""
+    return None if _PROFILE.fullmatch(path) and ".." not in path.split("/") else "must be a relative path without '..'"

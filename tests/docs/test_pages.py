@@ -18,6 +18,7 @@ from invoker.request import RequestRecord
 from invoker.result import _REASONS, Reason, Result, State
 from scripts import docs
 from tests.docs.transcript import ROOT
+from trigger.field_types import KubernetesFields
 from trigger.function_code import FunctionFolder
 from trigger.function_fields import FunctionFields
 from trigger.function_file import read_functions
@@ -247,6 +248,8 @@ def _fields(model: type[BaseModel], prefix: str) -> list[tuple[str, str]]:
 
 def _model_in(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
     """The model that a field holds, and whether it holds a list of them."""
+    if isinstance(annotation, type) and issubclass(annotation, KubernetesFields):
+        return None, False  # Kubernetes documents those
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, False
     many = typing.get_origin(annotation) is list

@@ -312,12 +312,12 @@ SPEC_REFUSALS: list[tuple[str, int, str, str]] = [
     ("  runtime: python\n  resources: {limits: {memory: 256mb}}\n", 6, "spec.resources.limits.memory", "'256mb' is no quantity such as"),
     ("  runtime: python\n  resources: {limits: {memory: 0}}\n", 6, "spec.resources.limits.memory", "at least one byte"),
     ("  runtime: python\n  resources: {limit: {}}\n", 6, "spec.resources.limit", "did you mean 'limits'?"),
-    ("  runtime: python\n  volume: {size: 1Gi, mountPath: scratch}\n", 6, "spec.volume.mountPath", "does not have the form"),
+    ("  runtime: python\n  volume: {size: 1Gi, mountPath: scratch}\n", 6, "spec.volume.mountPath", "must be an absolute path"),
     ("  runtime: python\n  volume: {mountPath: /x}\n", 6, "spec.volume.size", "is missing"),
     ("  runtime: python\n  onSuccess: {publish: a.*}\n", 6, "spec.onSuccess.publish", "has a wildcard"),
     ("  runtime: python\n  onSuccess: next\n", 6, "spec.onSuccess", "must be a mapping of keys, not text"),
     ("  runtime: python\n  noRetryExitCodes: [0]\n", 6, "spec.noRetryExitCodes[0]", "must be at least 1, not 0"),
-    ("  runtime: python\n  job: [a]\n", 6, "spec.job", "must be a mapping, not a list"),
+    ("  runtime: python\n  job: [a]\n", 6, "spec.job", "must be a mapping of keys, not a list"),
     ("  image: a b\n", 5, "spec.image", "does not have the form"),
 ]  # fmt: skip
 

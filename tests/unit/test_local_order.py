@@ -12,6 +12,7 @@ import pytest
 from invoker import runtime
 from invoker.errors import StartRefusedError
 from tests.conftest import eventually
+from trigger.function_pod import PodFields
 from trigger.local_engine import order
 from trigger.local_engine.order import Interpreter, Prepared, Programs, check_startable, make_order
 from trigger.local_engine.removal import Removals
@@ -107,6 +108,15 @@ def test_programs_are_looked_for_where_the_function_says(tmp_path: Path) -> None
         (Code(image="x"), {}, "only names an image"),
         (Code(), {"job": {}}, "whole Job"),
         (Code(command=("true",)), {"env": [{"name": "A", "valueFrom": {"x": 1}}, {"name": "B"}]}, "cannot read: A$"),
+        (Code(runtime="python"), {"job": {"template": {}}}, "has job, which only pods have"),
+        *(
+            (
+                Code(command=("true",)),
+                {"settings": {"labels": {"a": "b"}, key: [{"name": "x"}]}},
+                f"has pod.{key}, which",
+            )
+            for key in ("envFrom", "volumes", "volumeMounts", "initContainers", "sidecars", "whateverComesNext")
+        ),
     ],
 )
 def test_what_cannot_start_here(code: Code, pod: dict[str, Any], message: str) -> None:
@@ -116,6 +126,14 @@ def test_what_cannot_start_here(code: Code, pod: dict[str, Any], message: str) -
 
 def test_an_image_beside_a_command_is_no_obstacle() -> None:
     check_startable(plan(Code(image="x", command=("true",)), pod={"resources": {}, "volume": {"size": "1Gi"}}))
+
+
+def test_where_and_as_whom_a_pod_runs_is_no_obstacle_and_every_setting_is_decided_about() -> None:
+    ignored: dict[str, Any] = {key: {"some": "thing"} for key in order.IGNORED_POD_SETTINGS}
+    check_startable(plan(Code(command=("true",)), pod={"settings": ignored | {"volumes": []}, "keepPod": True}))
+    refused = {"envFrom", "volumes", "volumeMounts", "initContainers", "sidecars"}
+    keys = {one.alias for one in PodFields.model_fields.values()}
+    assert (order.IGNORED_POD_SETTINGS | refused, order.IGNORED_POD_SETTINGS & refused) == (keys, set())
 
 
 # removals

@@ -131,7 +131,7 @@ def test_what_only_pods_can_honour_is_kept_in_kubernetes_spelling() -> None:
     assert planned.pod == {
         "env": [{"name": "KEY", "valueFrom": reference}],
         "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}},
-        "volume": {"size": "1Gi", "mountPath": "/scratch", "storageClass": "fast"},
+        "volume": {"size": "1Gi", "mountPath": "/scratch", "storageClass": "fast", "accessMode": "ReadWriteOnce"},
         "job": {"spec": {}},
     }
     assert "KEY" not in planned.env

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from trigger.function_fields import parse_quantity
+from trigger.field_types import parse_quantity
 
 Rule = Callable[[Any, str], Iterator[str]]
 """What is wrong with a value at a place; nothing when it is allowed."""

@@ -13,6 +13,7 @@ from typing import Any
 from invoker.errors import StartRefusedError
 from invoker.result import Reason
 from trigger.kubernetes_engine.names import FUNCTION_CONTAINER
+from trigger.pod_check import function_container
 
 DEFAULTS = (
     ("template", "spec", "terminationGracePeriodSeconds"),
@@ -31,7 +32,10 @@ DEFAULTS = (
     ("template", "spec", "containers", FUNCTION_CONTAINER, "securityContext", "readOnlyRootFilesystem"),
     ("template", "spec", "containers", FUNCTION_CONTAINER, "imagePullPolicy"),
     ("template", "spec", "containers", FUNCTION_CONTAINER, "terminationMessagePolicy"),
-    ("template", "spec", "containers", FUNCTION_CONTAINER, "env", "TOPIC", "value"),
+    *(
+        ("template", "spec", "containers", FUNCTION_CONTAINER, "env", name, "value")
+        for name in ("TOPIC", "HOME", "TMPDIR")
+    ),
 )
 """What Invoker sets when a function's own Job does not; everything else that Invoker sets is forced."""
 
@@ -66,23 +70,6 @@ def hardened(container: Mapping[str, Any], place: Place = ()) -> dict[str, Any]:
     return {**container, "securityContext": context}
 
 
-def function_container(containers: Sequence[Mapping[str, Any]]) -> int | None:
-    """Which one is the function's: the one of that name, else the only one; None when there is none at all.
-
-    Raises `ValueError`, in words, when it could be any of several.
-    """
-    named = [index for index, one in enumerate(containers) if one.get("name") == FUNCTION_CONTAINER]
-    if len(named) == 1:
-        return named[0]
-    if len(containers) > 1:
-        names = ", ".join(str(one.get("name")) for one in containers)
-        raise ValueError(
-            f"has {len(containers)} containers ({names}) and none that is the function's; "
-            f"name one of them {FUNCTION_CONTAINER!r}"
-        )
-    return 0 if containers else None
-
-
 def _renamed(job: Mapping[str, Any]) -> dict[str, Any]:
     template = _mapping(job.get("template"), ("template",))
     pod = _mapping(template.get("spec"), ("template", "spec"))
@@ -93,7 +80,9 @@ def _renamed(job: Mapping[str, Any]) -> dict[str, Any]:
         raise _refused(("template", "spec", "containers"), str(error)) from error
     if index is not None:
         containers[index] = {**containers[index], "name": FUNCTION_CONTAINER}
-    return {**job, "template": {**template, "spec": {**pod, "containers": containers}}}
+    # The only rule that a function may repeat is the one about disruptions, which every Job has: ours stands for it.
+    rest = {name: value for name, value in job.items() if name != "podFailurePolicy"}
+    return {**rest, "template": {**template, "spec": {**pod, "containers": containers}}}
 
 
 def _mapping(value: Any, place: Place) -> dict[str, Any]:

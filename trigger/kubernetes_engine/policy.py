@@ -191,7 +191,7 @@ _FAILURE_POLICY = fields(
                     ),
                     "onExitCodes": fields(
                         {
-                            "containerName": one_of(names.FUNCTION_CONTAINER),
+                            "containerName": one_of(names.FUNCTION_CONTAINER, names.INPUT_CONTAINER),
                             "operator": one_of("In"),
                             "values": items(number(1, 255), 255, 1),
                         },
@@ -284,6 +284,7 @@ def _pod(policy: Policy) -> Rule:
             "affinity": _AFFINITY,
             "topologySpreadConstraints": items(_SPREAD),
             "terminationGracePeriodSeconds": number(0, 86_400),
+            "activeDeadlineSeconds": number(1),
             "enableServiceLinks": BOOLEAN,
             "dnsPolicy": one_of("ClusterFirst", "Default"),
             "schedulerName": one_of("default-scheduler"),

@@ -22,6 +22,26 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 RUNTIMES = frozenset({"python"})
 INPUT_NAME = ".invoker-input"
 RUNTIME_PROGRAM = runtime.ENTRY
+IGNORED_POD_SETTINGS = frozenset(
+    {
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+        "topologySpreadConstraints",
+        "serviceAccountName",
+        "priorityClassName",
+        "runtimeClassName",
+        "imagePullPolicy",
+        "imagePullSecrets",
+        "terminationGracePeriodSeconds",
+        "securityContext",
+        "readOnlyRootFilesystem",
+        "labels",
+        "annotations",
+        "queue",
+    }
+)
+"""Where a pod runs, as whom and how it is found: a process here does the same work without."""
 MAX_REMEMBERED_PROGRAMS = 1000
 LOOK_AGAIN_SECONDS = 1.0
 
@@ -83,6 +103,9 @@ def check_startable(plan: RunPlan) -> None:
     if names := _references(plan.pod):
         text = f"refers to secrets or configuration that the local engine cannot read: {', '.join(names)}"
         _refuse(plan, text, hint="give the variables a plain value, or use the kubernetes engine")
+    if keys := _of_pods_only(plan.pod):
+        text = f"has {', '.join(keys)}, which only pods have"
+        _refuse(plan, text, hint="leave that out, or use the kubernetes engine: `invoker dev --engine kubernetes`")
 
 
 def _without_command(plan: RunPlan) -> str:
@@ -101,6 +124,14 @@ def _references(pod: Mapping[str, object]) -> list[str]:
     if not isinstance(entries, list | tuple):
         return []
     return [str(entry.get("name")) for entry in entries if isinstance(entry, Mapping) and entry.get("valueFrom")]
+
+
+def _of_pods_only(pod: Mapping[str, object]) -> list[str]:
+    """What a process would miss: variables, files, containers beside it. Where and as whom a pod runs it would not."""
+    settings = pod.get("settings")
+    if isinstance(settings, Mapping):
+        return [f"pod.{key}" for key, value in settings.items() if value and key not in IGNORED_POD_SETTINGS]
+    return ["job"] if "job" in pod else []
 
 
 def _refuse(plan: RunPlan, text: str, reason: Reason = Reason.CONFIG, hint: str | None = None) -> None:
