@@ -35,6 +35,7 @@ from trigger.custody import Custody, Slots
 from trigger.deadletter import DeadLetters
 from trigger.dispatch import Dispatcher, DispatchRules
 from trigger.engine import Engine
+from trigger.engines import engine_of, problem_of
 from trigger.finish import Finisher
 from trigger.follow import Follower
 from trigger.function import Function
@@ -43,7 +44,6 @@ from trigger.input_file import InputReader
 from trigger.intake import IN_FLIGHT, Intake, IntakeRules
 from trigger.jetstream import Acks, ConsumerGoneError, Pull
 from trigger.keep import Keeper, KeepRules
-from trigger.local_engine.engine import LocalEngine
 from trigger.metrics import Metrics
 from trigger.moments import Moments
 from trigger.reply import Replier
@@ -242,6 +242,8 @@ class Controller:
         missing = []
         if not self._client.is_connected:
             missing.append("nats: not connected")
+        if (problem := problem_of(self.engine)) is not None:
+            missing.append(problem)
         missing += [broken.message for broken in self.catalog.broken if not broken.kept]
         return missing
 
@@ -342,11 +344,12 @@ async def _assembled(settings: ControllerSettings, options: ConnectionOptions) -
         catalog = await asyncio.to_thread(source.load)
         claims, results = ClaimStore(js, settings.names), ResultStream(client, js, settings.names)
         publisher = EventPublisher(client, js, claims, settings.names, max_event_bytes=settings.max_event_bytes)
+        holder: list[Controller] = []
+        inputs = InputReader(results, claims)
         engine = await stack.enter_async_context(
-            LocalEngine(settings.state_dir / "engine", fetch_input=InputReader(results, claims).read)
+            engine_of(settings, inputs, metrics, lambda: holder[0].current() if holder else catalog)
         )
         key = settings.token_key()
-        holder: list[Controller] = []
         run_api = RunApi(
             results,
             claims,

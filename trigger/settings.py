@@ -14,23 +14,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from invoker import wire
 from invoker.connection import ConnectionOptions
 from invoker.errors import InvokerError, SettingsError
 from invoker.settings import connection_options
 from invoker.streams import StreamLimits
+from trigger.kubernetes_settings import KubernetesSettings, split
 from trigger.moments import Moments
 
 ENVIRON = os.environ  # noqa: TID251 - this is the settings module of the controller
 PREFIX = "INVOKER_"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class ControllerSettings(BaseModel):
+class ControllerSettings(KubernetesSettings):
     """Everything an operator may choose. Units are in the names: seconds, bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     instance: str = "invoker"
     """Name of this installation: prefix of its streams and subjects. Two may share a NATS account."""
@@ -40,8 +40,8 @@ class ControllerSettings(BaseModel):
     """Folder with the functions."""
     catalog_interval_seconds: Annotated[float, Field(gt=0)] = 0.5
     """How often the folder is looked at. Longer saves little, shorter is felt when editing."""
-    engine: Literal["local"] = "local"
-    """What executes runs."""
+    engine: Literal["local", "kubernetes"] = "local"
+    """What executes runs: child processes of the controller, or Jobs."""
     state_dir: Path = Path("/var/lib/invoker")
     """Work folders, code snapshots and cached environments of the local engine."""
     http_host: str = "127.0.0.1"
@@ -51,11 +51,13 @@ class ControllerSettings(BaseModel):
     run_api_url: str | None = None
     """The run API's address as functions see it; by default the one it listens on."""
     run_token_key: str | None = Field(default=None, repr=False)
-    """Key of the runs' tokens, shared by all controllers; without one a random key, good for this process only."""
+    """Key of the runs' tokens, shared by all controllers, and needed for Jobs, which outlive a controller; without one
+    a random key, good for this process only."""
     retention_seconds: Annotated[float, Field(ge=1)] = 172_800.0
     """How long records, results and payloads stay readable (R). A run unfinished at 0.9 R is given up."""
-    max_running: Annotated[int, Field(ge=1, default_factory=lambda: 4 * (os.cpu_count() or 2))]
-    """Runs this controller has active at once, over all functions; by default four for every processor."""
+    max_running: Annotated[int, Field(ge=1, default_factory=lambda given: _most_running(given.get("engine")))]
+    """Runs this controller has active at once, over all functions; by default four for every processor, or 10,000
+    Jobs."""
     ack_wait_seconds: Annotated[float, Field(ge=1)] = 10.0
     """A dead controller's runs come back after this. Shorter means more heartbeats, and stalls count as deaths."""
     heartbeat_seconds: Annotated[float, Field(gt=0)] = 3.0
@@ -92,8 +94,8 @@ class ControllerSettings(BaseModel):
 
     @field_validator("reply_subjects", mode="before")
     @classmethod
-    def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    def _split_subjects(cls, value: Any) -> Any:
+        return split(value)
 
     @field_validator("reply_subjects")
     @classmethod
@@ -112,10 +114,29 @@ class ControllerSettings(BaseModel):
                 f"INVOKER_ACK_WAIT_SECONDS ({self.ack_wait_seconds:g}), or one late heartbeat hands runs out twice"
             )
         names = _as_value_error(lambda: self.names)
+        if self.engine == "kubernetes":
+            self._check_kubernetes()
         for pattern in self.reply_subjects:
             if pattern.split(".")[0] in (names.instance, names.topic_prefix.split(".")[0]):
                 raise ValueError(f"INVOKER_REPLY_SUBJECTS: {pattern!r} would let replies become events or results")
         return self
+
+    def _check_kubernetes(self) -> None:
+        if self.run_api_url is None and self.http_host in LOOPBACK:
+            raise ValueError(
+                f"INVOKER_RUN_API_URL is missing: no pod reaches the run API at {self.http_host}; set it, or set "
+                "INVOKER_HTTP_HOST to an address that pods reach"
+            )
+        if self.run_token_key is None:
+            raise ValueError(
+                "INVOKER_RUN_TOKEN_KEY is missing: Jobs outlive a controller, so their tokens must outlive it as well; "
+                "give all controllers the same key (INVOKER_RUN_TOKEN_KEY_FILE names a file that holds it)"
+            )
+
+    @property
+    def kubernetes(self) -> KubernetesSettings:
+        """The part that the Kubernetes engine is given."""
+        return KubernetesSettings(**{name: getattr(self, name) for name in KubernetesSettings.model_fields})
 
     @property
     def names(self) -> wire.Names:
@@ -127,6 +148,10 @@ class ControllerSettings(BaseModel):
 
     def token_key(self) -> bytes:
         return self.run_token_key.encode() if self.run_token_key else secrets.token_bytes(32)
+
+
+def _most_running(engine: str | None) -> int:
+    return 10_000 if engine == "kubernetes" else 4 * (os.cpu_count() or 2)
 
 
 def load_settings(environ: Mapping[str, str] = ENVIRON, **given: Any) -> ControllerSettings:

@@ -1,0 +1,136 @@
+"""Pods → attempts, each with its reason and a sentence. Pure.
+
+An attempt is a pod whose container ran, or failed to. A pod that only waited was none; one that Kubernetes took away
+(drain, preemption, a node that went) is told, but does not count against `backoffLimit`, as in the Job itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from invoker.result import Reason
+from trigger import endings
+from trigger.engine import AttemptStatus
+from trigger.kubernetes_engine.status import ContainerView, PodView, Stop
+from trigger.kubernetes_engine.terms import Terms
+
+NODE_LOST = {"DeletionByTaintManager", "DeletionByPodGC"}
+"""Reasons of the pod condition `DisruptionTarget` that tell of a node that is gone (Kubernetes, Pod disruptions)."""
+NOT_STARTED = {"StartError", "ContainerCannotRun", "CreateContainerError", "RunContainerError"}
+"""Why a container ended that never ran: its program is not there, or cannot be executed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an attempt ended; `counts` says whether it used up one of those that `backoffLimit` allows."""
+
+    reason: Reason
+    message: str
+    counts: bool = True
+
+
+def is_attempt(pod: PodView) -> bool:
+    """Whether the pod tried: its container ran or could not be started, an init container failed, or it was taken."""
+    return pod.main.started_at is not None or pod.main.has_ended or pod.failed_init is not None or _was_taken(pod)
+
+
+def ordered(pods: Sequence[PodView]) -> list[PodView]:
+    """The pods of a run in the order of their creation; those of one second as they were seen first."""
+    return sorted(pods, key=lambda pod: pod.created_at)
+
+
+def attempts_of(pods: Sequence[PodView], terms: Terms, stop: Stop | None) -> tuple[AttemptStatus, ...]:
+    """The attempts so far, numbered from 1 in the order of their pods."""
+    found: list[AttemptStatus] = []
+    uncounted = 0
+    for pod in ordered(pods):
+        if not is_attempt(pod):
+            continue
+        number = len(found) + 1
+        end = attempt_end(pod, endings.which_attempt(number, terms.attempts_allowed + uncounted), terms, stop)
+        if end is not None and not end.counts:
+            uncounted += 1
+        found.append(_status(number, pod, end))
+    return tuple(found)
+
+
+def attempt_end(pod: PodView, which: str, terms: Terms, stop: Stop | None) -> AttemptEnd | None:
+    """What the pod's end means, None while it runs. The first rule that fits decides."""
+    if not pod.is_over and not pod.main.has_ended and pod.failed_init is None:
+        return None
+    if stop is not None and (pod.is_deleting_until is not None or pod.gone):
+        return _stopped(stop, which)
+    if pod.disruption is not None and pod.main.exit_code != 0:
+        return _taken(pod, which)
+    if pod.reason == "DeadlineExceeded":
+        return AttemptEnd(Reason.TIMEOUT, endings.timeout_sentence(terms.timeout_seconds, which))
+    if pod.failed_init is not None:
+        return _init_failed(*pod.failed_init, which, terms)
+    if pod.main.has_ended:
+        return _main_ended(pod.main, which, terms)
+    if pod.gone or pod.is_deleting_until is not None:
+        return AttemptEnd(Reason.DELETED, f"its pod was deleted in {which} (not by Invoker)")
+    if pod.phase == "Succeeded":
+        return AttemptEnd(Reason.COMPLETED, "")
+    if pod.reason == "Evicted":
+        return AttemptEnd(Reason.EVICTED, f"was evicted from its node in {which}: {pod.message}"[:500])
+    words = ": ".join(part for part in (pod.reason, pod.message) if part) or "no container says why"
+    return AttemptEnd(Reason.ERROR, f"its pod failed in {which}: {words}"[:500])
+
+
+def _was_taken(pod: PodView) -> bool:
+    return pod.is_over and (pod.disruption is not None or pod.reason == "Evicted")
+
+
+def _status(number: int, pod: PodView, end: AttemptEnd | None) -> AttemptStatus:
+    container = pod.main if pod.failed_init is None else pod.failed_init[1]
+    is_note = container.end_reason not in NOT_STARTED
+    return AttemptStatus(
+        number=number,
+        started_at=container.started_at,
+        finished_at=container.finished_at or (pod.is_deleting_until if pod.gone else None),
+        exit_code=container.exit_code,
+        reason=end.reason if end else None,
+        message=end.message if end else "",
+        termination=container.message.encode("utf-8", "surrogateescape") if is_note else b"",
+    )
+
+
+def _stopped(stop: Stop, which: str) -> AttemptEnd:
+    try:
+        reason = Reason(stop.reason)
+    except ValueError:
+        reason = Reason.CANCELLED
+    return AttemptEnd(reason, stop.message or f"stopped in {which}")
+
+
+def _taken(pod: PodView, which: str) -> AttemptEnd:
+    if pod.disruption in NODE_LOST:
+        return AttemptEnd(Reason.NODE_LOST, f"its node was lost in {which} ({pod.disruption})", counts=False)
+    return AttemptEnd(Reason.EVICTED, f"was taken from its node in {which} ({pod.disruption})", counts=False)
+
+
+def _init_failed(name: str, container: ContainerView, which: str, terms: Terms) -> AttemptEnd:
+    end = _main_ended(container, which, terms)
+    return AttemptEnd(end.reason, f"the init container {name}: {end.message}")
+
+
+def _main_ended(container: ContainerView, which: str, terms: Terms) -> AttemptEnd:
+    exit_code = container.exit_code or 0
+    if exit_code == 0:
+        return AttemptEnd(Reason.COMPLETED, "")
+    if container.end_reason in NOT_STARTED:
+        return AttemptEnd(Reason.CONFIG, f"could not be started in {which}: {container.message}"[:1000])
+    note = endings.read_note(container.message.encode("utf-8", "surrogateescape"))
+    if container.end_reason == "OOMKilled" or endings.noted_out_of_memory(note):
+        return AttemptEnd(Reason.OUT_OF_MEMORY, endings.memory_sentence(terms.memory_bytes, which))
+    if note:
+        return AttemptEnd(*endings.noted(note, which))
+    if 128 < exit_code <= 128 + 64:
+        return AttemptEnd(Reason.ERROR, _signalled(exit_code, which))
+    return AttemptEnd(Reason.ERROR, endings.exit_sentence(exit_code, which))
+
+
+def _signalled(exit_code: int, which: str) -> str:
+    return f"{endings.exit_sentence(exit_code, which)}, as {endings.signal_name(exit_code - 128)} gives it"

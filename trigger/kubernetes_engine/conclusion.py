@@ -1,0 +1,113 @@
+"""What a run's end is, once nothing of it lives. Pure: what had to be read from its pods comes in as evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from invoker.result import Reason
+from trigger import endings
+from trigger.engine import AttemptStatus, RunEnd
+from trigger.kubernetes_engine.assess import is_success
+from trigger.kubernetes_engine.attempts import ordered
+from trigger.kubernetes_engine.status import JobView, PodView, Stop
+from trigger.plan import OutputMode
+from trigger.verdict import Verdict
+
+_LOST_OUTPUT = "ended well, but its pod was removed before its output could be read"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was read of a run's last pod: its stdout where that is the output (None: it could not be read), how long
+    that was in all, and the end of its log."""
+
+    output: bytes | None = None
+    output_size: int = 0
+    log_tail: bytes = b""
+
+
+def reads_output(job: JobView, pods: Sequence[PodView]) -> bool:
+    """Whether stdout has to be read before the run's end can be made."""
+    return job.stop is None and job.terms.output is OutputMode.STDOUT and is_success(job, pods)
+
+
+def reads_log(job: JobView, pods: Sequence[PodView]) -> bool:
+    """Whether the end of the log is kept: of failed runs always, of others when the function asks for it."""
+    return job.terms.keep_log or job.stop is not None or not is_success(job, pods)
+
+
+def last_pod(pods: Sequence[PodView]) -> PodView | None:
+    """The pod whose output and log count: the one that succeeded, else the latest that started."""
+    inorder = ordered(pods)
+    succeeded = [pod for pod in inorder if pod.phase == "Succeeded"]
+    started = [pod for pod in inorder if pod.main.started_at is not None or pod.failed_init is not None]
+    return next(reversed(succeeded or started), None)
+
+
+def run_end(
+    job: JobView, pods: Sequence[PodView], attempts: tuple[AttemptStatus, ...], evidence: Evidence, *, is_gone: bool
+) -> RunEnd:
+    """The end of the run. The first rule that fits decides: told to stop, succeeded, deleted, failed."""
+    if job.stop is not None:
+        return _with_log(_stopped(job.stop, len(attempts)), evidence)
+    if is_success(job, pods):
+        return _succeeded(job, pods, evidence, len(attempts))
+    if job.end is None and (is_gone or job.is_deleting):
+        text = f"its Job {job.name} was deleted (not by Invoker) {_during(len(attempts))}"
+        return _end(Reason.DELETED, text, evidence)
+    return _failed(job, attempts, evidence)
+
+
+def _end(reason: Reason, message: str, evidence: Evidence, output: bytes | None = None) -> RunEnd:
+    return RunEnd(Verdict(reason).final_state, reason, message, output, evidence.log_tail)
+
+
+def _with_log(end: RunEnd, evidence: Evidence) -> RunEnd:
+    return RunEnd(end.state, end.reason, end.message, end.output, evidence.log_tail)
+
+
+def _during(number: int) -> str:
+    return f"in attempt {number}" if number else "before its first attempt"
+
+
+def _stopped(stop: Stop, number: int) -> RunEnd:
+    end = endings.stopped(stop.reason, number)
+    state = Verdict(end.reason).final_state
+    return RunEnd(state, end.reason, stop.message or end.message)
+
+
+def _succeeded(job: JobView, pods: Sequence[PodView], evidence: Evidence, number: int) -> RunEnd:
+    which = endings.which_attempt(max(1, number), job.terms.attempts_allowed)
+    match job.terms.output:
+        case OutputMode.API:
+            return _end(Reason.COMPLETED, "", evidence)
+        case OutputMode.STDOUT:
+            if evidence.output_size > job.terms.output_bytes:
+                text = endings.too_large_sentence(evidence.output_size, job.terms.output_bytes, "stdout", which)
+                return _end(Reason.OUTPUT_TOO_LARGE, text, evidence)
+            output = evidence.output
+        case OutputMode.TERMINATION:
+            pod = last_pod(pods)
+            output = None if pod is None else pod.main.message.encode("utf-8", "surrogateescape")
+    if output is None:
+        return _end(Reason.ENGINE, _LOST_OUTPUT, evidence)
+    return _end(Reason.COMPLETED, "", evidence, output)
+
+
+def _failed(job: JobView, attempts: tuple[AttemptStatus, ...], evidence: Evidence) -> RunEnd:
+    if job.end_reason == "DeadlineExceeded":
+        return _end(Reason.TIMEOUT, endings.stopped(Reason.TIMEOUT, len(attempts)).message, evidence)
+    last = next((one for one in reversed(attempts) if one.reason not in (None, Reason.COMPLETED)), None)
+    if last is None or last.reason is None:
+        words = job.end_message or job.end_reason or "Kubernetes says no more than that"
+        return _end(Reason.ERROR, f"its Job failed: {words}"[:1000], evidence)
+    return _end(last.reason, last.message + _said(job, last, evidence), evidence)
+
+
+def _said(job: JobView, last: AttemptStatus, evidence: Evidence) -> str:
+    """The log's last line, where nothing else tells why: a function without our runtime leaves no note."""
+    if last.reason is not Reason.ERROR or last.termination or job.terms.output is OutputMode.STDOUT:
+        return ""
+    lines = evidence.log_tail.decode("utf-8", "replace").rstrip().splitlines()
+    return f": {lines[-1][:300]}" if lines else ""

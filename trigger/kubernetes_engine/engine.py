@@ -1,0 +1,232 @@
+"""KubernetesEngine: one Job per run, behind the seam of `trigger.engine`.
+
+What it knows of runs is in `runs`; here is how they begin, how they are watched, and what goes on beside them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from pydantic_core import to_json
+
+from invoker.errors import EngineUnavailableError, StartRefusedError
+from invoker.result import Reason
+from trigger.engine import LogLine, RunStatus
+from trigger.kubernetes_engine import names
+from trigger.kubernetes_engine.api import Api, Kind
+from trigger.kubernetes_engine.assess import Rules
+from trigger.kubernetes_engine.attempts import is_attempt, ordered
+from trigger.kubernetes_engine.background import Background
+from trigger.kubernetes_engine.code_store import CodeStore
+from trigger.kubernetes_engine.failures import ApiFailure, is_quota, is_transient, sentence
+from trigger.kubernetes_engine.log import read_lines
+from trigger.kubernetes_engine.manifest import ManifestOptions, job_manifest
+from trigger.kubernetes_engine.policy import Policy, refusals
+from trigger.kubernetes_engine.runs import Care, Runs
+from trigger.kubernetes_engine.status import Stop, job_view
+from trigger.kubernetes_engine.watch import Mirror
+from trigger.plan import Code, RunPlan
+
+log = structlog.get_logger(component="kubernetes")
+
+CLOSING_SECONDS = 3.0
+MAX_CHECKED_VERSIONS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What an operator chose; `policy` gives what a Job in a namespace may contain.
+
+    `unclaimed_seconds`: for so long a run of another controller is left to that one.
+    """
+
+    manifest: ManifestOptions = field(default_factory=ManifestOptions)
+    policy: Callable[[str], Policy] = Policy
+    rules: Rules = field(default_factory=Rules)
+    unclaimed_seconds: float = 15.0
+    sweep_seconds: float = 600.0
+
+
+class KubernetesEngine:
+    """Runs plans as Jobs in one namespace; an async context manager.
+
+    `functions` gives the catalog's present functions as (name, spec hash, code): their code is kept in the cluster.
+    Any number of engines may share a namespace, those of one instance also their Jobs. `api` is opened and closed with
+    the engine.
+    """
+
+    name = "kubernetes"
+
+    def __init__(
+        self,
+        api: Api,
+        options: EngineOptions | None = None,
+        *,
+        functions: Callable[[], Iterable[tuple[str, str, Code]]] = tuple,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._api = api
+        self._options = options or EngineOptions()
+        self._instance = self._options.manifest.instance
+        self._functions = functions
+        self._now = now
+        self._background = Background()
+        care = Care(self._instance, self._options.rules, self._options.unclaimed_seconds)
+        self._runs = Runs(api, care, self._background, now)
+        self._code = CodeStore(api, self._instance)
+        self._checked: dict[tuple[str, str], list[str]] = {}
+        selector = names.selector(self._instance)
+        self._jobs = Mirror(api, Kind.JOB, selector, self._runs.job_seen, self._runs.jobs_listed)
+        self._pods = Mirror(api, Kind.POD, selector, self._runs.pod_seen, self._runs.pods_listed)
+        self._following: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Begin to follow the cluster. Does not wait for it: without an API server there is an engine with a
+        `problem`, that goes on trying."""
+        await self._api.__aenter__()
+        for step in (self._jobs.follow, self._pods.follow, self._sweep):
+            self._following.append(asyncio.create_task(step()))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop following. Jobs live on: they are what another controller goes on with."""
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+        self._runs.close()
+        await self._background.close(patience_seconds=CLOSING_SECONDS)
+        await self._api.__aexit__(kind, error, trace)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the engine does not see the cluster at the moment, in words; None when it does."""
+        return self._jobs.problem or self._pods.problem
+
+    async def start(self, plan: RunPlan) -> None:
+        run = self._runs.get(plan.run_id)
+        if run is None:
+            job = await self._make(plan)
+            self._runs.job_seen(job)
+            run = self._runs.get(plan.run_id)
+        if run is None:
+            self._runs.tell_unknown(plan.run_id)  # released already
+        else:
+            self._runs.claim(run)
+
+    async def watch(self) -> AsyncIterator[RunStatus]:
+        await self._jobs.has_listed.wait()
+        watcher = self._runs.open_watcher()
+        try:
+            while True:
+                for status in await watcher.take():
+                    yield status
+        finally:
+            self._runs.close_watcher(watcher)
+
+    async def stop(self, run_id: str, reason: str) -> None:
+        run = self._runs.get(run_id)
+        if run is None:
+            self._background.insist(lambda: self._runs.stop_unknown(run_id, Stop(reason)))
+        else:
+            self._runs.stop(run, Stop(reason))
+
+    async def release(self, run_id: str) -> None:
+        self._runs.release(run_id)
+
+    async def logs(self, run_id: str, follow: bool) -> AsyncIterator[LogLine]:
+        read: set[str] = set()
+        while (run := self._runs.get(run_id)) is not None:
+            tries = [pod for pod in ordered(run.all_pods()) if is_attempt(pod)]
+            number, pod = next(((n, pod) for n, pod in enumerate(tries, 1) if pod.name not in read), (0, None))
+            if pod is not None:
+                read.add(pod.name)
+                container = names.FUNCTION_CONTAINER if pod.failed_init is None else pod.failed_init[0]
+                with suppress(ApiFailure):  # a log that is gone has no lines
+                    async for line in read_lines(self._api, pod.name, container, number, follow=follow):
+                        yield line
+            elif not follow or run.end is not None:
+                return
+            else:
+                await run.change()
+
+    async def sweep_code(self) -> list[str]:
+        """Remove the ConfigMaps of code that neither a Job nor the catalog needs, and that nothing needed at the last
+        sweep either; returns their names."""
+        try:
+            jobs = [job_view(item) async for item in self._api.list(Kind.JOB, names.selector(self._instance))]
+            used = [view.terms.code for view in jobs if view is not None and view.terms.code is not None]
+            removed = await self._code.sweep(used, self._functions())
+        except ApiFailure as failure:
+            log.warning("code was not swept", error_message=sentence(failure, "sweeping code"))
+            return []
+        if removed:
+            log.info("code removed", config_maps=removed)
+        return removed
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.sweep_seconds)
+            await self.sweep_code()
+
+    async def _make(self, plan: RunPlan) -> dict[str, Any]:
+        """The run's Job, made now or found. Its code is there before it is: no pod waits for what may never come."""
+        code = await self._code.code_of(plan)
+        manifest = job_manifest(plan, self._options.manifest, code, self._now())
+        self._check(plan, manifest)
+        try:
+            if code is not None:
+                await self._code.ensure(code)
+            return await self._api.create_job(to_json(manifest))
+        except ApiFailure as failure:
+            if failure.reason != "AlreadyExists":
+                raise _refusal(failure, plan) from failure
+        return await self._existing(plan, manifest["metadata"]["name"])
+
+    def _check(self, plan: RunPlan, manifest: dict[str, Any]) -> None:
+        """Refuse a Job that the operator does not allow. Equal for all runs of a version, since no request changes a
+        Job's shape; so it is looked at once."""
+        key = plan.function, plan.spec_hash
+        if key not in self._checked:
+            if len(self._checked) >= MAX_CHECKED_VERSIONS:
+                self._checked.clear()
+            self._checked[key] = refusals(manifest, self._options.policy(self._api.namespace))
+        if self._checked[key]:
+            found = "; ".join(self._checked[key])
+            raise StartRefusedError(
+                f"the Job of {plan.function} is not allowed here: {found}"[:1000], reason=str(Reason.REFUSED)
+            )
+
+    async def _existing(self, plan: RunPlan, name: str) -> dict[str, Any]:
+        """The Job of that name, if it is this run's. Never another one's: what it does is not what was asked for."""
+        try:
+            job = await self._api.get_job(name)
+        except ApiFailure as failure:
+            raise _refusal(failure, plan) from failure
+        if job is None:
+            raise EngineUnavailableError(f"the Job {name} was there a moment ago and is not any more")
+        view = job_view(job)
+        labels = job["metadata"].get("labels") or {}
+        if view is None or view.run_id != plan.run_id or labels.get(names.INSTANCE) != self._instance:
+            raise StartRefusedError(
+                f"a Job {self._api.namespace}/{name} is there that Invoker did not make for this run",
+                hint=f"look at it with: kubectl -n {self._api.namespace} get job {name} -o yaml",
+                reason=str(Reason.REFUSED),
+            )
+        return job
+
+
+def _refusal(failure: ApiFailure, plan: RunPlan) -> StartRefusedError | EngineUnavailableError:
+    """What a refused or failed start means for the run: it waits, or it ends. Pure."""
+    words = sentence(failure, f"the Job of {plan.function}")
+    if is_quota(failure) or is_transient(failure) or failure.status == 401:
+        return EngineUnavailableError(words)
+    return StartRefusedError(words, reason=str(Reason.REFUSED))

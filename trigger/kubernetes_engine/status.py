@@ -1,0 +1,251 @@
+"""Jobs and pods of the API server as small values: what the engine decides from, and nothing else of them. Pure.
+
+Whatever an object lacks or has in another shape reads as "not there": a status is often incomplete, and a controller
+must not end for an object that somebody wrote by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from trigger.kubernetes_engine import names, terms
+from trigger.kubernetes_engine.terms import Terms
+
+Object = Mapping[str, Any]
+
+
+class JobEnd(StrEnum):
+    """The condition a finished Job has."""
+
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Word left on a Job that its run is to end, and why; any controller may have left it."""
+
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One Job. `is_held`: our finalizer is on it, so its result is not sealed; `is_deleting`: somebody deleted it.
+    `is_suspended`: a queue holds it back. `version` grows with every change of the object."""
+
+    name: str
+    uid: str
+    run_id: str
+    terms: Terms
+    created_at: datetime
+    end: JobEnd | None = None
+    end_reason: str = ""
+    end_message: str = ""
+    deadline_at: datetime | None = None
+    is_held: bool = True
+    is_deleting: bool = False
+    is_suspended: bool = False
+    stop: Stop | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """One container: waiting for a reason, running since, or ended with an exit code."""
+
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    end_reason: str = ""
+    message: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        return self.exit_code is not None
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One pod, that is one attempt. `failed_init` is the first init container that ended badly, `stuck_init` the first
+    one that waits for more than its turn; `is_mounting`: its node has it, and its volumes or its network are not ready.
+    `gone`: the object is no longer there."""
+
+    name: str
+    uid: str
+    run_id: str
+    created_at: datetime
+    phase: str = "Pending"
+    reason: str = ""
+    message: str = ""
+    main: ContainerView = ContainerView()
+    failed_init: tuple[str, ContainerView] | None = None
+    stuck_init: ContainerView | None = None
+    unschedulable: str | None = None
+    is_mounting: bool = False
+    disruption: str | None = None
+    is_deleting_until: datetime | None = None
+    is_held: bool = False
+    gone: bool = False
+    version: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing of it runs any more."""
+        return self.gone or self.phase in ("Succeeded", "Failed")
+
+    @property
+    def started_at(self) -> datetime | None:
+        return self.main.started_at
+
+
+def job_view(job: Object) -> JobView | None:
+    """The Job as a value; None for one that is no run's."""
+    metadata = _map(job.get("metadata"))
+    annotations = _map(metadata.get("annotations"))
+    run_id = annotations.get(names.RUN)
+    if not isinstance(run_id, str) or not run_id:
+        return None
+    end = _job_end(_map(job.get("status")))
+    return JobView(
+        name=str(metadata.get("name", "")),
+        uid=str(metadata.get("uid", "")),
+        run_id=run_id,
+        terms=terms.read(str(annotations.get(names.TERMS, ""))),
+        created_at=instant(metadata.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
+        end=end[0] if end else None,
+        end_reason=end[1] if end else "",
+        end_message=end[2] if end else "",
+        deadline_at=instant(annotations.get(names.DEADLINE)),
+        is_held=names.RESULT_FINALIZER in (metadata.get("finalizers") or ()),
+        is_deleting=metadata.get("deletionTimestamp") is not None,
+        is_suspended=_map(job.get("spec")).get("suspend") is True,
+        stop=_stop(annotations.get(names.STOP)),
+        version=_version(metadata),
+    )
+
+
+def stop_annotation(stop: Stop) -> str:
+    return json.dumps({"reason": stop.reason, "message": stop.message}, ensure_ascii=False, separators=(",", ":"))
+
+
+def pod_view(pod: Object) -> PodView | None:
+    """The pod as a value; None for one that belongs to no run."""
+    metadata, status = _map(pod.get("metadata")), _map(pod.get("status"))
+    run_id = _map(metadata.get("labels")).get(names.RUN)
+    if not isinstance(run_id, str) or not run_id:
+        return None
+    conditions = {str(one.get("type")): one for one in _list(status.get("conditions"))}
+    scheduled, target = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
+    initial = [(str(one.get("name", "")), _container(one)) for one in _list(status.get("initContainerStatuses"))]
+    return PodView(
+        name=str(metadata.get("name", "")),
+        uid=str(metadata.get("uid", "")),
+        run_id=run_id,
+        created_at=instant(metadata.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
+        phase=str(status.get("phase", "Pending")),
+        reason=str(status.get("reason", "")),
+        message=str(status.get("message", "")),
+        main=_main(status),
+        failed_init=next(((name, one) for name, one in initial if one.exit_code), None),
+        stuck_init=next((one for _, one in initial if one.waiting_reason not in ("", "PodInitializing")), None),
+        unschedulable=_unschedulable(scheduled),
+        is_mounting=conditions.get("PodReadyToStartContainers", {}).get("status") == "False",
+        disruption=str(target.get("reason", "")) if target.get("status") == "True" else None,
+        is_deleting_until=instant(metadata.get("deletionTimestamp")),
+        is_held=names.LOG_FINALIZER in (metadata.get("finalizers") or ()),
+        version=_version(metadata),
+    )
+
+
+def _version(metadata: Object) -> int:
+    """The resource version as a number, which it is in every API server, and comparable by its contract since 1.35."""
+    text = str(metadata.get("resourceVersion", ""))
+    return int(text) if text.isdigit() else 0
+
+
+def instant(text: Any) -> datetime | None:
+    """A timestamp of the API server; None when it is none."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _job_end(status: Object) -> tuple[JobEnd, str, str] | None:
+    for condition in _list(status.get("conditions")):
+        if condition.get("type") in tuple(JobEnd) and condition.get("status") == "True":
+            return (
+                JobEnd(condition["type"]),
+                str(condition.get("reason", "")),
+                str(condition.get("message", "")),
+            )
+    return None
+
+
+def _stop(text: Any) -> Stop | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        given = json.loads(text)
+    except ValueError:
+        return Stop(text[:200])
+    if not isinstance(given, dict):
+        return Stop(str(given)[:200])
+    return Stop(str(given.get("reason", "")), str(given.get("message", "")))
+
+
+def _main(status: Object) -> ContainerView:
+    for one in _list(status.get("containerStatuses")):
+        if one.get("name") == names.FUNCTION_CONTAINER:
+            return _container(one)
+    return ContainerView()
+
+
+def _container(status: Object) -> ContainerView:
+    state = _map(status.get("state"))
+    waiting, running, ended = (_map(state.get(key)) for key in ("waiting", "running", "terminated"))
+    if ended:
+        return ContainerView(
+            started_at=_since_epoch(ended.get("startedAt")),
+            finished_at=_since_epoch(ended.get("finishedAt")),
+            exit_code=_exit_code(ended.get("exitCode")),
+            end_reason=str(ended.get("reason", "")),
+            message=str(ended.get("message", "")),
+        )
+    if running:
+        return ContainerView(started_at=instant(running.get("startedAt")))
+    return ContainerView(waiting_reason=str(waiting.get("reason", "")), waiting_message=str(waiting.get("message", "")))
+
+
+def _since_epoch(text: Any) -> datetime | None:
+    """A container that could not be started has the beginning of time as its start."""
+    found = instant(text)
+    return found if found is not None and found.year > 1971 else None
+
+
+def _exit_code(value: Any) -> int:
+    return value if isinstance(value, int) else 255
+
+
+def _unschedulable(condition: Object) -> str | None:
+    if condition.get("status") != "False" or condition.get("reason") != "Unschedulable":
+        return None
+    return str(condition.get("message", ""))
+
+
+def _map(value: Any) -> Object:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Object]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []

@@ -1,0 +1,118 @@
+"""What a Job carries along of its plan, so that any controller can judge it: limits, modes, what to keep. Pure.
+
+A controller that finds a Job of one that has died knows no plan. Runs of one version share their terms, so they are
+kept as text once per version (`read` remembers) and not once per run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from trigger.plan import OutputMode, RunPlan
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Seconds and bytes; None means no bound. `is_runtime`: one of our runtimes runs the function, and leaves notes;
+    `mounts` names the secrets and configuration that its volumes need, for a sentence."""
+
+    function: str = ""
+    backoff_limit: int = 0
+    timeout_seconds: float | None = None
+    pending_timeout_seconds: float = 600.0
+    ttl_seconds: int = 60
+    memory_bytes: int | None = None
+    output: OutputMode = OutputMode.API
+    output_bytes: int = 16 * 1024 * 1024
+    log_tail_bytes: int = 64 * 1024
+    is_runtime: bool = False
+    keep_log: bool = False
+    keep_pod: bool = False
+    has_volume: bool = False
+    code: str | None = None
+    mounts: str = ""
+
+    @property
+    def attempts_allowed(self) -> int:
+        return self.backoff_limit + 1
+
+
+def terms_of(plan: RunPlan, code: str | None) -> Terms:
+    """The terms of a plan; `code` names the ConfigMap that its pods mount."""
+    limits = plan.limits
+    return Terms(
+        function=plan.function,
+        backoff_limit=limits.backoff_limit,
+        timeout_seconds=limits.timeout_seconds,
+        pending_timeout_seconds=limits.pending_timeout_seconds,
+        ttl_seconds=max(0, round(limits.ttl_seconds_after_finished)),
+        memory_bytes=limits.memory_bytes,
+        output=plan.output,
+        output_bytes=limits.output_bytes,
+        log_tail_bytes=limits.log_tail_bytes,
+        is_runtime=plan.code.runtime is not None,
+        keep_log=plan.keep_log,
+        keep_pod=bool(plan.pod.get("keepPod")),
+        has_volume="volume" in plan.pod,
+        code=code,
+        mounts=", ".join(_mounted(plan.pod.get("settings"))),
+    )
+
+
+def _mounted(settings: Any) -> list[str]:
+    volumes = settings.get("volumes", ()) if isinstance(settings, Mapping) else ()
+    kinds = (("secret", "secretName", "Secret"), ("configMap", "name", "ConfigMap"))
+    return [f"{word} {one[key][name]}" for one in volumes for key, name, word in kinds if one.get(key, {}).get(name)]
+
+
+def write(terms: Terms) -> str:
+    """The terms as an annotation: JSON, only what differs from the defaults."""
+    fields = {name: getattr(terms, name) for name in Terms.__dataclass_fields__}
+    changed = {name: value for name, value in fields.items() if value != getattr(_DEFAULTS, name)}
+    return json.dumps({"version": VERSION} | changed, separators=(",", ":"), sort_keys=True)
+
+
+@lru_cache(maxsize=4096)
+def read(text: str) -> Terms:
+    """The terms of an annotation. What somebody broke by hand falls back to the defaults, field by field."""
+    try:
+        given = json.loads(text)
+    except ValueError:
+        return _DEFAULTS
+    if not isinstance(given, dict):
+        return _DEFAULTS
+    return Terms(**{name: value for name, value in given.items() if _fits(name, value)} | _output(given))
+
+
+def _fits(name: str, value: Any) -> bool:
+    match name:
+        case "backoff_limit" | "ttl_seconds" | "output_bytes" | "log_tail_bytes":
+            return _is_number(value) and isinstance(value, int)
+        case "timeout_seconds" | "pending_timeout_seconds" | "memory_bytes":
+            return _is_number(value)
+        case "is_runtime" | "keep_log" | "keep_pod" | "has_volume":
+            return isinstance(value, bool)
+        case "function" | "code" | "mounts":
+            return isinstance(value, str)
+        case _:
+            return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def _output(given: dict[str, Any]) -> dict[str, OutputMode]:
+    try:
+        return {"output": OutputMode(given.get("output", OutputMode.API))}
+    except ValueError:
+        return {}
+
+
+_DEFAULTS = Terms()
