@@ -47,6 +47,15 @@ test-unit: $(VENV)/.have-dev  ## the tests without servers and processes
 bench: $(VENV)/.have-dev  ## every benchmark, one after the other (benchmarks/README.md)
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+cluster-build: $(VENV)/.have-dev  ## build the Kubernetes that the tests use, once (needs Go and root; 6 minutes)
+	@$(BIN)/python -m tests.cluster build
+
+cluster-up: $(VENV)/.have-dev  ## start it and leave it running, for you and for every test
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: $(VENV)/.have-dev  ## end it and remove everything it left
+	@$(BIN)/python -m tests.cluster down
+
 docs: $(VENV)/.have-run  ## write the generated parts of docs/ again
 	@$(BIN)/python scripts/docs.py
 	@$(BIN)/python -m invoker.cli.reference > docs/cli.md

@@ -16,6 +16,8 @@ from tests.skips import pytest_make_collect_report, pytest_runtest_makereport
 
 __all__ = ["client", "eventually", "nats_url", "pytest_make_collect_report", "pytest_runtest_makereport", "server"]
 
+pytest_plugins = ["tests.cluster.fixtures"]
+
 T = TypeVar("T")
 
 

@@ -1,0 +1,80 @@
+"""The fixtures of every test that needs Kubernetes: `cluster` (one for the whole session) and `namespace` (one a test).
+
+A pytest plugin, named in `tests/conftest.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.facts import Cluster, KubectlError
+from tests.cluster.lookup import NoClusterError, cluster_for_session, leave_cluster
+
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """A cluster that is ready, shared with every other test of the session: work in a namespace of your own."""
+    try:
+        return cluster_for_session()
+    except NoClusterError as reason:
+        if os.environ.get("INVOKER_REQUIRE_CLUSTER") == "1":
+            pytest.fail(f"INVOKER_REQUIRE_CLUSTER=1, but: {reason}")
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new namespace under Pod Security `restricted`, for one test."""
+    name = make_namespace(cluster)
+    yield name
+    remove_namespace(cluster, name)
+
+
+@pytest.fixture(scope="module")
+def module_namespace(cluster: Cluster) -> Iterator[str]:
+    """A new namespace under Pod Security `restricted`, for the tests of one module."""
+    name = make_namespace(cluster)
+    yield name
+    remove_namespace(cluster, name)
+
+
+def make_namespace(cluster: Cluster) -> str:
+    """A namespace of a random name, whose service account is there, so that pods can be made at once."""
+    name = f"test-{secrets.token_hex(4)}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    cluster.kubectl("wait", "--namespace", name, "--for=create", "serviceaccount/default", "--timeout=30s")
+    return name
+
+
+def remove_namespace(cluster: Cluster, name: str) -> None:
+    """Begins the end of a namespace and sees that it comes: what holds a Job back is taken off.
+
+    Does not wait for the pods to end.
+    """
+    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+    for kind in ("jobs", "pods"):
+        for item in cluster.get(kind, "--namespace", name)["items"]:
+            if item["metadata"].get("finalizers"):
+                _drop_finalizers(cluster, name, kind, item["metadata"]["name"])
+
+
+def _drop_finalizers(cluster: Cluster, namespace: str, kind: str, name: str) -> None:
+    patch = json.dumps({"metadata": {"finalizers": None}})
+    try:
+        cluster.kubectl("patch", kind, name, "--namespace", namespace, "--type=merge", "-p", patch)
+    except KubectlError as failure:
+        if "NotFound" not in str(failure):  # its end came first
+            raise
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        leave_cluster()

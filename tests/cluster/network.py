@@ -1,0 +1,87 @@
+"""The cluster's bridge and free ports: a network of its own beside whatever this machine has."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from tests.cluster.folders import digest_of
+
+CANDIDATES = tuple(IPv4Network("10.245.0.0/16").subnets(new_prefix=22))
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge that pods are plugged into. Its address is this host as pods see it, before the first pod, too."""
+
+    name: str
+    network: str
+
+    @property
+    def address(self) -> str:
+        return str(IPv4Network(self.network)[1])
+
+    @property
+    def address_with_prefix(self) -> str:
+        return f"{self.address}/{IPv4Network(self.network).prefixlen}"
+
+
+def bridge_name(state: Path) -> str:
+    """Fixed by the state folder, so that the next start finds what the previous one left. At most 15 characters."""
+    return f"invk-{digest_of(str(state))[:8]}"
+
+
+def create_bridge(state: Path) -> Bridge:
+    """Makes the bridge in a network that nothing on this machine uses."""
+    bridge = Bridge(bridge_name(state), str(free_network(_taken_networks())))
+    _ip("link", "add", bridge.name, "type", "bridge")
+    _ip("addr", "add", bridge.address_with_prefix, "dev", bridge.name)
+    _ip("link", "set", bridge.name, "up")
+    return bridge
+
+
+def delete_bridge(state: Path) -> None:
+    """Takes the bridge away. Safe to repeat."""
+    name = bridge_name(state)
+    if Path("/sys/class/net", name).exists():
+        _ip("link", "del", name)
+
+
+def free_network(taken: list[IPv4Network]) -> IPv4Network:
+    """The first candidate that overlaps none of the taken networks."""
+    for candidate in CANDIDATES:
+        if not any(candidate.overlaps(network) for network in taken):
+            return candidate
+    raise OSError(f"every network of {CANDIDATES[0]} to {CANDIDATES[-1]} is in use on this machine")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on now, all different."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [listener.getsockname()[1] for listener in listeners]
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def _taken_networks() -> list[IPv4Network]:
+    addresses = [
+        IPv4Network(f"{info['local']}/{info['prefixlen']}", strict=False)
+        for link in json.loads(_ip("-json", "-4", "addr"))
+        for info in link.get("addr_info", [])
+        if "local" in info
+    ]
+    routes = [route["dst"] for route in json.loads(_ip("-json", "-4", "route"))]
+    return addresses + [IPv4Network(route, strict=False) for route in routes if route != "default"]
+
+
+def _ip(*arguments: str) -> str:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError(f"ip {' '.join(arguments)} failed: {done.stderr.strip()}")
+    return done.stdout
