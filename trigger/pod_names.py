@@ -25,7 +25,7 @@ FREE_ANNOTATIONS = (
     "kubectl.kubernetes.io/default-container",
     "kueue.x-k8s.io/",
 )
-_KUBERNETES = re.compile(r"(.*\.)?(kubernetes\.io|k8s\.io)/.*", re.DOTALL)
+_KUBERNETES = re.compile(r"(.*\.)?(x-)?(kubernetes|k8s)\.io/.*", re.DOTALL)
 
 
 def problem_of_label_key(key: str) -> str | None:
@@ -75,7 +75,7 @@ def problem_of_work_path(path: str) -> str | None:
 def _problem_of_path(path: str) -> str | None:
     if not path.startswith("/") or ":" in path or "\0" in path:
         return "must be an absolute path without ':'"
-    if path == "/" or posixpath.normpath(path) != path:
+    if path == "/" or path.startswith("//") or posixpath.normpath(path) != path:
         return "must be a path as /data, below the root and without '.', '..', '//' or a '/' at the end"
     return None
 
