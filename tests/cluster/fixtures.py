@@ -13,7 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.facts import Cluster, KubectlError
+from tests.cluster.folders import state_folder
 from tests.cluster.lookup import NoClusterError, cluster_for_session, leave_cluster
+from tests.cluster.one_node import complaints
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
@@ -78,3 +80,11 @@ def _drop_finalizers(cluster: Cluster, namespace: str, kind: str, name: str) -> 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         leave_cluster()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the components said, where a test of the cluster failed in CI and nobody can look there any more."""
+    broken = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+    if os.environ.get("INVOKER_REQUIRE_CLUSTER") == "1" and any("cluster" in report.keywords for report in broken):
+        terminalreporter.section("the cluster's components")
+        terminalreporter.write_line(complaints(state_folder()))

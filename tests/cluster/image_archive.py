@@ -42,6 +42,7 @@ def write_archive(path: Path, reference: str, layer: Path, config: Mapping[str, 
         "os": "linux",
         "config": dict(config),
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        "history": [{"created_by": "tests/cluster"}],  # one for each layer, or builders refuse it as a base
     }
     blobs = _Blobs()
     manifest = {

@@ -58,12 +58,13 @@ def build_base_images() -> dict[str, Path]:
 
 
 def _inputs_of(reference: str) -> str:
+    writer = HERE / "image_archive.py"
     if reference == BASE:
-        return digest_of(*_BASE_RECIPE)
+        return digest_of(writer, *_BASE_RECIPE)
     if reference == BUSYBOX:
-        return digest_of(_busybox(), APPLETS)
+        return digest_of(writer, _busybox(), APPLETS)
     program = HERE / "programs" / reference.removeprefix("localhost/").removesuffix(":1")
-    return digest_of(HERE / "programs" / "go.mod", program / "main.go")
+    return digest_of(writer, HERE / "programs" / "go.mod", program / "main.go")
 
 
 def _build(reference: str) -> None:

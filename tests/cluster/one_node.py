@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import certificates, components, images, leftovers
+from tests.cluster import certificates, components, images, leftovers, loading
 from tests.cluster.build import programs_folder
 from tests.cluster.components import NODE, Layout, Ports
 from tests.cluster.facts import Cluster
@@ -29,13 +29,17 @@ READY_WITHIN_SECONDS = 90.0
 OWN_FOLDERS = ("/tmp/hostpath_pv", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/run/containerd")
 
 
+_DECIDING = ("certificates", "components", "first_process", "network", "one_node")
+
+
 class StartError(Exception):
     """The cluster is not ready; the text says what its components said."""
 
 
 def fingerprint() -> str:
     """Changes with everything that makes a cluster what it is, so that an outdated one is not used."""
-    return digest_of(programs_folder().name, *sorted(HERE.glob("*.py")))
+    archives = [images.archive_of(reference).name for reference in images.BASE_IMAGES]
+    return digest_of(programs_folder().name, *archives, *(HERE / f"{name}.py" for name in _DECIDING))
 
 
 def start(state: Path) -> Cluster:
@@ -51,7 +55,7 @@ def start(state: Path) -> Cluster:
         cluster = _until_ready(state, layout)
     except BaseException as error:
         stop(state)
-        if isinstance(error, OSError | StartError):
+        if isinstance(error, OSError | StartError | loading.LoadError):
             raise StartError(f"the test cluster did not start: {error}\n{complaints(state)}") from error
         raise
     return cluster
@@ -193,15 +197,7 @@ def _until_ready(state: Path, layout: Layout) -> Cluster:
 def _import_base_images(layout: Layout, deadline: float) -> None:
     _wait("containerd", deadline, lambda: _ctr(layout, "version").returncode == 0)
     for archive in images.build_base_images().values():
-        import_archive(layout.programs / "ctr", layout.containerd_socket, archive)
-
-
-def import_archive(ctr: Path, socket: Path, archive: Path) -> None:
-    """Makes an image known to the node, under the name that is in the archive."""
-    command = [str(ctr), "--address", str(socket), "--namespace", "k8s.io", "images", "import", "--local", str(archive)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise StartError(f"{archive.name} was not imported: {done.stderr.strip()}")
+        loading.import_archive(loading.importer(layout.programs / "ctr", layout.containerd_socket), archive)
 
 
 def _ctr(layout: Layout, *arguments: str) -> subprocess.CompletedProcess[bytes]:

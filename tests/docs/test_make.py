@@ -26,7 +26,7 @@ def make(folder: Path, *arguments: str, environ: dict[str, str] | None = None) -
 
 def test_the_readme_shows_these_two_commands_and_ci_runs_the_second() -> None:
     assert commands_left_out(ROOT / "README.md") == ["make demo", "make test"]
-    assert re.search(r"^exec make --silent test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert re.search(r"^make --silent test$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
     planned = make(ROOT, "--dry-run", "--always-make", "test").stdout
     for part in ("ruff check", "ruff format --check", "mypy", "lint-imports", "-m pytest"):
         assert part in planned
