@@ -138,28 +138,33 @@ class RunWorld:
 
 @asynccontextmanager
 async def run_world(
-    client: NatsClient, *, limits: StreamLimits | None = None, max_output_bytes: int = 256 * 1024 * 1024, **api: Any
+    client: NatsClient,
+    *,
+    limits: StreamLimits | None = None,
+    max_output_bytes: int = 256 * 1024 * 1024,
+    host: str = "127.0.0.1",
+    **api: Any,
 ) -> AsyncIterator[RunWorld]:
-    """A run API served by uvicorn on loopback, over that connection."""
+    """A run API served by uvicorn on loopback, or on the address that pods reach, over that connection."""
     names, jetstream = wire.Names(), client.jetstream(timeout=api.pop("timeout", 5))
     await ensure_streams(jetstream, names, limits or StreamLimits())
     results, claims = ResultStream(client, jetstream, names), ClaimStore(jetstream, names)
     publisher = EventPublisher(client, jetstream, claims, names)
     run_api = RunApi(results, claims, publisher, key=KEY, max_output_bytes=max_output_bytes, **api)
     world = RunWorld(client, names, results, claims, publisher, run_api)
-    async with served(run_api) as base_url:
+    async with served(run_api, host=host) as base_url:
         world.base_url = base_url
         yield world
 
 
 @asynccontextmanager
-async def served(run_api: RunApi, port: int = 0) -> AsyncIterator[str]:
-    """The run API on loopback, ready when this is entered."""
+async def served(run_api: RunApi, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[str]:
+    """The run API on that address, ready when this is entered."""
     # The protocol must be said: asyncio turns Nagle's algorithm off for sockets that name TCP only, and an answer of
     # two writes takes 40 ms with it.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", port))
+    listening.bind((host, port))
     config = uvicorn.Config(
         Starlette(routes=run_api.routes()),
         lifespan="off",
@@ -172,7 +177,7 @@ async def served(run_api: RunApi, port: int = 0) -> AsyncIterator[str]:
     while not server.started:
         await asyncio.sleep(0.001)
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://{host}:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
         await serving
