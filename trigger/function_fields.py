@@ -25,12 +25,13 @@ from trigger.field_types import (
     Topic,
     TopicPattern,
     clear_of,
+    key_clear_of,
 )
 from trigger.function_container import EnvFields, ResourceFields
 from trigger.function_job import JobFields
 from trigger.function_pod import PodFields
 from trigger.plan import InputMode, OutputMode
-from trigger.pod_names import problem_of_work_path
+from trigger.pod_names import problem_of_function_label, problem_of_work_path
 
 API_VERSION = "invoker.dev/v1alpha1"
 KIND = "Function"
@@ -103,7 +104,7 @@ class SpecFields(Fields):
 
 class MetadataFields(Fields):
     name: FunctionName
-    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    labels: dict[Annotated[LabelKey, key_clear_of(problem_of_function_label)], LabelValue] = Field(default_factory=dict)
     annotations: dict[str, Text] = Field(default_factory=dict)
 
 

@@ -35,6 +35,14 @@ def problem_of_label_key(key: str) -> str | None:
     return _taken(key) or (None if key.startswith(FREE_LABELS) else _of_kubernetes(key, f"{FREE_LABELS}*"))
 
 
+def problem_of_function_label(key: str) -> str | None:
+    """Why a function may not carry a label of this key, which its Jobs get too; None when it may.
+
+    Whatever manages the function's own object (as Helm does) says so there; on Jobs it is replaced.
+    """
+    return None if key == MANAGED_BY else problem_of_label_key(key)
+
+
 def problem_of_annotation_key(key: str) -> str | None:
     """Why pods and Jobs may not be given an annotation of this key; None when they may."""
     if LABEL_KEY.fullmatch(key) is None:

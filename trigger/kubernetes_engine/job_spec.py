@@ -30,7 +30,9 @@ DEFAULTS = (
         )
     ),
     ("template", "spec", "containers", FUNCTION_CONTAINER, "securityContext", "readOnlyRootFilesystem"),
+    ("template", "spec", "containers", FUNCTION_CONTAINER, "image"),
     ("template", "spec", "containers", FUNCTION_CONTAINER, "imagePullPolicy"),
+    ("template", "spec", "containers", FUNCTION_CONTAINER, "workingDir"),
     ("template", "spec", "containers", FUNCTION_CONTAINER, "terminationMessagePolicy"),
     *(
         ("template", "spec", "containers", FUNCTION_CONTAINER, "env", name, "value")
@@ -44,6 +46,10 @@ ADDED = frozenset({"tolerations", "imagePullSecrets", "topologySpreadConstraints
 ORDERED = frozenset({"command", "args"})
 HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 """The securityContext of every container, whoever wrote it."""
+
+REPEATED = frozenset({"podFailurePolicy", "ttlSecondsAfterFinished"})
+"""What the loader lets a function say only as it holds anyway. Ours stands for it and looks different: more rules, and
+a longer time while the result is not sealed."""
 
 Place = tuple[str, ...]
 
@@ -80,8 +86,7 @@ def _renamed(job: Mapping[str, Any]) -> dict[str, Any]:
         raise _refused(("template", "spec", "containers"), str(error)) from error
     if index is not None:
         containers[index] = {**containers[index], "name": FUNCTION_CONTAINER}
-    # The only rule that a function may repeat is the one about disruptions, which every Job has: ours stands for it.
-    rest = {name: value for name, value in job.items() if name != "podFailurePolicy"}
+    rest = {name: value for name, value in job.items() if name not in REPEATED}
     return {**rest, "template": {**template, "spec": {**pod, "containers": containers}}}
 
 

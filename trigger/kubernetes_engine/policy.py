@@ -30,7 +30,14 @@ from trigger.kubernetes_engine.allow_list import (
 )
 from trigger.kubernetes_engine.policy_container import SECCOMP, container
 from trigger.kubernetes_engine.policy_volume import volume
-from trigger.pod_names import DNS_LABEL, DNS_NAME, LABEL_VALUE, problem_of_annotation_key, problem_of_label_key
+from trigger.pod_names import (
+    DNS_LABEL,
+    DNS_NAME,
+    LABEL_KEY,
+    LABEL_VALUE,
+    problem_of_annotation_key,
+    problem_of_label_key,
+)
 
 MAX_JOB_BYTES = 1024 * 1024
 MAX_ANNOTATIONS_BYTES = 256 * 1024
@@ -309,7 +316,7 @@ def _one_function(containers: Any) -> str | None:
 
 _TOLERATION = fields(
     {
-        "key": text(what="key", longest=320),
+        "key": text(LABEL_KEY, "key of a taint", 320),
         "operator": one_of("Exists", "Equal"),
         "value": _LABEL,
         "effect": one_of("NoSchedule", "PreferNoSchedule", "NoExecute"),
