@@ -217,7 +217,7 @@ def test_no_file_names_a_package_registry() -> None:
     hosts = re.compile(
         "|".join(("py" + "pi\\.org", "python" + "hosted", "npm" + "js", "deb\\.deb" + "ian", "crates" + "\\.io"))
     )
-    skipped = {".venv", ".git", "__pycache__", ".hypothesis", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+    skipped = {".venv", ".git", ".cluster", "__pycache__", ".hypothesis", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
     for path in ROOT.rglob("*"):
         if path.is_file() and not skipped & set(path.relative_to(ROOT).parts) and path.stat().st_size < 2_000_000:
             found = hosts.search(path.read_bytes().decode("utf-8", "replace"))
