@@ -138,6 +138,19 @@ def test_what_only_pods_can_honour_is_kept_in_kubernetes_spelling() -> None:
     assert planned.env["A"] == "1"
 
 
+def test_pod_settings_and_a_job_reach_the_plan_with_their_placeholders_filled() -> None:
+    container = {"name": "f", "image": "i", "args": ["{{params.x}}"]}
+    job = {"template": {"spec": {"containers": [container]}}}
+    parameters = (parameter("x", {"type": "string"}),)
+    request = record(params={"x": "$(A)"})
+    planned = plan(function(job=job, parameters=parameters, keep_pod=True, keep_log=True), request)
+    filled = {"template": {"spec": {"containers": [container | {"args": ["$$(A)"]}]}}}
+    assert (planned.pod, planned.keep_log) == ({"job": filled, "keepPod": True}, True)
+    settings = {"queue": "q", "annotations": {"a": "{{params.x}}"}}
+    planned = plan(function(pod=settings, parameters=parameters), request)
+    assert (planned.pod, planned.keep_log) == ({"settings": {"queue": "q", "annotations": {"a": "$(A)"}}}, False)
+
+
 def test_an_input_in_the_environment() -> None:
     body = bytes(range(256))
     env = plan(function(input=InputSpec(InputMode.ENV)), record(body), body=body).env
