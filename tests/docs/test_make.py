@@ -49,8 +49,46 @@ def test_make_demo_sets_up_and_runs_and_the_second_time_only_runs(tmp_path: Path
 
 def test_make_lists_its_targets() -> None:
     said = make(ROOT).stdout
-    for target in ("demo", "test", "check", "lint", "format", "types", "test-unit", "bench", "clean", "lock", "docs"):
+    for target in (
+        "demo",
+        "test",
+        "check",
+        "lint",
+        "format",
+        "types",
+        "test-unit",
+        "bench",
+        "clean",
+        "lock",
+        "docs",
+        "images",
+    ):
         assert f"make {target} " in said
+
+
+def test_images_are_built_one_on_the_other(tmp_path: Path) -> None:
+    """A builder that only tells what it was asked; tests/cluster/test_images.py has the real one."""
+    builder = tmp_path / "buildah"
+    builder.write_text('#!/bin/sh\nshift\necho "$@"\n')
+    builder.chmod(0o755)
+    given = ("images", f"BUILDER={builder}", "BASE=mine:1", "IMAGE_PREFIX=images.example.org/x-", "IMAGE_TAG=7")
+    said = make(ROOT, *given)
+    assert said.returncode == 0, said.stderr
+    asked = [line for line in said.stdout.splitlines() if line.startswith("--build-arg")]
+    runtime, samples = "images.example.org/x-python:7", ("collect", "uncompress", "convert")
+    assert asked == [
+        f"--build-arg BASE=mine:1 -t {runtime} -f functions/runtimes/python/Dockerfile .",
+        *(f"--build-arg BASE={runtime} -t images.example.org/x-sample-{name}:7 functions/samples/{name}"
+          for name in samples),
+    ]  # fmt: skip
+
+
+def test_images_without_a_builder_say_what_is_missing(tmp_path: Path) -> None:
+    for program in ("sh", "dirname", "make"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "")
+    said = make(ROOT, "images", environ={"PATH": str(tmp_path)})
+    assert said.returncode != 0
+    assert "built by buildah or docker, and neither is here; try: apt-get install buildah" in said.stderr
 
 
 def test_requirements_are_pinned_with_hashes_and_without_addresses() -> None:
