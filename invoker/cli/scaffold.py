@@ -30,7 +30,7 @@ spec:
   # image: ghcr.io/example/{name}:1 # a container image, on Kubernetes
   # command: [./run.sh, --fast] # instead of runtime: a program beside this file or on the path
   # args: [--verbose]         # more arguments for command or image
-  # job: {{}}                   # a Kubernetes Job spec, merged under what Invoker sets
+  # job: {{template: {{spec: {{containers: [{{name: function, image: busybox}}]}}}}}} # a whole Job spec, under what Invoker sets
 
   # --- what goes in and out
   # parameters: [{{name: level, schema: {{type: integer, minimum: 1}}, default: 6}}] # publish --param level=9
@@ -43,7 +43,7 @@ spec:
   # env: [{{name: GREETING, value: "Hello"}}] # environment variables; {{{{params.level}}}} is a parameter's value
   # onSuccess: {{publish: greeted}} # the output becomes the next event on that topic
   # onFailure: {{publish: failures}} # the problem becomes an event on that topic
-  # keepLog: false            # keep the whole log with the result, not only its tail
+  # keepLog: false            # the result holds the log's tail of runs that succeed, too
 
   # --- limits
   backoffLimit: 0             # further attempts after the first one fails
@@ -55,6 +55,8 @@ spec:
   resources:
     limits: {{memory: 256Mi}}   # more than that is out-of-memory
   # volume: {{size: 1Gi, mountPath: /scratch}} # a fresh volume per attempt, on Kubernetes
+  # pod: {{nodeSelector: {{disk: fast}}}} # where, as whom and beside what it runs, on Kubernetes
+  # keepPod: false            # keep pod and volume until the TTL is over, on Kubernetes
 """
 
 MAIN_PY = '''\

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trigger.kubernetes_engine.images import Image, ImageError, is_allowed, parse, parse_pattern, refusal
@@ -194,6 +194,7 @@ IMAGES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(IMAGES)
 def test_a_reference_reads_back_as_itself_and_fits_its_own_name(image: Image) -> None:
     if image.registry == "docker.io":
@@ -206,6 +207,7 @@ def test_a_reference_reads_back_as_itself_and_fits_its_own_name(image: Image) ->
     assert is_allowed(str(image), ["*@sha256:*"]) is (image.digest is not None)
 
 
+@settings(deadline=None)
 @given(IMAGES, IMAGES)
 def test_a_pattern_of_one_place_never_fits_another(one: Image, other: Image) -> None:
     below = "/".join(one.repository.split("/")[:-1])
@@ -215,6 +217,7 @@ def test_a_pattern_of_one_place_never_fits_another(one: Image, other: Image) -> 
         assert not is_allowed(str(other), [f"{one.registry}/*"])
 
 
+@settings(deadline=None)
 @given(HOSTS, st.text(alphabet="abc.:/@-_%\\*?[]", max_size=12), PARTS)
 def test_whatever_is_put_after_a_host_it_is_that_host_or_not_allowed(host: str, more: str, name: str) -> None:
     reference = f"{host}{more}/{name}"
@@ -222,6 +225,7 @@ def test_whatever_is_put_after_a_host_it_is_that_host_or_not_allowed(host: str, 
         assert reference.startswith((f"{host}/", f"{host.lower()}/"))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_is_a_reference_or_refused_in_words(reference: str, pattern: str) -> None:
     try:

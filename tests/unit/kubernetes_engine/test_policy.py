@@ -389,7 +389,7 @@ def is_harmless(job: dict[str, Any]) -> bool:
     )
 
 
-@settings(max_examples=250)
+@settings(max_examples=250, deadline=None)
 @given(st.sampled_from(PRIVILEGED), st.data())
 def test_a_privileged_thing_anywhere_never_passes(thing: tuple[str, Any], data: st.DataObject) -> None:
     where = [path for path in ((), *PATHS) if isinstance(at(GOOD, path), dict) and not FREE & set(path[-1:])]
@@ -399,7 +399,7 @@ def test_a_privileged_thing_anywhere_never_passes(thing: tuple[str, Any], data: 
     assert refusals(job, POLICY), (path, thing)
 
 
-@settings(max_examples=250)
+@settings(max_examples=250, deadline=None)
 @given(st.sampled_from(PATHS), JSON)
 def test_whatever_replaces_a_part_of_a_good_job_it_is_refused_or_harmless(path: tuple[Any, ...], value: Any) -> None:
     job = copy.deepcopy(GOOD)
@@ -409,7 +409,7 @@ def test_whatever_replaces_a_part_of_a_good_job_it_is_refused_or_harmless(path: 
     assert all(len(one) < 1500 for one in found)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(PATHS))
 def test_whatever_is_left_out_of_a_good_job_it_is_refused_or_harmless(path: tuple[Any, ...]) -> None:
     job = copy.deepcopy(GOOD)
@@ -417,7 +417,7 @@ def test_whatever_is_left_out_of_a_good_job_it_is_refused_or_harmless(path: tupl
     assert refusals(job, POLICY) or is_harmless(job), path
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.text(min_size=1, max_size=30), JSON, st.data())
 def test_an_unknown_key_anywhere_never_passes(key: str, value: Any, data: st.DataObject) -> None:
     where = [path for path in ((), *PATHS) if isinstance(at(GOOD, path), dict) and not FREE & set(path[-1:])]
