@@ -17,12 +17,14 @@ def load_archive(cluster: Cluster, archive: Path) -> None:
     """Afterwards pods can name the image, under the name that is in the archive. Safe to repeat, and quick then."""
     if cluster.state is None:
         raise LoadError("a given cluster (INVOKER_TEST_KUBECONFIG) takes no images: put them there before the tests")
-    run = cluster.state / "run"
-    with locked(run / "loaded", f"{archive.name}.lock"):
-        done = run / "loaded" / archive.name
-        if not done.exists():
+    folder = cluster.state / "run" / "loaded"
+    # By name, not by archive: another archive of the same name takes the name away, and this one must get it back.
+    name = archive.stem.rpartition("-")[0]
+    with locked(folder, f"{name}.lock"):
+        done = folder / name
+        if not done.exists() or done.read_text() != archive.name:
             import_archive(importer_of(cluster), archive)
-            done.touch()
+            done.write_text(archive.name)
 
 
 def importer_of(cluster: Cluster) -> list[str]:
