@@ -1,21 +1,24 @@
-"""What a start changed on this machine, on file before it is changed, and how it is undone. Safe to repeat.
+"""What clusters changed on this machine and how it is undone, also after they were killed. Safe to repeat.
 
-The order of an end: processes first (with the last of them go the mounts, which only they see), then their cgroups, the
-bridge, the kernel's settings and empty folders, the files last: until then they say what is to undo.
+The order of an end: processes first (with the last of them go the mounts, which only they see), then the cluster's
+cgroups and bridge, then its files. What clusters share, the kernel's settings and the folders they mount over, is
+undone by whoever finds that no cluster is left: the record of it is the machine's, `/run/invoker-test-cluster.json`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.folders import write_whole
+from tests.cluster.folders import digest_of, write_whole
 from tests.cluster.network import delete_bridge
 from tests.cluster.processes import Process, marked_processes
 
@@ -30,6 +33,10 @@ SETTINGS = (
     "kernel/keys/root_maxbytes",
     "net/ipv4/ip_forward",
 )
+# Folders that programs write to without being asked where. In a cluster's own view of this machine they lie below its
+# state folder, so nothing of theirs stays on the machine and nothing of another cluster is seen.
+OWN_FOLDERS = ("/tmp/hostpath_pv", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/run/containerd")
+RECORD = Path("/run/invoker-test-cluster.json")
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -37,27 +44,46 @@ class CleaningError(Exception):
     """Something of an earlier cluster cannot be removed."""
 
 
-def remember(run: Path, *, folders: tuple[Path, ...], cgroup: str) -> None:
-    """Puts on file what the machine is like before a start changes it."""
-    settings = {name: Path("/proc/sys", name).read_text() for name in SETTINGS if Path("/proc/sys", name).exists()}
-    missing = [str(part) for folder in folders for part in (folder, *folder.parents) if not part.exists()]
-    write_whole(run / "undo.json", json.dumps({"settings": settings, "folders": missing, "cgroup": cgroup}))
+@contextmanager
+def machine_locked() -> Iterator[None]:
+    """One start or end at a time on this machine. Nothing is left of the lock: it is one on a folder that is there."""
+    folder = os.open(RECORD.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def remember_machine() -> None:
+    """Puts on file what the machine was like before the first cluster, then makes the folders that are mounted over.
+
+    Call it under the machine's lock and start the first process before letting go of it: without a process of a cluster
+    all of this is undone by the next one who looks.
+    """
+    if not RECORD.exists():
+        settings = {name: Path("/proc/sys", name).read_text() for name in SETTINGS if Path("/proc/sys", name).exists()}
+        wanted = [part for folder in OWN_FOLDERS for part in (Path(folder), *Path(folder).parents)]
+        missing = [str(folder) for folder in wanted if not folder.exists()]
+        write_whole(RECORD, json.dumps({"settings": settings, "folders": missing}))
+    for folder in OWN_FOLDERS:
+        Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def clean(state: Path) -> None:
     """Ends and removes everything of this state folder's cluster but its logs. Raises `CleaningError`."""
     run = state / "run"
     _end_processes(state, run)
-    undo = _undo_file(run)
-    if undo:
-        _remove_cgroups(undo["cgroup"])
+    _remove_cgroups(cgroup_name(state))
     delete_bridge(state)
-    if undo:
-        _restore(undo)
     _refuse_mounts_below(run)
     for name in ("kubeconfig", "cluster.json"):
         (state / name).unlink(missing_ok=True)
-    shutil.rmtree(run, ignore_errors=False) if run.exists() else None
+    if run.exists():
+        shutil.rmtree(run)
+    with machine_locked():
+        if not marked_processes():
+            _restore_machine()
 
 
 def _end_processes(state: Path, run: Path) -> None:
@@ -69,12 +95,8 @@ def _end_processes(state: Path, run: Path) -> None:
         process.end(signal.SIGKILL, WAIT_SECONDS)
 
 
-def _undo_file(run: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads((run / "undo.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return found
+def cgroup_name(state: Path) -> str:
+    return f"invoker-test-{digest_of(str(state))[:8]}"
 
 
 def cgroup_folders(name: str) -> list[Path]:
@@ -104,14 +126,19 @@ def _is_removed(cgroup: str) -> bool:
     return True
 
 
-def _restore(undo: dict[str, Any]) -> None:
-    for name, value in undo["settings"].items():
+def _restore_machine() -> None:
+    try:
+        before: dict[str, Any] = json.loads(RECORD.read_text())
+    except FileNotFoundError:
+        return
+    for name, value in before["settings"].items():
         file = Path("/proc/sys", name)
         if file.read_text() != value:
             file.write_text(value)
-    for folder in undo["folders"]:  # innermost first; one that another program uses by now is not empty and stays
+    for folder in before["folders"]:  # innermost first; one that another program uses by now is not empty and stays
         with suppress(OSError):
             os.rmdir(folder)
+    RECORD.unlink()
 
 
 def _refuse_mounts_below(run: Path) -> None:

@@ -24,11 +24,7 @@ from tests.cluster.network import create_bridge, free_ports
 from tests.cluster.processes import MARK, Process
 
 READY_WITHIN_SECONDS = 90.0
-# Folders that programs write to without being asked where: in the cluster's own view of this machine they are below
-# `run`, so nothing of theirs is left on the machine and nothing of another cluster is seen.
-OWN_FOLDERS = ("/tmp/hostpath_pv", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/run/containerd")
-
-
+LONGEST_SOCKET_PATH = 107
 _DECIDING = ("certificates", "components", "first_process", "network", "one_node")
 
 
@@ -49,9 +45,11 @@ def start(state: Path) -> Cluster:
     """
     leftovers.clean(state)
     shutil.rmtree(state / "logs", ignore_errors=True)
-    layout = _prepare(state)
     try:
-        _start_first_process(state, layout)
+        layout = _prepare(state)
+        with leftovers.machine_locked():
+            leftovers.remember_machine()
+            _start_first_process(state, layout)
         cluster = _until_ready(state, layout)
     except BaseException as error:
         stop(state)
@@ -104,8 +102,11 @@ def _prepare(state: Path) -> Layout:
     runc = shutil.which("runc")
     if runc is None:
         raise StartError("containers are started by runc, which is not here; try: apt-get install runc")
-    cgroup = f"invoker-test-{digest_of(str(state))[:8]}"
-    leftovers.remember(run, folders=tuple(Path(folder) for folder in OWN_FOLDERS), cgroup=cgroup)
+    if len(str(run / "kubelet/pod-resources/kubelet.sock")) > LONGEST_SOCKET_PATH:
+        raise StartError(
+            f"{state} is too long a path for the sockets in it; set INVOKER_CLUSTER_STATE to a shorter one"
+        )
+    cgroup = leftovers.cgroup_name(state)
     write_whole(run / "fingerprint", fingerprint())
     bridge = create_bridge(state)
     ports = Ports(*free_ports(4))
@@ -136,16 +137,15 @@ def _write_credentials(layout: Layout, state: Path) -> None:
 
 def _start_first_process(state: Path, layout: Layout) -> None:
     mounts = []
-    for target in OWN_FOLDERS:
+    for target in leftovers.OWN_FOLDERS:
         source = layout.run / "own" / target.lstrip("/")
         source.mkdir(parents=True)
-        Path(target).mkdir(parents=True, exist_ok=True)
         mounts.append((str(source), target))
     listed = [{"name": program.name, "arguments": program.arguments} for program in components.programs(layout)]
     plan = {
         "pid_file": str(layout.run / "first.pid"),
         "mounts": mounts,
-        "volumes": OWN_FOLDERS[0],
+        "volumes": leftovers.OWN_FOLDERS[0],
         "logs": str(layout.logs),
         "programs": listed,
     }

@@ -66,13 +66,19 @@ class Process:
             os.close(handle)
 
 
-def marked_processes(state: Path) -> list[Process]:
-    """Every process of the cluster of this state folder, found by its environment."""
-    wanted = f"{MARK}={state}".encode()
+def marked_processes(state: Path | None = None) -> list[Process]:
+    """Every process of the cluster of this state folder, or of all of this machine, found by its environment."""
+    wanted = f"{MARK}={state}".encode() if state else f"{MARK}=".encode()
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(Process.of(int(entry.name)))
+        if entry.name.isdigit() and _has_variable(entry / "environ", wanted, whole=state is not None):
+            found.append(Process.of(int(entry.name)))
     return [process for process in found if process is not None]
+
+
+def _has_variable(environ: Path, wanted: bytes, *, whole: bool) -> bool:
+    try:
+        variables = environ.read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is not ours to look at
+        return False
+    return wanted in variables if whole else any(variable.startswith(wanted) for variable in variables)
