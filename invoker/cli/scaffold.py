@@ -30,7 +30,7 @@ spec:
   # image: ghcr.io/example/{name}:1 # a container image, on Kubernetes
   # command: [./run.sh, --fast] # instead of runtime: a program beside this file or on the path
   # args: [--verbose]         # more arguments for command or image
-  # job: {{template: {{spec: {{containers: [{{name: function, image: busybox}}]}}}}}} # a whole Job spec, under what Invoker sets
+  # job: {{template: {{spec: {{containers: [{{name: function, image: busybox}}]}}}}}} # a whole Job spec
 
   # --- what goes in and out
   # parameters: [{{name: level, schema: {{type: integer, minimum: 1}}, default: 6}}] # publish --param level=9
