@@ -203,6 +203,14 @@ def test_a_namespace_goes_although_a_finalizer_holds_its_job(cluster: Cluster) -
 
 
 def test_what_a_dockerfile_copies_is_what_its_image_depends_on() -> None:
-    text = 'FROM x\nCOPY --chown=1:1 a b/*.py /to/\nADD c \\\n  d /\nCOPY --from=0 /other /\nCOPY ["e f", "/"]\nRUN cp x y\n'
+    text = """\
+FROM x
+COPY --chown=1:1 a b/*.py /to/
+ADD c \\
+  d /
+COPY --from=0 /other /
+COPY ["e f", "/"]
+RUN cp x y
+"""
     assert sources(text) == ["a", "b/*.py", "c", "d", "e f"]
     assert sources("ARG what\nCOPY ${what} /\n") == ["."]
