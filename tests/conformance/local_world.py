@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 import sys
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.reports import Reports
 from trigger.engine import Phase, RunStatus
 from trigger.local_engine import LocalEngine
 from trigger.plan import Code, RunPlan
@@ -53,18 +53,12 @@ class LocalWorld:
             first_pause_seconds=0.05,
             on_environment_problem=lambda function, problem: self.problems.append((function, problem)),
         )
-        self._reports: dict[str, list[RunStatus]] = defaultdict(list)
-        self._counts: Counter[tuple[str, Phase]] = Counter()
-        self._news = asyncio.Condition()
+        self._reports = Reports(patience_seconds=20)
         self._number = 0
         self._token = secrets.token_hex(4)  # other tests may run at the same time, and processes are found by run id
 
     async def follow(self) -> None:
-        async for status in self.engine.watch():
-            async with self._news:
-                self._reports[status.run_id].append(status)
-                self._counts[status.run_id, status.phase] += 1
-                self._news.notify_all()
+        await self._reports.follow(self.engine)
 
     def plan(self, script: str, **fields: Any) -> RunPlan:
         return self.command("sh", "-c", script, **fields)
@@ -117,17 +111,10 @@ class LocalWorld:
             yield piece
 
     async def status(self, run_id: str, fits: Callable[[RunStatus], bool]) -> RunStatus:
-        def found() -> RunStatus | None:
-            return next((one for one in reversed(self._reports[run_id]) if fits(one)), None)
-
-        async with asyncio.timeout(20), self._news:
-            await self._news.wait_for(lambda: found() is not None)
-        status = found()
-        assert status is not None
-        return status
+        return await self._reports.status(run_id, fits)
 
     def count(self, run_id: str, phase: Phase) -> int:
-        return self._counts[run_id, phase]
+        return self._reports.count(run_id, phase)
 
     async def alive(self, run_id: str) -> bool:
         return bool(processes_with(f"INVOKER_RUN_ID={run_id}"))

@@ -23,20 +23,8 @@ _UNREADABLE = {400, 404, 410, 422, 500, 502}
 """Answers to a question for a log that will not become better: the container never ran, or its node is gone."""
 
 
-async def stop_job(api: Api, job: JobView | None, name: str, pods: Iterable[PodView], stop: StopWord) -> Any:
-    """Leave word on the Job that it is to end, and make Kubernetes end it. Returns the Job, None when it is not there.
-
-    The pods that run are held first: ended, they would be gone before their log could be read.
-    """
-    if job is None or job.end is None:
-        for pod in pods:
-            if (
-                pod.main.started_at is not None
-                and not pod.is_over
-                and not pod.is_held
-                and pod.is_deleting_until is None
-            ):
-                await _hold(api, pod)
+async def stop_job(api: Api, name: str, stop: StopWord) -> Any:
+    """Leave word on the Job that it is to end, and make Kubernetes end it. Returns the Job, None if it is not there."""
     patch = {
         "metadata": {"annotations": {names.STOP: stop_annotation(stop)}},
         "spec": {"activeDeadlineSeconds": STOPPED_DEADLINE_SECONDS},
@@ -47,12 +35,10 @@ async def stop_job(api: Api, job: JobView | None, name: str, pods: Iterable[PodV
 async def release_job(api: Api, job: JobView, pods: Iterable[PodView]) -> None:
     """Let go of a Job whose result is sealed: its finalizer goes, and the function's own TTL begins to count.
 
-    Pods first: what another controller would read from them must not outlive the word that it was read. A pod with a
-    volume is deleted, so that its claim is free now and not after the TTL.
+    Pods first, while another controller would still find the Job and do the same: a pod with a volume is deleted, so
+    that its claim is free now and not after the TTL.
     """
     for pod in pods:
-        if pod.is_held:
-            await free_pod(api, pod.name)
         if job.terms.has_volume and not job.terms.keep_pod and not pod.gone:
             await api.delete_pod(pod.name, uid=pod.uid, grace_seconds=None)
     patch = {
@@ -67,15 +53,7 @@ async def release_job(api: Api, job: JobView, pods: Iterable[PodView]) -> None:
 async def delete_pods(api: Api, pods: Iterable[PodView], *, by_force: bool) -> None:
     """End pods: with their grace, or `by_force` where the node does not answer and will not either."""
     for pod in pods:
-        if by_force and pod.is_held:
-            await free_pod(api, pod.name)
         await api.delete_pod(pod.name, uid=pod.uid, grace_seconds=0 if by_force else None)
-
-
-async def free_pod(api: Api, name: str) -> None:
-    """Let go of a pod whose log was read."""
-    patch = {"metadata": {"$deleteFromPrimitiveList/finalizers": [names.LOG_FINALIZER]}}
-    await api.patch_pod(name, _body(patch))
 
 
 async def read_pods(api: Api, selector: str) -> list[PodView]:
@@ -84,9 +62,12 @@ async def read_pods(api: Api, selector: str) -> list[PodView]:
     return [view for view in views if view is not None]
 
 
-async def read_evidence(api: Api, job: JobView, pods: list[PodView]) -> Evidence:
-    """What the run's end needs from its last pod: nothing for most runs that succeed."""
+async def read_evidence(api: Api, job: JobView, pods: list[PodView], heard: bytes | None) -> Evidence:
+    """What the run's end needs from its last pod: nothing for most runs that succeed. `heard` is the end of its log
+    where somebody listened until it ended."""
     wants_output, wants_log = reads_output(job, pods), reads_log(job, pods)
+    if heard is not None:
+        return Evidence(log_tail=heard)
     pod = last_pod(pods)
     if pod is None or pod.gone or not (wants_output or wants_log):
         return Evidence()
@@ -106,14 +87,6 @@ async def read_evidence(api: Api, job: JobView, pods: list[PodView]) -> Evidence
             if failure.status not in _UNREADABLE:
                 raise
     return Evidence(output, size, tail)
-
-
-async def _hold(api: Api, pod: PodView) -> None:
-    try:
-        await api.patch_pod(pod.name, _body({"metadata": {"finalizers": [names.LOG_FINALIZER]}}))
-    except ApiFailure as failure:
-        if failure.status not in (403, 409, 422):  # it is being deleted already: its log is lost, its run is not
-            raise
 
 
 def _body(patch: dict[str, Any]) -> bytes:

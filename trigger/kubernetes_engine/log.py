@@ -6,15 +6,21 @@ A container's log is one file at its node, with the moment before every line. Ku
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from trigger.engine import LogLine
 from trigger.kubernetes_engine.api import Api
+from trigger.kubernetes_engine.failures import ApiFailure
 from trigger.kubernetes_engine.status import instant
 
 MAX_LINE_BYTES = 16 * 1024
 TAIL_LINES = 10_000
+READY_SECONDS = 0.5
+"""By then a log that is asked for is being sent, also one that has no line yet."""
+LAST_WORDS_SECONDS = 5.0
 
 
 async def read_tail(api: Api, pod: str, container: str, limit: int) -> bytes:
@@ -23,6 +29,38 @@ async def read_tail(api: Api, pod: str, container: str, limit: int) -> bytes:
     async for chunk in api.pod_log(pod, container, follow=False, tail_lines=TAIL_LINES, timestamps=False):
         kept = (kept + chunk)[-limit:]
     return kept
+
+
+class Listener:
+    """Hears the end of a container's log while it is being ended: afterwards its pod and its log are gone at once."""
+
+    def __init__(self, api: Api, pod: str, container: str, limit: int) -> None:
+        self._limit = limit
+        self._first = asyncio.Event()
+        self._kept = b""
+        self._hearing = asyncio.create_task(self._hear(api, pod, container))
+
+    async def ready(self) -> None:
+        """When this returns what is printed from now on is heard: there was a first sign, or time for one."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                await self._first.wait()
+
+    async def heard(self) -> bytes:
+        """The last bytes of the log, once it has ended."""
+        await asyncio.wait({self._hearing}, timeout=LAST_WORDS_SECONDS)
+        self.close()
+        return self._kept
+
+    def close(self) -> None:
+        self._hearing.cancel()
+
+    async def _hear(self, api: Api, pod: str, container: str) -> None:
+        with suppress(ApiFailure):  # what was heard until then is what there is
+            async for chunk in api.pod_log(pod, container, follow=True, tail_lines=TAIL_LINES):
+                self._kept = (self._kept + chunk)[-self._limit :]
+                self._first.set()
+        self._first.set()
 
 
 async def read_output(api: Api, pod: str, container: str, limit: int) -> tuple[bytes, int]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from invoker.errors import StartRefusedError
 from invoker.result import Reason
+from invoker.runtime import IMAGE_FETCH_COMMAND
 from invoker.runtime.exits import NO_RETRY
 from trigger.kubernetes_engine import names, terms
 from trigger.kubernetes_engine.code_map import CodeMap
@@ -26,7 +27,6 @@ USER_ID = 10001
 WORK_PATH, CODE_PATH, INPUT_FOLDER = "/work", "/code", "/invoker"
 INPUT_FILE = f"{INPUT_FOLDER}/input"
 TERMINATION_FILE = "/dev/termination-log"
-FETCH_INPUT = ("python3", "-I", "-u", "/opt/invoker/runtime/fetch_input.py")
 WORK_VOLUME, CODE_VOLUME, INPUT_VOLUME = "invoker-work", "invoker-code", "invoker-input"
 
 UNSEALED_TTL_SECONDS = 7 * 86_400
@@ -333,7 +333,7 @@ def _input_container(plan: RunPlan, options: ManifestOptions) -> list[dict[str, 
     container: dict[str, Any] = {
         "name": names.INPUT_CONTAINER,
         "image": image,
-        "command": list(FETCH_INPUT),
+        "command": list(IMAGE_FETCH_COMMAND),
         "env": env,
         "volumeMounts": [{"name": INPUT_VOLUME, "mountPath": INPUT_FOLDER}],
         "terminationMessagePath": TERMINATION_FILE,

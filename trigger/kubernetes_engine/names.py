@@ -24,8 +24,6 @@ CODE = "invoker.dev/code"
 
 RESULT_FINALIZER = "invoker.dev/result"
 """On a Job: it stays until its run's result is sealed and its reply sent."""
-LOG_FINALIZER = "invoker.dev/log"
-"""On a pod that was told to end: it stays until its log was read."""
 
 FUNCTION_CONTAINER = "function"
 INPUT_CONTAINER = "input"

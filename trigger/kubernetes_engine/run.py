@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from trigger.engine import AttemptStatus, Phase, RunEnd, RunStatus
+from trigger.kubernetes_engine.log import Listener
 from trigger.kubernetes_engine.status import JobView, PodView
 
 
@@ -16,7 +17,21 @@ class KnownRun:
     nobody has done so for a while. `work` is the one thing under way for it, `timer` the next look.
     """
 
-    __slots__ = ("end", "is_gone", "is_ours", "job", "news", "past", "pods", "run_id", "since", "timer", "told", "work")
+    __slots__ = (
+        "end",
+        "is_gone",
+        "is_ours",
+        "job",
+        "listener",
+        "news",
+        "past",
+        "pods",
+        "run_id",
+        "since",
+        "timer",
+        "told",
+        "work",
+    )
 
     def __init__(self, job: JobView, pods: dict[str, PodView], since: float) -> None:
         self.run_id = job.run_id
@@ -31,6 +46,7 @@ class KnownRun:
         self.work: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.news: asyncio.Event | None = None
+        self.listener: Listener | None = None
 
     def all_pods(self) -> list[PodView]:
         """The pods there are and those that were."""
@@ -52,6 +68,8 @@ class KnownRun:
             if handle is not None:
                 handle.cancel()
         self.timer = self.work = None
+        if self.listener is not None:
+            self.listener.close()
 
     def tell_readers(self) -> None:
         """Wake whoever waits for the run to change."""

@@ -21,6 +21,7 @@ from trigger.kubernetes_engine.assess import Assessment, Rules, Todo, assess
 from trigger.kubernetes_engine.attempts import attempts_of
 from trigger.kubernetes_engine.background import Background, Step, until_done
 from trigger.kubernetes_engine.conclusion import Evidence, reads_log, reads_output, run_end
+from trigger.kubernetes_engine.log import Listener
 from trigger.kubernetes_engine.run import KnownRun
 from trigger.kubernetes_engine.status import JobEnd, PodView, Stop, job_view, pod_view
 from trigger.levels import Watcher
@@ -47,6 +48,7 @@ class Runs:
         self._now = now
         self._runs: dict[str, KnownRun] = {}
         self._pods: dict[str, dict[str, PodView]] = {}
+        self._released: set[str] = set()
         self._watchers: set[Watcher] = set()
 
     def get(self, run_id: str) -> KnownRun | None:
@@ -88,8 +90,11 @@ class Runs:
 
     async def stop_unknown(self, run_id: str, stop: Stop) -> None:
         """End a run whose Job was not seen here: perhaps another controller made it a moment ago."""
+        if run_id in self._released:
+            self.tell_unknown(run_id)
+            return
         name = names.job_name(self._care.instance, run_id)
-        job = await actions.stop_job(self._api, None, name, self._pods.get(run_id, {}).values(), stop)
+        job = await actions.stop_job(self._api, name, stop)
         if job is not None:
             self.job_seen(job)
         run = self._runs.get(run_id)
@@ -108,6 +113,7 @@ class Runs:
             watcher.forget(run_id)
         run.tell_readers()
         if not run.is_gone:
+            self._released.add(run_id)  # until the mirror has seen it, or its Job would look like a new one's
             job, pods = run.job, run.all_pods()
             self._background.insist(lambda: actions.release_job(self._api, job, pods))
 
@@ -116,6 +122,10 @@ class Runs:
     def job_seen(self, item: dict[str, Any], *, is_gone: bool = False) -> None:
         view = job_view(item)
         if view is None:
+            return
+        if view.run_id in self._released:
+            if is_gone or not view.is_held:
+                self._released.discard(view.run_id)
             return
         run = self._runs.get(view.run_id)
         if run is None:
@@ -147,6 +157,7 @@ class Runs:
 
     def jobs_listed(self, there: set[str]) -> None:
         """Jobs that a list did not have may be newer than it: only the API server knows whether they are there."""
+        self._released = {one for one in self._released if names.job_name(self._care.instance, one) in there}
         for run in list(self._runs.values()):
             if run.job.name not in there and not run.is_gone:
                 self._background.insist(partial(self._confirm_gone, run))
@@ -240,10 +251,8 @@ class Runs:
         run.pods.update(there)
         if self._assess(run).todo is not Todo.CONCLUDE:
             return  # something of it lives after all; the look that follows sees to that
-        evidence = await actions.read_evidence(self._api, run.job, run.all_pods())
-        for pod in run.all_pods():
-            if pod.is_held and not pod.gone:
-                await actions.free_pod(self._api, pod.name)
+        heard = await run.listener.heard() if run.listener is not None else None
+        evidence = await actions.read_evidence(self._api, run.job, run.all_pods(), heard)
         self._conclude(run, evidence)
 
     def _conclude(self, run: KnownRun, evidence: Evidence) -> None:
@@ -253,7 +262,12 @@ class Runs:
         self._tell(run, run.status(Phase.ENDED, attempts, self._api.namespace))
 
     async def _stop(self, run: KnownRun, stop: Stop) -> None:
-        job = await actions.stop_job(self._api, run.job, run.job.name, run.pods.values(), stop)
+        live = next((pod for pod in run.pods.values() if pod.main.started_at is not None and not pod.is_over), None)
+        if live is not None and run.listener is None:
+            # Before it is told to end: it says its last words then, and is removed with them.
+            run.listener = Listener(self._api, live.name, names.FUNCTION_CONTAINER, run.job.terms.log_tail_bytes)
+            await run.listener.ready()
+        job = await actions.stop_job(self._api, run.job.name, stop)
         if job is None:
             run.is_gone = True
         else:
@@ -294,9 +308,8 @@ class Runs:
 
 
 def _tells_all(run: KnownRun) -> bool:
-    """Whether the mirror alone says how the run ended, and nothing of it has to be read or freed. Pure."""
+    """Whether the mirror alone says how the run ended, and nothing of it has to be read. Pure."""
     pods = run.all_pods()
     if reads_log(run.job, pods) or reads_output(run.job, pods) or run.is_gone or run.job.is_deleting:
         return False
-    succeeded = run.job.end in (None, JobEnd.COMPLETE) and any(pod.phase == "Succeeded" for pod in pods)
-    return succeeded and not any(pod.is_held for pod in pods)
+    return run.job.end in (None, JobEnd.COMPLETE) and any(pod.phase == "Succeeded" for pod in pods)

@@ -92,7 +92,6 @@ class PodView:
     is_mounting: bool = False
     disruption: str | None = None
     is_deleting_until: datetime | None = None
-    is_held: bool = False
     gone: bool = False
     version: int = 0
 
@@ -160,7 +159,6 @@ def pod_view(pod: Object) -> PodView | None:
         is_mounting=conditions.get("PodReadyToStartContainers", {}).get("status") == "False",
         disruption=str(target.get("reason", "")) if target.get("status") == "True" else None,
         is_deleting_until=instant(metadata.get("deletionTimestamp")),
-        is_held=names.LOG_FINALIZER in (metadata.get("finalizers") or ()),
         version=_version(metadata),
     )
 
