@@ -28,7 +28,8 @@ __all__ = ["Channel", "ClusterAccess", "OpenAccess"]
 _EARLY = timedelta(minutes=5)
 """How long before its end an exec plugin's token is replaced, where it lives long enough."""
 _RENEWAL_PAUSE_SECONDS = 1.0
-"""Credentials that were just read are not read again for another refused call: an exec plugin is a process."""
+"""After a reading that found nothing new, the next refused call reads again only when a file changed: an exec plugin
+is a process each time."""
 _KEEPALIVE_SECONDS = 60.0
 
 
@@ -64,7 +65,7 @@ class OpenAccess:
         self._renewing = asyncio.Lock()
         self._generation = 0
         self._stamps: tuple[tuple[int, int, int], ...] = ()
-        self._read_at = self._look_at = 0.0
+        self._read_at = self._look_at = self._vain_until = 0.0
         self._credentials: Credentials
         self._channel: Channel
 
@@ -118,13 +119,17 @@ class OpenAccess:
         async with self._renewing:
             if generation != self._generation:
                 return True
-            if time.monotonic() < self._read_at + _RENEWAL_PAUSE_SECONDS:
+            if time.monotonic() < self._vain_until and _stamps(self._credentials.files) == self._stamps:
                 return False
-            self._read_at = time.monotonic()  # before reading: a plugin that fails is not started again at once either
-            try:
-                return await self._replace(await read_credentials(self._access))
-            except InvokerError:
-                return False
+            renewed = await self._read_again()
+            self._vain_until = 0.0 if renewed else time.monotonic() + _RENEWAL_PAUSE_SECONDS
+            return renewed
+
+    async def _read_again(self) -> bool:
+        try:
+            return await self._replace(await read_credentials(self._access))
+        except InvokerError:
+            return False  # half-written files, a plugin that failed: what we have may still be good
 
     async def _look(self) -> None:
         self._look_at = time.monotonic() + self._access.look_again_seconds

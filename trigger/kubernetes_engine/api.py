@@ -24,8 +24,6 @@ from trigger.kubernetes_engine.watching import Lines, WatchEvent, event_of
 
 __all__ = ["Api", "CallLimits", "Kind", "Listing", "WatchEvent"]
 
-PAGE = 500
-"""Objects in a page of a list."""
 MAX_ROUNDS = 5
 """How often a list is begun again because its pages became too old."""
 WATCH_SECONDS = 290
@@ -49,8 +47,9 @@ class Listing:
     list begins again: what was given before may then come twice, or be gone.
     """
 
-    def __init__(self, caller: Caller, path: str, selector: str) -> None:
+    def __init__(self, caller: Caller, path: str, selector: str, page_objects: int) -> None:
         self._caller = caller
+        self._page_objects = page_objects
         self._path = path
         self._selector = selector
         self.resource_version = ""
@@ -77,7 +76,7 @@ class Listing:
         return await self._page("")
 
     async def _ask(self, token: str) -> Object:
-        query = {"limit": str(PAGE), "labelSelector": self._selector, "continue": token}
+        query = {"limit": str(self._page_objects), "labelSelector": self._selector, "continue": token}
         return _parsed(await self._caller.send(Call("list", "GET", _with(self._path, query))))
 
 
@@ -177,7 +176,7 @@ class Api:
 
     def list(self, kind: Kind, selector: str) -> Listing:
         """The objects that fit the label selector; see `Listing`."""
-        return Listing(self._caller, self._path(kind), selector)
+        return Listing(self._caller, self._path(kind), selector, self._limits.page_objects)
 
     async def watch(self, kind: Kind, selector: str, resource_version: str) -> AsyncIterator[WatchEvent]:
         """What happens after `resource_version`, bookmarks included.

@@ -45,7 +45,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """How long calls are waited for. Seconds."""
+    """How long calls are waited for, in seconds, and how much one of them brings."""
 
     patience: Patience = field(default_factory=Patience)
     connect_seconds: float = 5.0
@@ -53,6 +53,8 @@ class CallLimits:
     """A call that hears nothing for so long counts as not answered."""
     silent_watch_seconds: float = 75.0
     """A watch that hears nothing for so long counts as cut: the API server sends a bookmark every minute."""
+    page_objects: int = 500
+    """How many objects a list asks for at once."""
 
 
 class Caller:
