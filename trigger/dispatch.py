@@ -237,15 +237,15 @@ class Dispatcher:
             await self._begin(held, line)
         except (BackPressureError, ServerUnreachableError, EngineUnavailableError) as error:
             line.warning("run given back", error_message=error.message)
-            await self._return(held)
+            await self._return(held, max(RETRY_SECONDS, error.fields.get("retry_seconds", 0.0)))
         except Exception:
             # A bug must not stop other runs: this one comes back, and the log says why.
             line.exception("run given back")
-            await self._return(held)
+            await self._return(held, RETRY_SECONDS)
 
-    async def _return(self, held: HeldRun) -> None:
+    async def _return(self, held: HeldRun, seconds: float) -> None:
         if not held.concluding:  # else its result was seen meanwhile, and the finisher has it
-            await self._finisher.give_back(held, delay_seconds=RETRY_SECONDS)
+            await self._finisher.give_back(held, delay_seconds=seconds)
 
     async def _begin(self, held: HeldRun, line: structlog.stdlib.BoundLogger) -> None:
         ticket = held.ticket
@@ -343,7 +343,7 @@ class Dispatcher:
             spec_hash=held.facts.spec_hash or "",
             catalog=held.facts.catalog or "",
             engine=self._engine.name,
-            job=None,
+            job=self._engine.place_of(held.run_id),
         )
         return run_url(self._rules.run_api_url, address)
 

@@ -82,8 +82,14 @@ class Engine(Protocol):
         """When this returns the run is known to the engine and its end will be reported, once at least.
 
         Idempotent per run id: a run that is already known (alive or ended, not released) is left alone. Raises
-        `StartRefusedError` (permanent, in words) or `EngineUnavailableError` (transient, try again).
+        `StartRefusedError` (permanent, in words) or `EngineUnavailableError` (transient, try again; with the field
+        `retry_seconds` not sooner than that).
         """
+        ...
+
+    def place_of(self, run_id: str) -> str | None:
+        """Where people look for the run in the engine's own world (`namespace/name` of its Job), known before it is
+        started; None where there is no such place."""
         ...
 
     def watch(self) -> AsyncIterator[RunStatus]:

@@ -38,6 +38,9 @@ log = structlog.get_logger(component="kubernetes")
 
 CLOSING_SECONDS = 3.0
 MAX_CHECKED_VERSIONS = 1000
+LIST_SECONDS = 10.0
+QUOTA_RETRY_SECONDS = 10.0
+"""A run that waits for quota is tried again after so long: thousands may wait, and each try is a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class KubernetesEngine:
         return self._jobs.problem or self._pods.problem
 
     async def start(self, plan: RunPlan) -> None:
+        await self._wait_for_list()
         run = self._runs.get(plan.run_id)
         if run is None:
             job = await self._make(plan)
@@ -121,6 +125,9 @@ class KubernetesEngine:
             self._runs.tell_unknown(plan.run_id)  # released already
         else:
             self._runs.claim(run)
+
+    def place_of(self, run_id: str) -> str | None:
+        return f"{self._api.namespace}/{names.job_name(self._instance, run_id)}"
 
     async def watch(self) -> AsyncIterator[RunStatus]:
         await self._jobs.has_listed.wait()
@@ -177,6 +184,16 @@ class KubernetesEngine:
             await asyncio.sleep(self._options.sweep_seconds)
             await self.sweep_code()
 
+    async def _wait_for_list(self) -> None:
+        """After a restart most runs have their Job: whoever waits for the list asks for none of them one by one."""
+        if self._jobs.has_listed.is_set():
+            return
+        try:
+            async with asyncio.timeout(LIST_SECONDS):
+                await self._jobs.has_listed.wait()
+        except TimeoutError:
+            raise EngineUnavailableError(self.problem or "the Jobs have not been listed yet") from None
+
     async def _make(self, plan: RunPlan) -> dict[str, Any]:
         """The run's Job, made now or found. Its code is there before it is: no pod waits for what may never come."""
         code = await self._code.code_of(plan)
@@ -227,6 +244,8 @@ class KubernetesEngine:
 def _refusal(failure: ApiFailure, plan: RunPlan) -> StartRefusedError | EngineUnavailableError:
     """What a refused or failed start means for the run: it waits, or it ends. Pure."""
     words = sentence(failure, f"the Job of {plan.function}")
-    if is_quota(failure) or is_transient(failure) or failure.status == 401:
-        return EngineUnavailableError(words)
+    if is_quota(failure):
+        return EngineUnavailableError(words, retry_seconds=QUOTA_RETRY_SECONDS)
+    if is_transient(failure) or failure.status == 401:
+        return EngineUnavailableError(words, retry_seconds=failure.retry_after_seconds or 0.0)
     return StartRefusedError(words, reason=str(Reason.REFUSED))

@@ -130,6 +130,9 @@ class LocalEngine:
         self._tell(run.status)
         self._driver.begin(run, self._seconds_left(plan))
 
+    def place_of(self, run_id: str) -> str | None:
+        return None
+
     def _seconds_left(self, plan: RunPlan) -> float | None:
         return None if plan.deadline_at is None else (plan.deadline_at - self._now()).total_seconds()
 
