@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.cluster import one_node, users
+from tests.cluster import k3s, one_node, users
 from tests.cluster.build import build_programs
 from tests.cluster.folders import locked, state_folder
 from tests.cluster.images import build_base_images
@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
         case ["down"]:
             with locked(state):
                 users.keep(state, False)
+                k3s.stop(state)
                 one_node.stop(state)
         case ["status"]:
             found = one_node.running(state)

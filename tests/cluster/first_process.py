@@ -19,6 +19,7 @@ from typing import Any
 
 PAUSE_BEFORE_RESTART = 0.3
 LOOK_AT_VOLUMES_EVERY = 0.05
+GROUP_OF_VOLUMES = 10001
 
 
 def main(plan_file: str) -> None:
@@ -87,11 +88,15 @@ def reaped() -> list[tuple[int, int]]:
 
 
 def open_volumes(folder: Path, opened: set[str]) -> None:
-    """The provisioner makes folders for root only and kubelet changes no owner of them; a storage driver would."""
+    """The provisioner makes folders for root only, and kubelet gives no host path to a pod's group.
+
+    A storage driver would, to the pod's `fsGroup`. Here it is always Invoker's: a pod that forgot it is refused.
+    """
     there = {entry.name for entry in os.scandir(folder)}
     for name in there - opened:
         with suppress(FileNotFoundError):
-            (folder / name).chmod(0o777)
+            os.chown(folder / name, 0, GROUP_OF_VOLUMES)
+            (folder / name).chmod(0o2770)
     opened.clear()
     opened.update(there)
 

@@ -30,8 +30,11 @@ def load_archive(cluster: Cluster, archive: Path) -> None:
 def importer_of(cluster: Cluster) -> list[str]:
     """The command that imports an image from its standard input."""
     assert cluster.state is not None
-    ctr = cluster.kubectl_path.with_name("ctr")
-    return importer(ctr, cluster.state / "run" / "containerd.sock")
+    if cluster.kind == "k3s":
+        from tests.cluster import k3s  # imports this module
+
+        return k3s.importer_of(cluster.state)
+    return importer(cluster.kubectl_path.with_name("ctr"), cluster.state / "run" / "containerd.sock")
 
 
 def importer(ctr: Path, socket: Path) -> list[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
-from tests.cluster import one_node, users
+from tests.cluster import k3s, one_node, users
 from tests.cluster.build import are_programs_built
 from tests.cluster.facts import Cluster
 from tests.cluster.folders import locked, state_folder
 from tests.cluster.images import BASE_IMAGES, are_base_images_built
+
+NEEDS_ROOT = "a Kubernetes for the tests needs root, or INVOKER_TEST_KUBECONFIG"
 
 
 class NoClusterError(Exception):
@@ -26,14 +29,30 @@ def cluster_for_session() -> Cluster:
     given = given_cluster()
     if given is not None:
         return given
+    if os.geteuid() != 0 and not k3s.is_possible():
+        raise NoClusterError(NEEDS_ROOT)
     state = state_folder()
-    reason = reason_against_starting()
-    if reason is not None and not (state / "cluster.json").exists():
-        raise NoClusterError(reason)
     with locked(state):
-        found = usable_cluster(state) or one_node.start(state)
+        found = _k3s(state) or usable_cluster(state) or _started(state)
         users.add(state, users.session_process())
         return found
+
+
+def _k3s(state: Path) -> Cluster | None:
+    if not k3s.is_possible():
+        return None
+    try:
+        return k3s.running(state) or k3s.start(state)
+    except k3s.K3sError as error:
+        print(f"{error}; going on without it", file=sys.stderr)
+        return None
+
+
+def _started(state: Path) -> Cluster:
+    reason = reason_against_starting()
+    if reason is not None:
+        raise NoClusterError(reason)
+    return one_node.start(state)
 
 
 def usable_cluster(state: Path) -> Cluster | None:
@@ -50,6 +69,7 @@ def leave_cluster() -> None:
         return
     with locked(state):
         if users.remove(state, users.session_process()) and not users.is_wanted(state):
+            k3s.stop(state)
             one_node.stop(state)
 
 
@@ -73,7 +93,7 @@ def given_cluster() -> Cluster | None:
 def reason_against_starting() -> str | None:
     """Why a cluster cannot be started here, or None when it can."""
     if os.geteuid() != 0:
-        return "a Kubernetes for the tests needs root, or INVOKER_TEST_KUBECONFIG"
+        return NEEDS_ROOT
     missing = [name for name in ("runc", "ip", "unshare", "openssl") if shutil.which(name) is None]
     if missing:
         packages = "runc iproute2 util-linux openssl"

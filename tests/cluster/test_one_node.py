@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,15 @@ def pod(name: str, script: str = "", **container: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
+def with_volume(one: dict[str, Any]) -> dict[str, Any]:
+    """The pod with an ephemeral volume at /work."""
+    claim = {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}}}
+    mounted = copy.deepcopy(one)
+    mounted["spec"]["volumes"] = [{"name": "work", "ephemeral": {"volumeClaimTemplate": claim}}]
+    mounted["spec"]["containers"][0]["volumeMounts"] = [{"name": "work", "mountPath": "/work"}]
+    return mounted
+
+
 def when(look: Callable[[], Any], what: str, within: float = 40.0) -> Any:
     """The first answer that is something; what is not there yet is asked for again."""
     deadline = time.monotonic() + within
@@ -92,10 +102,8 @@ def test_pod_security_refuses_what_is_not_restricted(cluster: Cluster, namespace
 
 
 def test_an_ephemeral_volume_is_bound_written_and_freed(cluster: Cluster, namespace: str) -> None:
-    claim = {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}}}
-    one = pod("one", "echo kept > /work/file && cat /work/file", volumeMounts=[{"name": "work", "mountPath": "/work"}])
-    one["spec"]["volumes"] = [{"name": "work", "ephemeral": {"volumeClaimTemplate": claim}}]
-    cluster.apply(one, namespace=namespace)
+    script = "echo kept > /work/file && cat /work/file"
+    cluster.apply(with_volume(pod("one", script)), namespace=namespace)
     assert ended(cluster, namespace, "one")["exitCode"] == 0
     assert cluster.kubectl("logs", "one", "-n", namespace) == "kept\n"
     (claim_there,) = cluster.get("pvc", "-n", namespace)["items"]
@@ -105,6 +113,15 @@ def test_an_ephemeral_volume_is_bound_written_and_freed(cluster: Cluster, namesp
     when(lambda: not cluster.get("pvc", "-n", namespace)["items"], "the end of the claim")
     volume = claim_there["spec"]["volumeName"]
     when(lambda: volume not in cluster.kubectl("get", "pv", "-o", "name"), "the end of the volume")
+
+
+def test_a_volume_is_not_for_pods_of_another_group(cluster: Cluster, namespace: str) -> None:
+    if cluster.kind != "one-node":
+        pytest.skip("what others may do with a volume is the given cluster's own")
+    stranger = with_volume(pod("one", "touch /work/file"))
+    stranger["spec"]["securityContext"] |= {"runAsGroup": 10002, "fsGroup": 10002}
+    cluster.apply(stranger, namespace=namespace)
+    assert ended(cluster, namespace, "one")["exitCode"] == 1
 
 
 def test_a_job_is_removed_after_its_time_and_the_audit_log_has_its_uid(cluster: Cluster, namespace: str) -> None:
