@@ -91,8 +91,8 @@ def _problem_of_commands(value: Any, path: Path) -> tuple[Path, str] | None:
 
 def _problem_of_container(container: Mapping[str, Any], path: Path) -> tuple[Path, str] | None:
     command, args = container.get("command") or [], container.get("args") or []
-    # Without a command the image's own entry point runs, and that may be a shell: its text comes from the image.
-    problem = problem_of_command([*command, *args]) if command else None
+    # Without a command the first argument is the program, unless the image has an entry point: nobody knows that here.
+    problem = problem_of_command([*command, *args])
     if problem is None:
         return None
     index, sentence = problem

@@ -177,6 +177,14 @@ def test_what_contradicts_is_refused_with_its_place(job: dict[str, Any], sentenc
     assert refused.value.fields["reason"] == "config"
 
 
+def test_words_of_a_command_are_all_the_same_or_refused() -> None:
+    forced = copy.deepcopy(FORCED)
+    forced["template"]["spec"]["containers"][0]["command"] = ["a", "b"]
+    assert merged(job_of({"name": "f", "command": ["a", "b"]}), forced)["template"]["spec"]["containers"][0]["command"]
+    with pytest.raises(StartRefusedError, match="contradicts"):
+        merged(job_of({"name": "f", "command": ["a"]}), forced)
+
+
 def test_hardening_twice_is_hardening_once() -> None:
     once = hardened({"name": "a"})
     assert hardened(once) == once == {"name": "a", "securityContext": HARDENED}
