@@ -28,6 +28,14 @@ _QUOTA = re.compile(
 )
 _POD_SECURITY = re.compile(r'violates PodSecurity "(?P<level>[^"]+)": (?P<why>.*)', re.S)
 _STRICT = re.compile(r"strict decoding error: (?P<why>.*)", re.S)
+_LOG_IS_GONE = (
+    "is not valid for pod",
+    "container not found",
+    "unable to retrieve container logs",
+    "failed to try resolving symlinks",
+    "failed to open log file",
+)
+"""Of the kubelet: pod or container are not there, or the file of their log."""
 _TERMINATING = re.compile(r"namespace (?P<namespace>\S+) because it is being terminated")
 
 
@@ -130,7 +138,7 @@ def is_gone(failure: ApiFailure) -> bool:
 def log_trouble(failure: ApiFailure) -> LogTrouble:
     """Why a log could not be read, from the API server's and the kubelet's words."""
     text = failure.message
-    if failure.status == 404 or "is not valid for pod" in text or "container not found" in text:
+    if failure.status == 404 or (failure.status in (400, 500) and any(words in text for words in _LOG_IS_GONE)):
         return LogTrouble.GONE
     if failure.status == 400 and ("waiting to start" in text or "is not available" in text):
         return LogTrouble.NOT_YET
@@ -140,11 +148,11 @@ def log_trouble(failure: ApiFailure) -> LogTrouble:
 
 
 def sentence(failure: ApiFailure, what: str) -> str:
-    """What could not be done, who said no and why, for a function's owner: one sentence of bounded length.
+    """What it is about, who said no and why, for a function's owner: one sentence of bounded length.
 
-    `what` completes "cannot …", as in "create the Job".
+    `what` begins it, as "the Job of convert" or "watching jobs".
     """
-    text = f"cannot {what}: {_why(failure)}"
+    text = f"{what}: {_why(failure)}"
     return text if len(text) <= MAX_SENTENCE else f"{text[: MAX_SENTENCE - 2].rstrip()} …"
 
 
