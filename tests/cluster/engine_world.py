@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import secrets
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from tests.cluster.account import make_account
 from tests.cluster.facts import Cluster
 from tests.cluster.image_builder import build_image
 from tests.conformance.local_world import processes_with
@@ -92,9 +94,12 @@ class KubernetesWorld:
     second = 2.0
     secret = SECRET
 
-    def __init__(self, cluster: Cluster, namespace: str, host: Host, options: EngineOptions | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, namespace: str, host: Host, kubeconfig: Path, options: EngineOptions | None = None
+    ) -> None:
         self.cluster = cluster
         self.namespace = namespace
+        self.kubeconfig = kubeconfig
         self.host = host
         self.instance = f"i{secrets.token_hex(3)}"
         self.options = options or EngineOptions()
@@ -108,7 +113,7 @@ class KubernetesWorld:
 
     def another_engine(self, **changes: Any) -> KubernetesEngine:
         """An engine of the same instance, as another controller has one."""
-        access = ClusterAccess(kubeconfig=self.cluster.kubeconfig, namespace=self.namespace)
+        access = ClusterAccess(kubeconfig=self.kubeconfig, namespace=self.namespace)
         return KubernetesEngine(Api(access), replace(self.options, **changes))
 
     async def follow(self) -> None:
@@ -200,12 +205,24 @@ class KubernetesWorld:
 
 @asynccontextmanager
 async def kubernetes_world(
-    cluster: Cluster, namespace: str, options: EngineOptions | None = None
+    cluster: Cluster, namespace: str, options: EngineOptions | None = None, *, kubeconfig: Path | None = None
 ) -> AsyncIterator[KubernetesWorld]:
-    """A world whose engine runs and is followed."""
+    """A world whose engine runs and is followed: as the service account of `deploy/rbac.yaml`, or as `kubeconfig`
+    says."""
     await asyncio.to_thread(build_python_image, cluster)
+    with tempfile.TemporaryDirectory() as folder:
+        if kubeconfig is None:
+            kubeconfig = (await asyncio.to_thread(make_account, cluster, namespace, Path(folder))).kubeconfig
+        async with _followed(cluster, namespace, kubeconfig, options) as world:
+            yield world
+
+
+@asynccontextmanager
+async def _followed(
+    cluster: Cluster, namespace: str, kubeconfig: Path, options: EngineOptions | None
+) -> AsyncIterator[KubernetesWorld]:
     async with host(cluster) as server:
-        world = KubernetesWorld(cluster, namespace, server, options)
+        world = KubernetesWorld(cluster, namespace, server, kubeconfig, options)
         async with world.engine:
             following = asyncio.create_task(world.follow())
             try:
