@@ -17,10 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic_core import PydanticUndefined
+
 import invoker.errors
+import trigger.kubernetes_settings
 import trigger.settings
 from invoker.errors import InvokerError
 from invoker.result import _REASONS, Reason, State
+from trigger.kubernetes_settings import KubernetesSettings
 from trigger.settings import PREFIX, ControllerSettings
 from trigger.verdict import Verdict
 
@@ -76,11 +80,12 @@ def states() -> str:
 
 def settings() -> str:
     """Every setting of the controller: variable, default, and the sentence beside it in `trigger/settings.py`."""
-    notes = attribute_notes(trigger.settings, ControllerSettings)
+    notes = attribute_notes(trigger.kubernetes_settings, KubernetesSettings)
+    notes |= attribute_notes(trigger.settings, ControllerSettings)
     rows = [
         (
             f"`{PREFIX}{name.upper()}`",
-            "computed" if field.default_factory else shown_default(field.default),
+            shown_default(field.default) if field.default_factory in (None, dict) else "computed",
             notes.get(name, ""),
         )
         for name, field in ControllerSettings.model_fields.items()
@@ -91,7 +96,7 @@ def settings() -> str:
 
 def shown_default(value: Any) -> str:
     """A default as it would be written into the environment."""
-    if value is None:
+    if value is None or value is PydanticUndefined or value == ():
         return "–"
     if isinstance(value, tuple):
         return f"`{','.join(value)}`"

@@ -260,6 +260,8 @@ class Dispatcher:
             now=datetime.now(UTC),
             retention_seconds=self._rules.retention_seconds,
         )
+        if record is not None and not isinstance(decision, Conclude) and await self._adopted(held, record, line):
+            return
         match decision:
             case Conclude(result):
                 await self._finisher.conclude(held, result, record)
@@ -270,6 +272,28 @@ class Dispatcher:
                 await self._finisher.give_back(held, delay_seconds=seconds)
             case Start(function, record):
                 await self._start(held, function, record, line)
+
+    async def _adopted(self, held: HeldRun, record: RequestRecord, line: structlog.stdlib.BoundLogger) -> bool:
+        """Whether the run goes on already: started by a controller that has died, or before this delivery.
+
+        It keeps what it was started with. The spec may have changed since, or left the catalog.
+        """
+        found = await self._engine.adopt(held.run_id)
+        if found is None:
+            return False
+        function = self._catalog().functions.get(held.ticket.function)
+        held.function = function if function is not None and function.spec_hash == found.spec_hash else None
+        held.facts = RunFacts(
+            spec_hash=found.spec_hash,
+            catalog=found.catalog,
+            engine=self._engine.name,
+            output=found.output,
+            runtime=found.runtime,
+        )
+        held.expires_at = expiry_of(record, self._rules.retention_seconds)
+        held.started = True
+        line.info("run goes on", spec_hash=found.spec_hash)
+        return True
 
     async def _start(
         self, held: HeldRun, function: Function, record: RequestRecord, line: structlog.stdlib.BoundLogger

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from invoker.result import Reason, State
-from trigger.plan import RunPlan
+from trigger.plan import OutputMode, RunPlan
 
 
 class Phase(StrEnum):
@@ -64,6 +64,16 @@ class RunStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptedRun:
+    """What a run that goes on was started with, whatever its function is by now. `runtime` None: a plain command."""
+
+    spec_hash: str
+    catalog: str
+    output: OutputMode
+    runtime: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """One line of a run's output: which attempt, which stream (`stdout`, `stderr`), the text without its line end."""
 
@@ -85,6 +95,11 @@ class Engine(Protocol):
         `StartRefusedError` (permanent, in words) or `EngineUnavailableError` (transient, try again; with the field
         `retry_seconds` not sooner than that).
         """
+        ...
+
+    async def adopt(self, run_id: str) -> AdoptedRun | None:
+        """Look after a run that was started before, here or by a controller that has died, and was not released: its
+        end will be reported, as after `start`. None when there is no such run. Raises `EngineUnavailableError`."""
         ...
 
     def place_of(self, run_id: str) -> str | None:

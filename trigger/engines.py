@@ -34,6 +34,9 @@ def problem_of(engine: Engine) -> str | None:
 def _kubernetes(
     settings: ControllerSettings, metrics: Metrics, catalog: Callable[[], Catalog]
 ) -> AbstractAsyncContextManager[Engine]:
+    from trigger.kubernetes_engine.installed import require_installed
+
+    require_installed()
     from trigger.kubernetes_engine.api import Api
     from trigger.kubernetes_engine.engine import KubernetesEngine
     from trigger.kubernetes_engine.options import access_of, engine_options
@@ -45,4 +48,4 @@ def _kubernetes(
         return [(one.name, one.spec_hash, one.code) for one in catalog().functions.values()]
 
     api = Api(access_of(settings.kubernetes), on_request=count)
-    return KubernetesEngine(api, engine_options(settings.instance, settings.kubernetes), functions=functions)
+    return KubernetesEngine(api, engine_options(settings.cluster_instance, settings.kubernetes), functions=functions)

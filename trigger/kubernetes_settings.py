@@ -26,6 +26,9 @@ class KubernetesSettings(BaseModel):
     """Use the pod's service account (true) or never (false); by default where there is one."""
     kube_namespace: str | None = None
     """The namespace of all Jobs; by default that of the context or the service account."""
+    kube_instance: Annotated[str, Field(pattern="^[a-z]([a-z0-9-]{0,29}[a-z0-9])?$")] | None = None
+    """Name of this installation in the namespace: its Jobs begin with it, and carry it as a label. By default that of
+    INVOKER_INSTANCE. Two installations that share a namespace need two names."""
     kube_connections: Annotated[int, Field(ge=1, le=1000)] = 64
     """Calls to the API server under way at once."""
     runtime_images: dict[str, str] = Field(default_factory=dict)

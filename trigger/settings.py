@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -27,6 +28,7 @@ from trigger.moments import Moments
 ENVIRON = os.environ  # noqa: TID251 - this is the settings module of the controller
 PREFIX = "INVOKER_"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+ANY_ADDRESS = ("0.0.0.0", "::", "")
 
 
 class ControllerSettings(KubernetesSettings):
@@ -122,16 +124,39 @@ class ControllerSettings(KubernetesSettings):
         return self
 
     def _check_kubernetes(self) -> None:
-        if self.run_api_url is None and self.http_host in LOOPBACK:
+        if self.run_api_url is None and self.http_host in (*LOOPBACK, *ANY_ADDRESS):
             raise ValueError(
-                f"INVOKER_RUN_API_URL is missing: no pod reaches the run API at {self.http_host}; set it, or set "
-                "INVOKER_HTTP_HOST to an address that pods reach"
+                f"INVOKER_RUN_API_URL is missing: no pod reaches the run API at {self.http_host or 'no address'}; set "
+                "it, or set INVOKER_HTTP_HOST to an address that pods reach"
+            )
+        if self.run_api_url is not None:
+            self._check_run_api_url(self.run_api_url)
+        if self.cluster_instance.endswith("-"):
+            raise ValueError(
+                f"INVOKER_KUBE_INSTANCE is missing: {self.instance!r} is no label; set one without '-' last"
             )
         if self.run_token_key is None:
             raise ValueError(
                 "INVOKER_RUN_TOKEN_KEY is missing: Jobs outlive a controller, so their tokens must outlive it as well; "
                 "give all controllers the same key (INVOKER_RUN_TOKEN_KEY_FILE names a file that holds it)"
             )
+
+    @staticmethod
+    def _check_run_api_url(url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+        except ValueError:
+            parts, host = urlsplit(""), ""
+        if parts.scheme not in ("http", "https") or not host:
+            raise ValueError(f"INVOKER_RUN_API_URL: {url!r} is no address; it looks like http://10.0.0.5:7222")
+        if host in (*LOOPBACK, *ANY_ADDRESS):
+            raise ValueError(f"INVOKER_RUN_API_URL: {url!r} is each pod itself, not this machine")
+
+    @property
+    def cluster_instance(self) -> str:
+        """The name of this installation in its namespace."""
+        return self.kube_instance or self.instance
 
     @property
     def kubernetes(self) -> KubernetesSettings:

@@ -54,7 +54,6 @@ class RunFacts:
     engine: str | None = None
     output: OutputMode = OutputMode.API
     runtime: str | None = None
-    output_content_type: str | None = None
 
 
 def judge(status: RunStatus, facts: RunFacts) -> tuple[Verdict, bytes | None]:

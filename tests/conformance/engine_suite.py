@@ -268,6 +268,35 @@ async def test_release_may_be_repeated_and_forgets_the_run(engine_world: EngineW
     assert unknown.attempts == ()
 
 
+async def test_a_run_that_goes_on_is_adopted_with_what_it_was_started_with(engine_world: EngineWorld) -> None:
+    plan = engine_world.plan("echo ready; " + STAY, spec_hash="fedcba9876543210", output=OutputMode.TERMINATION)
+    await running(engine_world, plan)
+    reports = engine_world.count(plan.run_id, Phase.RUNNING)
+    adopted = await engine_world.engine.adopt(plan.run_id)
+    assert adopted is not None
+    assert (adopted.spec_hash, adopted.output, adopted.runtime) == ("fedcba9876543210", OutputMode.TERMINATION, None)
+    assert engine_world.count(plan.run_id, Phase.ENDED) == 0
+    await engine_world.engine.stop(plan.run_id, "cancelled")
+    await ended(engine_world, plan.run_id)
+    assert engine_world.count(plan.run_id, Phase.RUNNING) >= reports
+
+
+async def test_an_ended_run_that_is_adopted_tells_its_end_again(engine_world: EngineWorld) -> None:
+    plan = engine_world.plan("exit 3")
+    await run(engine_world, plan)
+    reports = engine_world.count(plan.run_id, Phase.ENDED)
+    assert await engine_world.engine.adopt(plan.run_id) is not None
+    await engine_world.status(plan.run_id, lambda one: engine_world.count(plan.run_id, Phase.ENDED) > reports)
+
+
+async def test_nobody_adopts_a_run_that_is_unknown_or_released(engine_world: EngineWorld) -> None:
+    assert await engine_world.engine.adopt("never-started") is None
+    plan = engine_world.plan("exit 0")
+    await run(engine_world, plan)
+    await engine_world.engine.release(plan.run_id)
+    assert await engine_world.engine.adopt(plan.run_id) is None
+
+
 # stop
 
 

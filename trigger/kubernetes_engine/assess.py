@@ -143,8 +143,10 @@ def _pod_limit(pod: PodView, terms: Terms, number: int, moment: _Moment, rules: 
         return None  # a moment before its phase says so
     reason, words, seconds = _trouble(pod, terms, rules)
     limit = terms.pending_timeout_seconds
-    if moment.after(pod.created_at, min(limit, limit if seconds is None else seconds)):
-        return Stop(reason, f"had not started after {min(limit, seconds or limit):g} s: {words}"[:1000])
+    patience = limit if seconds is None else min(limit, seconds)
+    if moment.after(pod.created_at, patience):
+        since = f"had not started after {patience:g} s" if patience else "cannot start"
+        return Stop(reason, f"{since}: {words}"[:1000])
     return None
 
 

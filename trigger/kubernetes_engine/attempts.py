@@ -19,6 +19,9 @@ NODE_LOST = {"DeletionByTaintManager", "DeletionByPodGC"}
 """Reasons of the pod condition `DisruptionTarget` that tell of a node that is gone (Kubernetes, Pod disruptions)."""
 NOT_STARTED = {"StartError", "ContainerCannotRun", "CreateContainerError", "RunContainerError"}
 """Why a container ended that never ran: its program is not there, or cannot be executed."""
+_UNKNOWN, _RAN_ONCE = "ContainerStatusUnknown", "used to be Running"
+"""What the kubelet says of a container that it cannot find when its pod ends: with these words it had run, without them
+it was still waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,12 @@ class AttemptEnd:
 
 def is_attempt(pod: PodView) -> bool:
     """Whether the pod tried: its container ran or could not be started, an init container failed, or it was taken."""
-    return pod.main.started_at is not None or pod.main.has_ended or pod.failed_init is not None or _was_taken(pod)
+    return pod.main.started_at is not None or _has_ended(pod.main) or pod.failed_init is not None or _was_taken(pod)
+
+
+def _has_ended(container: ContainerView) -> bool:
+    """Whether the container ended, and not only its waiting."""
+    return container.has_ended and (container.end_reason != _UNKNOWN or _RAN_ONCE in container.message)
 
 
 def ordered(pods: Sequence[PodView]) -> list[PodView]:
@@ -68,15 +76,26 @@ def attempt_end(pod: PodView, which: str, terms: Terms, stop: Stop | None) -> At
     if pod.failed_init is not None:
         return _init_failed(*pod.failed_init, which, terms)
     if pod.main.has_ended:
-        return _main_ended(pod.main, which, terms)
+        end = _main_ended(pod.main, which, terms)
+        return _deleted(which) if end.reason is Reason.ERROR and _ended_by_deletion(pod) else end
     if pod.gone or pod.is_deleting_until is not None:
-        return AttemptEnd(Reason.DELETED, f"its pod was deleted in {which} (not by Invoker)")
+        return _deleted(which)
     if pod.phase == "Succeeded":
         return AttemptEnd(Reason.COMPLETED, "")
     if pod.reason == "Evicted":
         return AttemptEnd(Reason.EVICTED, f"was evicted from its node in {which}: {pod.message}"[:500])
     words = ": ".join(part for part in (pod.reason, pod.message) if part) or "no container says why"
     return AttemptEnd(Reason.ERROR, f"its pod failed in {which}: {words}"[:500])
+
+
+def _ended_by_deletion(pod: PodView) -> bool:
+    """Whether the container ended after somebody had asked for the end of its pod, and so because of that."""
+    finished_at = pod.main.finished_at
+    return pod.deleted_at is not None and (finished_at is None or finished_at >= pod.deleted_at)
+
+
+def _deleted(which: str) -> AttemptEnd:
+    return AttemptEnd(Reason.DELETED, f"its pod was deleted in {which} (not by Invoker)")
 
 
 def _was_taken(pod: PodView) -> bool:

@@ -18,7 +18,7 @@ from pydantic_core import to_json
 
 from invoker.errors import EngineUnavailableError, StartRefusedError
 from invoker.result import Reason
-from trigger.engine import LogLine, RunStatus
+from trigger.engine import AdoptedRun, LogLine, RunStatus
 from trigger.kubernetes_engine import names
 from trigger.kubernetes_engine.api import Api, Kind
 from trigger.kubernetes_engine.assess import Rules
@@ -125,6 +125,15 @@ class KubernetesEngine:
             self._runs.tell_unknown(plan.run_id)  # released already
         else:
             self._runs.claim(run)
+
+    async def adopt(self, run_id: str) -> AdoptedRun | None:
+        await self._wait_for_list()
+        run = self._runs.get(run_id)
+        if run is None:
+            return None
+        self._runs.claim(run)
+        job = run.job
+        return AdoptedRun(job.spec_hash, job.catalog, job.terms.output, job.terms.runtime)
 
     def place_of(self, run_id: str) -> str | None:
         return f"{self._api.namespace}/{names.job_name(self._instance, run_id)}"

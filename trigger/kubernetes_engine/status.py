@@ -7,9 +7,10 @@ must not end for an object that somebody wrote by hand.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -52,6 +53,8 @@ class JobView:
     is_deleting: bool = False
     is_suspended: bool = False
     stop: Stop | None = None
+    spec_hash: str = ""
+    catalog: str = ""
     version: int = 0
 
 
@@ -76,7 +79,8 @@ class ContainerView:
 class PodView:
     """One pod, that is one attempt. `failed_init` is the first init container that ended badly, `stuck_init` the first
     one that waits for more than its turn; `is_mounting`: its node has it, and its volumes or its network are not ready.
-    `gone`: the object is no longer there."""
+    `deleted_at`: somebody asked for its end then, which has time `is_deleting_until`; `gone`: the object is no longer
+    there."""
 
     name: str
     uid: str
@@ -91,6 +95,7 @@ class PodView:
     unschedulable: str | None = None
     is_mounting: bool = False
     disruption: str | None = None
+    deleted_at: datetime | None = None
     is_deleting_until: datetime | None = None
     gone: bool = False
     version: int = 0
@@ -127,6 +132,8 @@ def job_view(job: Object) -> JobView | None:
         is_deleting=metadata.get("deletionTimestamp") is not None,
         is_suspended=_map(job.get("spec")).get("suspend") is True,
         stop=_stop(annotations.get(names.STOP)),
+        spec_hash=sys.intern(str(annotations.get(names.SPEC, ""))),
+        catalog=sys.intern(str(annotations.get(names.CATALOG, ""))),
         version=_version(metadata),
     )
 
@@ -158,6 +165,7 @@ def pod_view(pod: Object) -> PodView | None:
         unschedulable=_unschedulable(scheduled),
         is_mounting=conditions.get("PodReadyToStartContainers", {}).get("status") == "False",
         disruption=str(target.get("reason", "")) if target.get("status") == "True" else None,
+        deleted_at=_deleted_at(metadata),
         is_deleting_until=instant(metadata.get("deletionTimestamp")),
         version=_version(metadata),
     )
@@ -167,6 +175,12 @@ def _version(metadata: Object) -> int:
     """The resource version as a number, which it is in every API server, and comparable by its contract since 1.35."""
     text = str(metadata.get("resourceVersion", ""))
     return int(text) if text.isdigit() else 0
+
+
+def _deleted_at(metadata: Object) -> datetime | None:
+    """A pod's `deletionTimestamp` is when its grace ends, not when it was asked to end."""
+    until, grace = instant(metadata.get("deletionTimestamp")), metadata.get("deletionGracePeriodSeconds")
+    return until - timedelta(seconds=grace) if until is not None and isinstance(grace, int) else until
 
 
 def instant(text: Any) -> datetime | None:

@@ -19,7 +19,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Seconds and bytes; None means no bound. `is_runtime`: one of our runtimes runs the function, and leaves notes;
+    """Seconds and bytes; None means no bound. `runtime`: which of our runtimes runs the function, if one does;
     `mounts` names the secrets and configuration that its volumes need, for a sentence."""
 
     function: str = ""
@@ -31,7 +31,7 @@ class Terms:
     output: OutputMode = OutputMode.API
     output_bytes: int = 16 * 1024 * 1024
     log_tail_bytes: int = 64 * 1024
-    is_runtime: bool = False
+    runtime: str | None = None
     keep_log: bool = False
     keep_pod: bool = False
     has_volume: bool = False
@@ -56,7 +56,7 @@ def terms_of(plan: RunPlan, code: str | None) -> Terms:
         output=plan.output,
         output_bytes=limits.output_bytes,
         log_tail_bytes=limits.log_tail_bytes,
-        is_runtime=plan.code.runtime is not None,
+        runtime=plan.code.runtime,
         keep_log=plan.keep_log,
         keep_pod=bool(plan.pod.get("keepPod")),
         has_volume="volume" in plan.pod,
@@ -96,9 +96,9 @@ def _fits(name: str, value: Any) -> bool:
             return _is_number(value) and isinstance(value, int)
         case "timeout_seconds" | "pending_timeout_seconds" | "memory_bytes":
             return _is_number(value)
-        case "is_runtime" | "keep_log" | "keep_pod" | "has_volume":
+        case "keep_log" | "keep_pod" | "has_volume":
             return isinstance(value, bool)
-        case "function" | "code" | "mounts":
+        case "function" | "code" | "mounts" | "runtime":
             return isinstance(value, str)
         case _:
             return False

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from invoker.errors import EngineUnavailableError
-from trigger.engine import LogLine, Phase, RunStatus
+from trigger.engine import AdoptedRun, LogLine, Phase, RunStatus
 from trigger.levels import Watcher
 from trigger.local_engine import workfolder
 from trigger.local_engine.driver import Driver
@@ -129,6 +129,14 @@ class LocalEngine:
         run = self._runs[plan.run_id] = Run(plan, program, self._folder(plan.run_id), self._tell, self._now)
         self._tell(run.status)
         self._driver.begin(run, self._seconds_left(plan))
+
+    async def adopt(self, run_id: str) -> AdoptedRun | None:
+        run = self._runs.get(run_id)
+        if run is None:
+            return None
+        self._tell(run.status)
+        plan = run.plan
+        return AdoptedRun(plan.spec_hash, plan.catalog, plan.output, plan.code.runtime)
 
     def place_of(self, run_id: str) -> str | None:
         return None
