@@ -10,15 +10,17 @@ import json
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.cluster import images
 from tests.cluster.build import BuildError, last_lines
 from tests.cluster.facts import Cluster
-from tests.cluster.folders import cache_folder, digest_of, locked
+from tests.cluster.folders import CHECKOUT, cache_folder, digest_of, locked, write_whole
 from tests.cluster.loading import load_archive
 
+KEPT_SECONDS = 2 * 3600.0
 _ALONE = ("unshare", "--mount", "--propagation", "private")
 
 
@@ -35,14 +37,19 @@ def build_image(
 
 def build_archive(dockerfile: Path, context: Path, tag: str, build_args: Mapping[str, str]) -> Path:
     """The image as an archive in the cache, built when it is not there."""
-    bases = {value: _archive_of_base(value) for value in build_args.values() if value.startswith("localhost/")}
-    key = digest_of(tag, dockerfile, json.dumps(sorted(build_args.items())), *(base.name for base in bases.values()))
-    key = digest_of(key, *_contents(sources(dockerfile.read_text()), context))
-    archive = cache_folder() / "built-images" / f"{_file_name(tag)}-{key}.tar"
+    images.build_base_images()
     with locked(cache_folder(), "builder.lock"):
-        if not archive.exists():
+        bases = {value: _archive_of_base(value) for value in build_args.values() if value.startswith("localhost/")}
+        arguments = json.dumps(sorted(build_args.items()))
+        key = digest_of(tag, dockerfile, arguments, *(base.name for base in bases.values()))
+        key = digest_of(key, *_contents(sources(dockerfile.read_text()), context))
+        archive = _folder() / f"{_file_name(tag)}-{key}.tar"
+        if archive.exists():
+            archive.touch()  # in use: not to be forgotten
+        else:
+            _forget_old()
             _build(archive, dockerfile, context, tag, build_args, bases)
-        write_name(archive, tag)
+        write_whole(_latest(tag), archive.name)
     return archive
 
 
@@ -59,19 +66,30 @@ def sources(dockerfile: str) -> list[str]:
     return ["."] if any("$" in path for path in found) else found
 
 
-def write_name(archive: Path, tag: str) -> None:
-    """Remembers which archive a tag means, for the builds that start from it."""
-    (archive.parent / f"{_file_name(tag)}.latest").write_text(archive.name)
-
-
 def _archive_of_base(reference: str) -> Path:
     if reference in images.BASE_IMAGES:
-        return images.build_base_images()[reference]
-    folder = cache_folder() / "built-images"
+        return images.archive_of(reference)
     try:
-        return folder / (folder / f"{_file_name(reference)}.latest").read_text()
+        return _folder() / _latest(reference).read_text()
     except FileNotFoundError:
         raise BuildError(f"{reference} is neither a base image nor was it built before") from None
+
+
+def _folder() -> Path:
+    return cache_folder() / "built-images"
+
+
+def _latest(tag: str) -> Path:
+    """Remembers which archive a tag means, for the builds that start from it. Each checkout has its own."""
+    return _folder() / digest_of(str(CHECKOUT)) / _file_name(tag)
+
+
+def _forget_old() -> None:
+    """Removes what no test has asked for lately: every change of the code makes archives that no other change uses."""
+    for archive in _folder().glob("*.tar"):
+        if archive.stat().st_mtime < time.time() - KEPT_SECONDS:
+            archive.unlink()
+            archive.with_suffix(".log").unlink(missing_ok=True)
 
 
 def _contents(paths: Iterable[str], context: Path) -> list[bytes]:
@@ -100,6 +118,7 @@ def _build(
         how = ["--isolation", "chroot", "--network", "host", "--pull-never"]
         _buildah(log, *store, "bud", *how, *words, "--file", str(dockerfile), "--tag", tag, str(context))
         unfinished = Path(scratch) / "image.tar"
+        _buildah(log, *store, "rmi", "--prune", "--force")  # what tags of earlier builds left in the store
         _buildah(log, *store, "push", "--disable-compression", tag, f"oci-archive:{unfinished}:{tag}")
         shutil.move(unfinished, archive.with_suffix(".unfinished"))
     archive.with_suffix(".unfinished").rename(archive)

@@ -198,12 +198,12 @@ def test_an_image_of_a_dockerfile_runs(cluster: Cluster, namespace: str, tmp_pat
     (tmp_path / "Dockerfile").write_text(
         'ARG BASE=scratch\nFROM ${BASE}\nCOPY said /said\nENTRYPOINT ["cat", "/said"]\n'
     )
-    (tmp_path / "said").write_text("from an image of our own\n")
-    tag = f"localhost/{namespace}:1"
+    (tmp_path / "said").write_text(f"from the image of {namespace}\n")
+    tag = "localhost/said:test"
     build_image(cluster, tmp_path / "Dockerfile", tmp_path, tag, {"BASE": "localhost/busybox:1"})
     cluster.apply(pod("one", image=tag), namespace=namespace)
     assert ended(cluster, namespace, "one")["exitCode"] == 0
-    assert cluster.kubectl("logs", "one", "-n", namespace) == "from an image of our own\n"
+    assert cluster.kubectl("logs", "one", "-n", namespace) == f"from the image of {namespace}\n"
 
 
 def test_a_namespace_goes_although_a_finalizer_holds_its_job(cluster: Cluster) -> None:
