@@ -9,15 +9,18 @@ import typer
 
 from invoker.cli.examples import examples
 from invoker.cli.group import command_group
+from invoker.cli.options import KubeconfigOption, KubeContextOption, NamespaceOption, cluster_settings, pairs
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
 from invoker.cli.quantities import count
+from invoker.cli.rendering import ManifestForm, rendered_function, settings_for, written
+from invoker.cli.rendering import server_dry_run as ask_server
 from invoker.cli.session import run, session_of
 from invoker.errors import CatalogError, UnknownIdError
 
 if TYPE_CHECKING:
     from invoker.views import CatalogInfo, FunctionInfo
 
-app = command_group("functions", "List, describe, check, begin, pause and reload functions.")
+app = command_group("functions", "List, describe, check, begin, render, pause and reload functions.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A function's name.")]
 
@@ -137,6 +140,45 @@ def new(
         session.data(rendered_item({"name": name, "files": written}, output, "name"))
     session.note(f"next:  invoker dev --catalog {catalog}")
     session.note(f"then:  invoker publish {name} @{folder / 'event.json'} --wait 30")
+
+
+@app.command(
+    "render",
+    epilog=examples(
+        "INVOKER_RUNTIME_IMAGES=python=invoker-python:1 invoker functions render hello",
+        "INVOKER_RUNTIME_IMAGES=python=invoker-python:1 invoker functions render hello --namespace jobs -o json",
+    ),
+)
+def render(
+    context: typer.Context,
+    name: NameArgument,
+    catalog: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with the functions; ./functions when left out.")
+    ] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the request; repeatable.")
+    ] = None,
+    namespace: NamespaceOption = None,
+    kubeconfig: KubeconfigOption = None,
+    kube_context: KubeContextOption = None,
+    server_dry_run: Annotated[
+        bool, typer.Option("--server-dry-run", help="Ask the API server what it would store, and print that.")
+    ] = False,
+    output: Annotated[
+        ManifestForm, typer.Option("-o", "--output", metavar="FORM", help="yaml or json.")
+    ] = ManifestForm.YAML,
+) -> None:
+    """Print the Job of a run, and the ConfigMap of its code, as a controller would create them. Touches no cluster.
+
+    Ids, instants, address and token are examples; images and what is allowed come from INVOKER_… as for a controller.
+    A refusal ends with 6. What is printed can be given to `kubectl create --dry-run=server -f -`.
+    """
+    session = session_of(context)
+    settings = settings_for(catalog, cluster_settings(kubeconfig, kube_context, namespace))
+    objects = rendered_function(name, settings, pairs(parameters, "--param"), settings.kube_namespace)
+    if server_dry_run:
+        objects = [ask_server(settings, objects[-1])]
+    session.data(written(objects, output))
 
 
 @app.command("pause", epilog=examples("invoker functions pause hello"))

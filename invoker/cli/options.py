@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +25,22 @@ TypeOption = Annotated[
     str | None, typer.Option("--content-type", metavar="TYPE", help="Guessed from the data when left out.")
 ]
 AsIsOption = Annotated[bool, typer.Option("--as-is", help="Take a topic that looks like a whole subject as it stands.")]
+
+KubeconfigOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Kubeconfig of the cluster; INVOKER_KUBECONFIG, or kubectl's own.")
+]
+KubeContextOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A context of the kubeconfig; INVOKER_KUBE_CONTEXT, or its current.")
+]
+NamespaceOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Namespace of the Jobs; INVOKER_KUBE_NAMESPACE, or the context's.")
+]
+
+
+def cluster_settings(kubeconfig: Path | None, context: str | None, namespace: str | None) -> dict[str, Any]:
+    """The options about the cluster that were given, under the names of the settings that they win over."""
+    given = {"kubeconfig": kubeconfig, "kube_context": context, "kube_namespace": namespace}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def plain_id(given: str) -> str:

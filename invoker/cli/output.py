@@ -7,6 +7,7 @@ The keys are those of the stored documents, so a script reads the same names her
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
@@ -69,3 +70,31 @@ def _yaml(document: object) -> str:
 
     plain = json.loads(json.dumps(document, default=str))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def manifest_documents(objects: Iterable[Item]) -> str:
+    """Kubernetes objects as YAML documents that every reader understands alike.
+
+    All texts but plain words stand in quotes: readers disagree about what `1e3`, `0o7`, `y` or `12:30` are without.
+    """
+    import yaml
+
+    class Quoting(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    def quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        style = None if _is_plain_word(text) else "|" if "\n" in text.rstrip("\n") else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Quoting.add_representer(str, quoted)
+    written = (
+        yaml.dump(json.loads(json.dumps(one)), Dumper=Quoting, sort_keys=False, allow_unicode=False, width=2**31)
+        for one in objects
+    )
+    return "---\n".join(written)
+
+
+def _is_plain_word(text: str) -> bool:
+    said_otherwise = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", text) is not None and text.lower() not in said_otherwise
