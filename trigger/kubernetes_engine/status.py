@@ -165,7 +165,7 @@ def pod_view(pod: Object) -> PodView | None:
         unschedulable=_unschedulable(scheduled),
         is_mounting=conditions.get("PodReadyToStartContainers", {}).get("status") == "False",
         disruption=str(target.get("reason", "")) if target.get("status") == "True" else None,
-        deleted_at=_deleted_at(metadata),
+        deleted_at=_deleted_at(pod),
         is_deleting_until=instant(metadata.get("deletionTimestamp")),
         version=_version(metadata),
     )
@@ -177,9 +177,12 @@ def _version(metadata: Object) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _deleted_at(metadata: Object) -> datetime | None:
-    """A pod's `deletionTimestamp` is when its grace ends, not when it was asked to end."""
-    until, grace = instant(metadata.get("deletionTimestamp")), metadata.get("deletionGracePeriodSeconds")
+def _deleted_at(pod: Object) -> datetime | None:
+    """When its end was asked for: `deletionTimestamp` is when its grace ends, also after the grace was set to 0 because
+    its containers had ended sooner."""
+    metadata = _map(pod.get("metadata"))
+    until = instant(metadata.get("deletionTimestamp"))
+    grace = metadata.get("deletionGracePeriodSeconds") or _map(pod.get("spec")).get("terminationGracePeriodSeconds")
     return until - timedelta(seconds=grace) if until is not None and isinstance(grace, int) else until
 
 
