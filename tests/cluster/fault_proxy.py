@@ -82,6 +82,11 @@ class FaultProxy:
     def server(self) -> str:
         return f"https://{self._host}:{self._port}"
 
+    @property
+    def streams(self) -> int:
+        """How many watches and logs are under way."""
+        return len(self._streams)
+
     # What a test does
 
     def inject(self, rule: Rule) -> Rule:
@@ -166,11 +171,15 @@ class FaultProxy:
             answer = await self._upstream.send(request, own)
         except aiohttp.ClientError:
             return _cut(request)
-        async with answer:
+        try:
             if isinstance(fault, CutAfterWrite):
                 await answer.read()
                 return _cut(request)
             return await self._pass_on(request, answer, fault)
+        finally:
+            if answer.connection is not None and answer.connection.transport is not None:
+                answer.connection.transport.abort()  # it goes on, but nobody listens
+            answer.close()
 
     async def _pass_on(
         self, request: web.Request, answer: aiohttp.ClientResponse, fault: Fault | None
@@ -202,11 +211,11 @@ class FaultProxy:
             return
         rest = b""
         while left > 0 or (_cuts_within(fault) and not rest):
+            if answer.content.at_eof():
+                return  # it ended by itself before the fault's moment
             *lines, rest = (rest + await answer.content.readany()).split(b"\n", left)
             left -= len(lines)
             await response.write(b"".join(line + b"\n" for line in lines))
-            if answer.content.at_eof():
-                return
         await self._break(request, response, fault, rest)
 
     async def _break(

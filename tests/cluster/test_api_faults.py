@@ -26,6 +26,7 @@ from tests.cluster.faults import (
     SilentStream,
     Slow,
 )
+from tests.conftest import eventually
 from trigger.kubernetes_engine.api import Api, CallLimits, Kind, WatchEvent
 from trigger.kubernetes_engine.credentials import ClusterAccess
 from trigger.kubernetes_engine.failures import ApiFailure, is_already_there
@@ -38,9 +39,10 @@ QUICK = CallLimits(patience=PATIENCE, page_objects=2)
 
 
 @pytest.fixture
-async def proxy(cluster: Cluster, tmp_path: Path, namespace: str) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(cluster.kubeconfig, tmp_path / "proxy", namespace=namespace) as running:
+async def proxy(cluster: Cluster, tmp_path: Path, module_namespace: str) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(cluster.kubeconfig, tmp_path / "proxy", namespace=module_namespace) as running:
         yield running
+    await asyncio.to_thread(cluster.kubectl, "delete", "jobs", "--all", "-n", module_namespace)
 
 
 @pytest.fixture
@@ -392,8 +394,12 @@ async def test_a_watch_that_cannot_begin_is_repeated(proxy: FaultProxy, api: Api
 async def test_a_cut_of_all_streams_ends_every_watch(proxy: FaultProxy, api: Api) -> None:
     start = await position(api)
     watching = [asyncio.ensure_future(events(api, start, 1)) for _ in range(3)]
-    while proxy.requests["watch", "jobs"] < 3 or proxy.cut_streams() == 0:
-        await asyncio.sleep(0.01)
+
+    async def are_under_way() -> bool:
+        return proxy.streams == 3
+
+    await eventually(are_under_way, what="three watches")
+    assert proxy.cut_streams() == 3
     done, _ = await asyncio.wait(watching, return_when=asyncio.ALL_COMPLETED, timeout=10)
     failures = [one.exception() for one in done]
     assert all(isinstance(one, ApiFailure) and one.status == 0 for one in failures)

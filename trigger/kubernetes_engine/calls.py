@@ -85,7 +85,7 @@ class Caller:
         try:
             yield _Chunks(response)
         finally:
-            response.close()
+            _drop(response)
             await self._access.leave(channel)
 
     async def _persist(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
@@ -156,6 +156,13 @@ class Caller:
     def _timeout(self, silent_seconds: float | None) -> aiohttp.ClientTimeout:
         # No total: waiting for a free connection, and a long answer that keeps coming, are no trouble.
         return aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_seconds, sock_read=silent_seconds)
+
+
+def _drop(response: aiohttp.ClientResponse) -> None:
+    """Lets go of an answer that may go on. Aborted, because a TLS goodbye would wait for the other side's."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+    response.close()
 
 
 class _Chunks:
