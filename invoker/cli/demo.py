@@ -5,20 +5,24 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from invoker.cli import arguments
+from invoker.cli.dev import EngineName, EngineOption, HttpHostOption
 from invoker.cli.examples import examples
+from invoker.cli.options import KubeconfigOption, KubeContextOption, NamespaceOption, cluster_settings
 from invoker.cli.output import Form, FormOption, rendered_item
 from invoker.cli.session import Session, session_of
 from invoker.errors import InputRefusedError, InvokerError
 
 if TYPE_CHECKING:
     from invoker.cli.demo_chain import Outcome
-    from invoker.cli.dev_server import Dev
+    from invoker.cli.dev_server import Dev, DevPlan
 
 INTERRUPTED = 130
 DEMO_SOURCE = "data/tzdata"
@@ -45,20 +49,34 @@ def demo(
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", parser=arguments.seconds, help="Give up after so long.")
     ] = 300.0,
+    engine: EngineOption = EngineName.LOCAL,
+    kubeconfig: KubeconfigOption = None,
+    kube_context: KubeContextOption = None,
+    namespace: NamespaceOption = None,
+    http_host: HttpHostOption = None,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Show collect, uncompress and convert at work on real files, on a server of its own, and leave nothing behind.
 
     Without a source it converts tables of the time-zone database. Ends with 0 only when every run succeeded.
+    With --engine kubernetes every run is a Job in a cluster, and its Jobs are removed at the end (docs/kubernetes.md).
     """
     samples = samples_folder()
-    event = {"source": _absolute(source) if source else DEMO_SOURCE}
+    event = {"source": _source(source, engine) if source else DEMO_SOURCE}
     if pattern:
         event["pattern"] = pattern
+    from invoker.cli.dev_server import DevPlan
+    from invoker.cli.dev_state import StateFolder
+
     session = session_of(context)
     state = Path(tempfile.mkdtemp(prefix="invoker-demo-"))
     try:
-        outcome = _played(session, state, samples, event, wait, output, keep=keep)
+        plan = DevPlan(
+            StateFolder(state), samples, 0, 0, engine.value, http_host=http_host, kind="demo",
+            cluster=cluster_settings(kubeconfig, kube_context, namespace),
+        )  # fmt: skip
+        with _cluster(session, plan):
+            outcome = _played(session, plan, event, wait, output, keep=keep)
     finally:
         shutil.rmtree(state, ignore_errors=True)
     if outcome.error is not None:
@@ -74,10 +92,31 @@ def samples_folder() -> Path:
     raise InvokerError("the sample functions are not installed", hint="install the package nats-invoker whole")
 
 
-def _absolute(source: str) -> str:
+@contextmanager
+def _cluster(session: Session, plan: DevPlan) -> Iterator[None]:
+    """What a demo on a cluster needs is there; whatever it makes there is removed, however it ends."""
+    from invoker.cli.dev_cluster import check_cluster, clear_cluster
+    from invoker.cli.dev_server import settings_of
+
+    if plan.engine != EngineName.KUBERNETES:
+        yield
+        return
+    settings = settings_of(plan)
+    session.note(f" {check_cluster(settings)}\n")
+    try:
+        yield
+    finally:
+        session.note(clear_cluster(settings))
+
+
+def _source(source: str, engine: EngineName) -> str:
     """A web address as it is, a path as an absolute one: functions run in folders of their own."""
     if source.lower().startswith(("http://", "https://")):
         return source
+    if engine is EngineName.KUBERNETES:
+        raise InputRefusedError(
+            f"no pod sees {source}", hint="name an http(s) address, or none for the demo's own data"
+        )
     path = Path(source).expanduser().absolute()
     if not path.exists():
         raise InputRefusedError(f"{source} does not exist", hint="name a file, a folder or an http(s) address")
@@ -85,16 +124,15 @@ def _absolute(source: str) -> str:
 
 
 def _played(
-    session: Session, state: Path, samples: Path, event: dict[str, str], wait: float, output: Form, *, keep: bool
+    session: Session, plan: DevPlan, event: dict[str, str], wait: float, output: Form, *, keep: bool
 ) -> Outcome:
     import asyncio
+    from dataclasses import replace
 
     from invoker.cli.demo_chain import play
-    from invoker.cli.dev_server import DevPlan, InterruptedStartError, serve
-    from invoker.cli.dev_state import StateFolder
+    from invoker.cli.dev_server import InterruptedStartError, serve
 
-    folder = StateFolder(state)
-    folder.lock()
+    plan.state.lock()
     outcomes: list[Outcome] = []
 
     async def use(ready: Dev) -> None:
@@ -106,14 +144,13 @@ def _played(
         else:
             ready.stop()
 
-    with (state / "controller.log").open("w") as log:
-        plan = DevPlan(folder, samples, 0, 0, log=log)
+    with (plan.state.path / "controller.log").open("w") as log:
         try:
-            asyncio.run(serve(plan, use))
+            asyncio.run(serve(replace(plan, log=log), use))
         except InterruptedStartError:
             raise typer.Exit(INTERRUPTED) from None
         finally:
-            folder.unlock()
+            plan.state.unlock()
     if not outcomes:
         raise typer.Exit(INTERRUPTED)
     return outcomes[0]

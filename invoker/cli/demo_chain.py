@@ -39,6 +39,8 @@ class Outcome:
     runs: int
     tables: tuple[dict[str, Any], ...] = ()
     error: InvokerError | None = None
+    jobs: tuple[tuple[str, str], ...] = ()
+    """Function and Job (`namespace/name`) of each run; none with an engine that makes no Jobs."""
 
     @property
     def rows(self) -> int:
@@ -52,7 +54,7 @@ class Outcome:
             "runs": self.runs,
             "rows": self.rows,
             "tables": list(self.tables),
-        }
+        } | ({"jobs": [job for _, job in self.jobs]} if self.jobs else {})
 
     def lines(self, *, short: bool = False) -> list[str]:
         """The summary for people: a line per table, then all of it; `short` checksums fit a terminal."""
@@ -65,6 +67,7 @@ class Outcome:
             for table, checksum in zip(self.tables, sums, strict=True)
         ]
         mark, word = ("✓", "done") if self.error is None else ("✗", "not done")
+        lines += [f"   {function:<12} Job {job}" for function, job in self.jobs]
         return [
             *lines,
             f" {mark} {word} in {duration(self.took_seconds)}   {count(self.runs, 'run')}, {count(self.rows, 'row')}",
@@ -111,7 +114,11 @@ async def play(session: Session, nats_url: str, event: dict[str, str], wait: flo
         chain = watched.chain
         runs = list(chain.runs) if chain is not None else []
         tables = tuple([table async for table in _tables(client, runs)])
-        return Outcome(receipt.request_id, took, len(runs), tables, error or failure_of(runs))
+        return Outcome(receipt.request_id, took, len(runs), tables, error or failure_of(runs), _jobs(runs))
+
+
+def _jobs(runs: list[RunView]) -> tuple[tuple[str, str], ...]:
+    return tuple((run.function, run.result.job) for run in runs if run.result is not None and run.result.job)
 
 
 async def _listen(client: Client, watched: Watched) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from invoker.cli.examples import examples
+from invoker.cli.options import KubeconfigOption, KubeContextOption, NamespaceOption, cluster_settings
 from invoker.cli.output import Form, FormOption, rendered_item
 from invoker.cli.session import Session, session_of
 from invoker.errors import SettingsError
@@ -33,6 +34,14 @@ class EngineName(StrEnum):
     """What executes runs."""
 
     LOCAL = "local"
+    KUBERNETES = "kubernetes"
+
+
+EngineOption = Annotated[EngineName, typer.Option(metavar="NAME", help="What executes runs: local or kubernetes.")]
+HttpHostOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Where HTTP listens: for kubernetes one that pods reach; 127.0.0.1."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +57,10 @@ def dev(
         Path | None, typer.Option(metavar="DIR", help="Where state is kept; INVOKER_STATE, or the user's state folder.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Drop the kept state first.")] = False,
-    engine: Annotated[EngineName, typer.Option(metavar="NAME", help="What executes runs: local.")] = EngineName.LOCAL,
+    engine: EngineOption = EngineName.LOCAL,
+    kubeconfig: KubeconfigOption = None,
+    kube_context: KubeContextOption = None,
+    namespace: NamespaceOption = None,
     port: Annotated[
         int | None,
         typer.Option(metavar="PORT", min=0, max=65535, help="NATS; 4222 or the next free one by default."),
@@ -57,15 +69,19 @@ def dev(
         int | None,
         typer.Option(metavar="PORT", min=0, max=65535, help="HTTP; 7222 or the next free one by default."),
     ] = None,
+    http_host: HttpHostOption = None,
     output: FormOption = Form.TABLE,
 ) -> None:
-    """Run nats-server with JetStream, the controller and the local engine; show runs live; Ctrl-C stops.
+    """Run nats-server with JetStream, the controller and an engine; show runs live; Ctrl-C stops.
 
     A second start on the same state finds the first one, prints its addresses and ends with 0. With -o json the
     first line on standard output has the addresses, every further one a change of a run.
+
+    With --engine kubernetes every run is a Job, in an image that INVOKER_RUNTIME_IMAGES names (docs/kubernetes.md).
     """
     from invoker import settings
-    from invoker.cli.dev_server import DevPlan, check_catalog, clean_up
+    from invoker.cli.dev_cluster import check_cluster, clear_cluster
+    from invoker.cli.dev_server import DevPlan, check_catalog, clean_up, settings_of
     from invoker.cli.dev_state import StateFolder
 
     session = session_of(context)
@@ -74,15 +90,21 @@ def dev(
         _tell_running(session, folder, output, fresh=fresh)
         return
     try:
-        plan = DevPlan(folder, catalog, port, http_port, engine.value, fresh)
+        chosen = cluster_settings(kubeconfig, kube_context, namespace)
+        plan = DevPlan(folder, catalog, port, http_port, engine.value, fresh, http_host=http_host, cluster=chosen)
         catalog_folder = check_catalog(plan)
+        words = engine.value
+        if engine is EngineName.KUBERNETES:
+            words = check_cluster(settings_of(plan))
+            if fresh:
+                session.note(clear_cluster(settings_of(plan)))
         clean_up(plan)
-        _serve(session, plan, catalog_folder, output)
+        _serve(session, plan, catalog_folder, output, words)
     finally:
         folder.unlock()
 
 
-def _serve(session: Session, plan: DevPlan, catalog_folder: Path, output: Form) -> None:
+def _serve(session: Session, plan: DevPlan, catalog_folder: Path, output: Form, engine: str) -> None:
     import asyncio
     from dataclasses import replace
 
@@ -94,7 +116,7 @@ def _serve(session: Session, plan: DevPlan, catalog_folder: Path, output: Form) 
     with (plan.state.path / "controller.log").open("a", buffering=1) as log:
 
         async def use(ready: Dev) -> None:
-            _announce(session, ready, plan, catalog_folder, time.monotonic() - began, output)
+            _announce(session, ready, plan, catalog_folder, time.monotonic() - began, output, engine)
             await _show(session, ready, output)
 
         try:
@@ -102,17 +124,19 @@ def _serve(session: Session, plan: DevPlan, catalog_folder: Path, output: Form) 
         except InterruptedStartError:
             raise typer.Exit(INTERRUPTED) from None
     session.note(f" stopped; state kept in {plan.state.path}")
+    if plan.engine == EngineName.KUBERNETES:
+        session.note(" Jobs that run go on; the next dev on this state takes their results")
 
 
-def _announce(session: Session, ready: Dev, plan: DevPlan, catalog_folder: Path, took: float, output: Form) -> None:
+def _announce(
+    session: Session, ready: Dev, plan: DevPlan, catalog_folder: Path, took: float, output: Form, engine: str
+) -> None:
     from invoker.cli.dev_screen import banner, first_try
 
     facts, running = ready.facts, ready.running
     if not output.for_people:
         session.data(rendered_item(facts.document(), Form.JSONL, "nats_url"))
-    session.note(
-        banner(facts.http_url, facts.nats_url, running.catalog, catalog_folder, running.engine, plan.state.path, took)
-    )
+    session.note(banner(facts.http_url, facts.nats_url, running.catalog, catalog_folder, engine, plan.state.path, took))
     server = "" if _found_by_default(plan.state) else f" --server {facts.nats_url}"
     session.note(f"\n  Try:  {first_try(running.catalog, catalog_folder)}{server}\n  Stop: Ctrl-C\n")
 

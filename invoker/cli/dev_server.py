@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from invoker.cli.dev_state import DevFacts, StateFolder, parent_bound, started_at
-from invoker.cli.ports import choose_port
+from invoker.cli.ports import LOOPBACK, choose_port
 from invoker.connection import ConnectionOptions
 from invoker.errors import InvokerError, ServerUnreachableError, SettingsError
 from invoker.nats_server import nats_server
 
 if TYPE_CHECKING:
     from trigger.app import Running
+    from trigger.settings import ControllerSettings
 
 NATS_PORT, HTTP_PORT = 4222, 7222
 STOP_SECONDS = 8.0
@@ -40,7 +41,11 @@ class LogSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DevPlan:
-    """What a dev is to be. Ports: None takes the usual one or the next free one, 0 any free one."""
+    """What a dev is to be. Ports: None takes the usual one or the next free one, 0 any free one.
+
+    `http_host` is where HTTP listens, `cluster` the settings of the Kubernetes engine that options gave; `kind` is what
+    a new name of the state begins with.
+    """
 
     state: StateFolder
     catalog: Path | None = None
@@ -49,6 +54,9 @@ class DevPlan:
     engine: str = "local"
     fresh: bool = False
     log: LogSink | None = None
+    http_host: str | None = None
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "dev"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +149,7 @@ async def _servers(plan: DevPlan, stopping: asyncio.Event) -> AsyncIterator[_Sta
 
     state = plan.state
     port = choose_port(plan.port, NATS_PORT, "--port")
-    http_port = choose_port(plan.http_port, HTTP_PORT, "--http-port")
+    http_port = choose_port(plan.http_port, HTTP_PORT, "--http-port", settings_of(plan).http_host)
     log = state.path / "nats-server.log"
     async with nats_server(state.jetstream, port=port, launcher=parent_bound(), log_file=log) as server:
         state.remember_server(server.pid)
@@ -168,7 +176,7 @@ async def _controller(
     from trigger.app import run_controller
     from trigger.logs import configure_logs
 
-    settings = _settings(plan, http_port)
+    settings = settings_of(plan, http_port)
     configure_logs("json", settings.log_level, cast(TextIO | None, plan.log))
     ready: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
     options = ConnectionOptions(url=nats_url, name="invoker dev")
@@ -191,24 +199,34 @@ async def _controller(
             task.exception()  # looked at: whoever waits for the task has seen it
 
 
-def _settings(plan: DevPlan, http_port: int) -> Any:
+def settings_of(plan: DevPlan, http_port: int = 0) -> ControllerSettings:
+    """The controller's settings. Raises `SettingsError` for those that cannot be used, and, with the Kubernetes engine,
+    when no pod would reach the run API."""
+    from invoker.cli.dev_cluster import HOST_HINT, settings_given
     from trigger.settings import load_settings
 
     given: dict[str, Any] = {
         "state_dir": plan.state.path,
-        "http_host": "127.0.0.1",
+        "http_host": plan.http_host or LOOPBACK,
         "http_port": http_port,
         "engine": plan.engine,
         "sole_controller": True,
     }
     if plan.catalog is not None:
         given["catalog"] = plan.catalog
-    return load_settings(**given)
+    if plan.engine == "local":
+        return load_settings(**given)
+    try:
+        return load_settings(**given | settings_given(plan))
+    except SettingsError as error:
+        if "INVOKER_RUN_API_URL" not in error.message:
+            raise
+        raise SettingsError(error.message, hint=HOST_HINT) from error
 
 
 def check_catalog(plan: DevPlan) -> Path:
     """The catalog's folder. Raises `SettingsError` saying what to do when there is none."""
-    folder: Path = _settings(plan, 0).catalog
+    folder = settings_of(plan).catalog
     if not folder.is_dir():
         option = "--catalog" if plan.catalog is not None else "no functions here"
         raise SettingsError(
@@ -220,7 +238,7 @@ def check_catalog(plan: DevPlan) -> Path:
 
 
 def _catalog_of(plan: DevPlan) -> str:
-    return str(Path(_settings(plan, 0).catalog).resolve())
+    return str(settings_of(plan).catalog.resolve())
 
 
 async def _server_lives(pid: int) -> None:

@@ -5,6 +5,8 @@ STATE/lock               flock, held as long as a dev runs on this state
 STATE/dev.json           addresses and pid, there exactly while one is ready
 STATE/nats-server.json   pid and start time of its nats-server, so that a stale one is recognised
 STATE/jetstream/         the store
+STATE/run-token.key      key of the runs' tokens, for Jobs that outlive a dev; readable for its owner only
+STATE/cluster-instance   name of this state in a cluster
 STATE/…                  what the controller keeps: work folders, environments, logs
 ```
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -26,6 +29,8 @@ from typing import IO
 
 from invoker.errors import InvokerError, SettingsError
 
+KEPT = {"lock", "cluster-instance"}
+"""What outlives even `--fresh`: by its name in a cluster this state finds Jobs that it made there long ago."""
 STALE_SECONDS = 10.0
 """How long a stale nats-server may take to flush its store before it is killed."""
 
@@ -102,14 +107,39 @@ class StateFolder:
         (self.path / "dev.json").unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Drop everything that is kept but the lock."""
+        """Drop everything that is kept but the lock and the name in a cluster."""
         for entry in self.path.iterdir():
-            if entry.name == "lock":
+            if entry.name in KEPT:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+    def secret(self, name: str) -> str:
+        """A secret of this state, made at first; nobody but its owner can read the file, at no moment."""
+        return self._once(name, secrets.token_urlsafe(32))
+
+    def name(self, file: str, prefix: str) -> str:
+        """A name of this state that no other one has, made at first: the prefix and eight letters and digits."""
+        return self._once(file, f"{prefix}-{secrets.token_hex(4)}")
+
+    def _once(self, name: str, new: str) -> str:
+        path = self.path / name
+        if not path.exists():
+            # Renamed when it is whole: a process that is killed in between leaves no empty secret.
+            temporary = self.path / f".{name}.{os.getpid()}"
+            temporary.unlink(missing_ok=True)
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(new + "\n")
+            temporary.replace(path)
+        try:
+            found = path.read_text().strip()
+        except (OSError, UnicodeError) as error:
+            raise SettingsError(f"--state: {path} cannot be read: {error}") from error
+        if not found:
+            raise SettingsError(f"--state: {path} is empty", hint="remove it, and it is made anew")
+        return found
 
     def remember_server(self, pid: int) -> None:
         """Note the nats-server that this dev has started."""

@@ -7,33 +7,48 @@ import socket
 from invoker.errors import SettingsError
 
 TRIED = 100
+LOOPBACK = "127.0.0.1"
 
 
-def choose_port(asked: int | None, usual: int, option: str) -> int:
+def choose_port(asked: int | None, usual: int, option: str, host: str = LOOPBACK) -> int:
     """The asked port when it is free, or the first free one from the usual one on; 0 asked for means any free port.
 
-    Raises `SettingsError` naming the option when the asked port is taken or may not be used.
+    Raises `SettingsError` naming the option when the asked port is taken or may not be used, or when the host is no
+    address of this machine.
     """
+    check_host(host)
     if asked is not None:
-        problem = _problem(asked)
+        problem = _problem(asked, host)
         if problem is not None:
             raise SettingsError(
-                f"{option}: port {asked} on 127.0.0.1 {problem}",
+                f"{option}: port {asked} on {host} {problem}",
                 hint=f"leave {option} out to take the next free port",
             )
-        return asked if asked else _any_port()
+        return asked if asked else _any_port(host)
     for port in range(usual, usual + TRIED):
-        if _problem(port) is None:
+        if _problem(port, host) is None:
             return port
-    raise SettingsError(f"{option}: no free port from {usual} to {usual + TRIED - 1} on 127.0.0.1")
+    raise SettingsError(f"{option}: no free port from {usual} to {usual + TRIED - 1} on {host}")
 
 
-def _problem(port: int) -> str | None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+def check_host(host: str) -> None:
+    """Raises `SettingsError` when nothing can listen there: the host is no address of this machine."""
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise SettingsError(
+                f"--http-host: {host} is no address of this machine ({error.strerror})",
+                hint="`ip -brief address` lists those it has",
+            ) from error
+
+
+def _problem(asked: int, host: str) -> str | None:
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         # As servers bind: connections of an earlier server that linger do not count, a listener does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, asked))
         except PermissionError:
             return "may not be used by this user"
         except OSError:
@@ -41,7 +56,11 @@ def _problem(port: int) -> str | None:
     return None
 
 
-def _any_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
+def _any_port(host: str) -> int:
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
