@@ -36,7 +36,7 @@ class KubernetesSettings(BaseModel):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """When images are pulled, where a function does not say so itself."""
     allowed_images: tuple[str, ...] = ANY
-    """Images functions may name: by name, registry or digest (docs/kubernetes.md)."""
+    """Images functions may name: by name, host or digest."""
     allowed_service_accounts: tuple[str, ...] = ()
     """Service accounts functions may run as, besides `default`."""
     allowed_priority_classes: tuple[str, ...] = ANY
