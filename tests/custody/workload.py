@@ -222,6 +222,10 @@ class Workload:
         wanted = Reason.ERROR if result.function == "faulty" else Reason.COMPLETED
         assert result.reason is wanted, (result.function, result.message)
         assert len(result.attempts) == 1, "a killed controller is no attempt of the function"
+        await self.prove_starts(result, starts)
+
+    async def prove_starts(self, result: Result, starts: list[float]) -> None:
+        """The run did start, and never after its result was stored."""
         assert starts, f"run {result.run_id} of {result.function} never started"
         subject = self.names.result(result.request_id, result.function)
         message = await self.client.jetstream().get_msg(self.names.results_stream, subject=subject)
