@@ -14,7 +14,7 @@ from enum import Enum, auto
 from invoker.result import Reason
 from trigger import endings
 from trigger.engine import AttemptStatus, Phase
-from trigger.kubernetes_engine.attempts import attempts_of
+from trigger.kubernetes_engine.attempts import attempts_of, number_allowed
 from trigger.kubernetes_engine.status import ContainerView, JobEnd, JobView, PodView, Stop
 from trigger.kubernetes_engine.terms import Terms
 
@@ -47,6 +47,8 @@ class Rules:
     image_seconds: float = 60.0
     mount_seconds: float = 60.0
     node_lost_seconds: float = 60.0
+    others_seconds: float = 60.0
+    """Other containers than the function's may end so much later than that, whatever its own limit is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def assess(job: JobView, pods: Sequence[PodView], *, is_gone: bool, now: datetim
         return Assessment(phase, attempts, todo[0], pods=todo[1])
     moment = _Moment(now)
     if job.stop is None:
-        stop = _limit(job, live, len(attempts), moment, rules)
+        stop = _limit(job, pods, live, len(attempts), moment, rules)
         if stop is not None:
             return Assessment(phase, attempts, Todo.STOP, stop)
     else:
@@ -113,32 +115,34 @@ class _Moment:
         return False
 
     def after(self, start: datetime, seconds: float) -> bool:
-        return self.has_come(start + timedelta(seconds=seconds))
+        try:
+            return self.has_come(start + timedelta(seconds=seconds))
+        except OverflowError:
+            return False  # a limit beyond the end of all calendars is none
 
 
-def _limit(job: JobView, live: tuple[PodView, ...], number: int, moment: _Moment, rules: Rules) -> Stop | None:
+def _limit(
+    job: JobView, pods: Sequence[PodView], live: tuple[PodView, ...], number: int, moment: _Moment, rules: Rules
+) -> Stop | None:
     """The limit that the run has passed, as the word to leave on its Job."""
     if job.deadline_at is not None and moment.has_come(job.deadline_at):
         end = endings.stopped(Reason.TIMEOUT, number)
         return Stop(Reason.TIMEOUT, end.message)
+    which = endings.which_attempt(max(number, 1), number_allowed(pods, job.terms))
     for pod in live:
-        stop = _pod_limit(pod, job.terms, number, moment, rules)
+        stop = _pod_limit(pod, job.terms, which, moment, rules)
         if stop is not None:
             return stop
     return None
 
 
-def _pod_limit(pod: PodView, terms: Terms, number: int, moment: _Moment, rules: Rules) -> Stop | None:
-    which = endings.which_attempt(max(number, 1), terms.attempts_allowed)
+def _pod_limit(pod: PodView, terms: Terms, which: str, moment: _Moment, rules: Rules) -> Stop | None:
     if pod.is_deleting_until is not None:
         if _is_hung(pod, moment, rules):
             return Stop(Reason.NODE_LOST, f"its node does not answer, in {which}")
         return None
     if pod.main.started_at is not None:
-        limit = terms.timeout_seconds
-        if limit is not None and not pod.main.has_ended and moment.after(pod.main.started_at, limit + CLOCK_SECONDS):
-            return Stop(Reason.TIMEOUT, endings.timeout_sentence(limit, which))
-        return None
+        return _running_limit(pod.main, pod.main.started_at, terms.timeout_seconds, which, moment, rules)
     if pod.main.has_ended or pod.failed_init is not None:
         return None  # a moment before its phase says so
     reason, words, seconds = _trouble(pod, terms, rules)
@@ -148,6 +152,18 @@ def _pod_limit(pod: PodView, terms: Terms, number: int, moment: _Moment, rules: 
         since = f"had not started after {patience:g} s" if patience else "cannot start"
         return Stop(reason, f"{since}: {words}"[:1000])
     return None
+
+
+def _running_limit(
+    main: ContainerView, started_at: datetime, limit: float | None, which: str, moment: _Moment, rules: Rules
+) -> Stop | None:
+    if limit is None or not moment.after(started_at, limit + CLOCK_SECONDS):
+        return None
+    if not main.has_ended:
+        return Stop(Reason.TIMEOUT, endings.timeout_sentence(limit, which))
+    if moment.after(main.finished_at or started_at, rules.others_seconds):
+        return Stop(Reason.TIMEOUT, f"{endings.timeout_sentence(limit, which)}: another container of its pod runs on")
+    return None  # sidecars are given their time to end
 
 
 def _is_hung(pod: PodView, moment: _Moment, rules: Rules) -> bool:

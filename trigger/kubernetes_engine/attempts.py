@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from invoker.result import Reason
 from trigger import endings
@@ -19,6 +20,7 @@ NODE_LOST = {"DeletionByTaintManager", "DeletionByPodGC"}
 """Reasons of the pod condition `DisruptionTarget` that tell of a node that is gone (Kubernetes, Pod disruptions)."""
 NOT_STARTED = {"StartError", "ContainerCannotRun", "CreateContainerError", "RunContainerError"}
 """Why a container ended that never ran: its program is not there, or cannot be executed."""
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _UNKNOWN, _RAN_ONCE = "ContainerStatusUnknown", "used to be Running"
 """What the kubelet says of a container that it cannot find when its pod ends: with these words it had run, without them
 it was still waiting."""
@@ -44,21 +46,31 @@ def _has_ended(container: ContainerView) -> bool:
 
 
 def ordered(pods: Sequence[PodView]) -> list[PodView]:
-    """The pods of a run in the order of their creation; those of one second as they were seen first."""
-    return sorted(pods, key=lambda pod: pod.created_at)
+    """The pods of a run in the order of their creation, which is told in whole seconds: within one, a pod that is over
+    comes before one that lives, and of two that are over the one that ended first."""
+    return sorted(pods, key=_place)
+
+
+def _place(pod: PodView) -> tuple[datetime, bool, datetime, str]:
+    return pod.created_at, not pod.is_over, pod.main.finished_at or _NEVER, pod.name
+
+
+def number_allowed(pods: Sequence[PodView], terms: Terms) -> int:
+    """How many attempts the run may have by now: those that were taken away come on top."""
+    return terms.attempts_allowed + sum(_is_uncounted(pod) for pod in pods)
 
 
 def attempts_of(pods: Sequence[PodView], terms: Terms, stop: Stop | None) -> tuple[AttemptStatus, ...]:
     """The attempts so far, numbered from 1 in the order of their pods."""
     found: list[AttemptStatus] = []
-    uncounted = 0
-    for pod in ordered(pods):
+    inorder = ordered(pods)
+    for position, pod in enumerate(inorder):
         if not is_attempt(pod):
             continue
         number = len(found) + 1
-        end = attempt_end(pod, endings.which_attempt(number, terms.attempts_allowed + uncounted), terms, stop)
-        if end is not None and not end.counts:
-            uncounted += 1
+        which = endings.which_attempt(number, number_allowed(inorder[:position], terms))
+        # Pods of a run follow each other, so only the last one can have ended because the run was told to.
+        end = attempt_end(pod, which, terms, stop if position == len(inorder) - 1 else None)
         found.append(_status(number, pod, end))
     return tuple(found)
 
@@ -69,23 +81,35 @@ def attempt_end(pod: PodView, which: str, terms: Terms, stop: Stop | None) -> At
         return None
     if stop is not None and (pod.is_deleting_until is not None or pod.gone):
         return _stopped(stop, which)
-    if pod.disruption is not None and pod.main.exit_code != 0:
+    if _is_uncounted(pod):
         return _taken(pod, which)
+    if pod.reason == "Evicted":
+        return AttemptEnd(Reason.EVICTED, f"was evicted from its node in {which}: {pod.message}".rstrip(" :")[:500])
     if pod.reason == "DeadlineExceeded":
         return AttemptEnd(Reason.TIMEOUT, endings.timeout_sentence(terms.timeout_seconds, which))
     if pod.failed_init is not None:
         return _init_failed(*pod.failed_init, which, terms)
-    if pod.main.has_ended:
+    if pod.main.has_ended and not _failed_without_main(pod):
         end = _main_ended(pod.main, which, terms)
         return _deleted(which) if end.reason is Reason.ERROR and _ended_by_deletion(pod) else end
     if pod.gone or pod.is_deleting_until is not None:
         return _deleted(which)
     if pod.phase == "Succeeded":
         return AttemptEnd(Reason.COMPLETED, "")
-    if pod.reason == "Evicted":
-        return AttemptEnd(Reason.EVICTED, f"was evicted from its node in {which}: {pod.message}"[:500])
     words = ": ".join(part for part in (pod.reason, pod.message) if part) or "no container says why"
     return AttemptEnd(Reason.ERROR, f"its pod failed in {which}: {words}"[:500])
+
+
+def _is_uncounted(pod: PodView) -> bool:
+    """Whether it was taken away before it was done, which Kubernetes does not count."""
+    if pod.disruption is None or not (pod.is_over or pod.main.has_ended):
+        return False
+    return pod.main.exit_code != 0 or pod.phase == "Failed"
+
+
+def _failed_without_main(pod: PodView) -> bool:
+    """Whether the function's container ended well and its pod did not: another container of it failed."""
+    return pod.main.exit_code == 0 and pod.phase == "Failed"
 
 
 def _ended_by_deletion(pod: PodView) -> bool:
@@ -112,16 +136,14 @@ def _status(number: int, pod: PodView, end: AttemptEnd | None) -> AttemptStatus:
         exit_code=container.exit_code,
         reason=end.reason if end else None,
         message=end.message if end else "",
-        termination=container.message.encode("utf-8", "surrogateescape") if is_note else b"",
+        termination=container.termination if is_note else b"",
     )
 
 
 def _stopped(stop: Stop, which: str) -> AttemptEnd:
-    try:
-        reason = Reason(stop.reason)
-    except ValueError:
-        reason = Reason.CANCELLED
-    return AttemptEnd(reason, stop.message or f"stopped in {which}")
+    reason = endings.stopped(stop.reason, 0).reason
+    words = endings.deadline_sentence(which) if reason is Reason.TIMEOUT else f"stopped in {which}"
+    return AttemptEnd(reason, stop.message or words)
 
 
 def _taken(pod: PodView, which: str) -> AttemptEnd:
@@ -141,7 +163,7 @@ def _main_ended(container: ContainerView, which: str, terms: Terms) -> AttemptEn
         return AttemptEnd(Reason.COMPLETED, "")
     if container.end_reason in NOT_STARTED:
         return AttemptEnd(Reason.CONFIG, f"could not be started in {which}: {container.message}"[:1000])
-    note = endings.read_note(container.message.encode("utf-8", "surrogateescape"))
+    note = endings.read_note(container.termination)
     if container.end_reason == "OOMKilled" or endings.noted_out_of_memory(note):
         return AttemptEnd(Reason.OUT_OF_MEMORY, endings.memory_sentence(terms.memory_bytes, which))
     if note:

@@ -20,6 +20,8 @@ from trigger.kubernetes_engine import names
 MAX_CODE_BYTES = 900 * 1024
 """A ConfigMap holds at most 1 MiB, keys and names included (Kubernetes, ConfigMap)."""
 _KEY = re.compile(r"[^-._a-zA-Z0-9]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""Six bytes each in JSON: text full of them would be a larger request than the API server takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,20 @@ class CodeMap:
     items: tuple[Mapping[str, Any], ...]
 
 
-def inline_files(handler: str, source: str) -> dict[str, CodeFile]:
-    """Inline code as the module that its handler names."""
-    return {f"{handler.split('.')[0]}.py": CodeFile(source.encode())}
+def inline_files(function: str, handler: str, source: str) -> dict[str, CodeFile]:
+    """Inline code as the module that its handler names. Raises `StartRefusedError` (config) for what is no text."""
+    try:
+        data = source.encode()
+    except UnicodeEncodeError as error:
+        raise StartRefusedError(
+            f"the code of {function} is not valid Unicode: {error.reason}", reason=str(Reason.CONFIG)
+        ) from error
+    return {f"{handler.split('.')[0]}.py": CodeFile(data)}
 
 
 def code_map(instance: str, function: str, files: Mapping[str, CodeFile]) -> CodeMap:
     """The ConfigMap of these files, by their path. Raises `StartRefusedError` (config) when they are too large."""
+    _check_paths(function, files)
     size = sum(len(path) + len(file.data) for path, file in files.items())
     if size > MAX_CODE_BYTES:
         raise StartRefusedError(
@@ -78,6 +87,16 @@ def code_map(instance: str, function: str, files: Mapping[str, CodeFile]) -> Cod
     return CodeMap(name, manifest, items)
 
 
+def _check_paths(function: str, files: Mapping[str, CodeFile]) -> None:
+    for path in files:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise StartRefusedError(
+                f"the code of {function} has a file whose name is no UTF-8: {path!a}", reason=str(Reason.CONFIG)
+            ) from error
+
+
 def content_hash(files: Mapping[str, CodeFile]) -> str:
     """26 characters that differ when a path, a byte or a mode does."""
     hasher = hashlib.sha256()
@@ -92,4 +111,4 @@ def _text(data: bytes) -> str | None:
         text = data.decode()
     except UnicodeDecodeError:
         return None
-    return None if "\0" in text else text
+    return None if _CONTROL.search(text) else text

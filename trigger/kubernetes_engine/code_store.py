@@ -107,7 +107,7 @@ def map_of_code(instance: str, function: str, code: Code) -> CodeMap | None:
             reason=str(Reason.CONFIG),
         )
     if code.inline is not None:
-        return code_map(instance, function, inline_files(code.handler or "main.handle", code.inline))
+        return code_map(instance, function, inline_files(function, code.handler or "main.handle", code.inline))
     if code.folder is not None and code.image is None:
         return code_map(instance, function, read_folder(function, code.folder))
     return None

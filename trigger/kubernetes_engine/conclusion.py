@@ -9,8 +9,9 @@ from invoker.result import Reason
 from trigger import endings
 from trigger.engine import AttemptStatus, RunEnd
 from trigger.kubernetes_engine.assess import is_success
-from trigger.kubernetes_engine.attempts import ordered
-from trigger.kubernetes_engine.status import JobView, PodView, Stop
+from trigger.kubernetes_engine.attempts import number_allowed, ordered
+from trigger.kubernetes_engine.status import TERMINATION_BYTES, JobView, PodView, Stop
+from trigger.kubernetes_engine.terms import Terms
 from trigger.plan import OutputMode
 from trigger.verdict import Verdict
 
@@ -78,7 +79,7 @@ def _stopped(stop: Stop, number: int) -> RunEnd:
 
 
 def _succeeded(job: JobView, pods: Sequence[PodView], evidence: Evidence, number: int) -> RunEnd:
-    which = endings.which_attempt(max(1, number), job.terms.attempts_allowed)
+    which = endings.which_attempt(max(1, number), number_allowed(pods, job.terms))
     match job.terms.output:
         case OutputMode.API:
             return _end(Reason.COMPLETED, "", evidence)
@@ -89,15 +90,25 @@ def _succeeded(job: JobView, pods: Sequence[PodView], evidence: Evidence, number
             output = evidence.output
         case OutputMode.TERMINATION:
             pod = last_pod(pods)
-            output = None if pod is None else pod.main.message.encode("utf-8", "surrogateescape")
+            output = None if pod is None else pod.main.termination
+            if pod is not None and output is not None and _may_be_cut(output, pod, job.terms):
+                limit = pod.termination_bytes - 1
+                text = endings.too_large_sentence(len(output), limit, "termination file", which)
+                return _end(Reason.OUTPUT_TOO_LARGE, text, evidence)
     if output is None:
         return _end(Reason.ENGINE, _LOST_OUTPUT, evidence)
     return _end(Reason.COMPLETED, "", evidence, output)
 
 
+def _may_be_cut(output: bytes, pod: PodView, terms: Terms) -> bool:
+    """Whether Kubernetes may have kept a part of it only: it cuts without a word. Our runtime hands in what fits or
+    nothing, but does not know how many containers share the room."""
+    if terms.runtime is not None and pod.termination_bytes == TERMINATION_BYTES:
+        return False
+    return len(output) >= pod.termination_bytes
+
+
 def _failed(job: JobView, attempts: tuple[AttemptStatus, ...], evidence: Evidence) -> RunEnd:
-    if job.end_reason == "DeadlineExceeded":
-        return _end(Reason.TIMEOUT, endings.stopped(Reason.TIMEOUT, len(attempts)).message, evidence)
     last = next((one for one in reversed(attempts) if one.reason not in (None, Reason.COMPLETED)), None)
     if last is None or last.reason is None:
         words = job.end_message or job.end_reason or "Kubernetes says no more than that"

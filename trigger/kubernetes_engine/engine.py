@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import structlog
-from pydantic_core import to_json
 
 from invoker.errors import EngineUnavailableError, StartRefusedError
 from invoker.result import Reason
@@ -27,7 +26,7 @@ from trigger.kubernetes_engine.background import Background
 from trigger.kubernetes_engine.code_store import CodeStore
 from trigger.kubernetes_engine.failures import ApiFailure, is_quota, is_transient, sentence
 from trigger.kubernetes_engine.log import read_lines
-from trigger.kubernetes_engine.manifest import ManifestOptions, job_manifest
+from trigger.kubernetes_engine.manifest import ManifestOptions, job_body, job_manifest
 from trigger.kubernetes_engine.policy import Policy, refusals
 from trigger.kubernetes_engine.runs import Care, Runs
 from trigger.kubernetes_engine.status import Stop, job_view
@@ -208,10 +207,11 @@ class KubernetesEngine:
         code = await self._code.code_of(plan)
         manifest = job_manifest(plan, self._options.manifest, code, self._now())
         self._check(plan, manifest)
+        body = job_body(plan, manifest)
         try:
             if code is not None:
                 await self._code.ensure(code)
-            return await self._api.create_job(to_json(manifest))
+            return await self._api.create_job(body)
         except ApiFailure as failure:
             if failure.reason != "AlreadyExists":
                 raise _refusal(failure, plan) from failure

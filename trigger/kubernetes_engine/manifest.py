@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from invoker.errors import StartRefusedError
 from invoker.result import Reason
 from invoker.runtime import IMAGE_FETCH_COMMAND
@@ -75,6 +77,18 @@ def job_manifest(plan: RunPlan, options: ManifestOptions, code: CodeMap | None, 
     if plan.pod.get("job"):
         spec = merged(plan.pod["job"], spec)
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def job_body(plan: RunPlan, manifest: Mapping[str, Any]) -> bytes:
+    """The Job as it is sent. Raises `StartRefusedError` (config) for text that is half of a character."""
+    try:
+        return to_json(manifest)
+    except PydanticSerializationError as error:
+        raise StartRefusedError(
+            f"the Job of function {plan.function} has text that is not valid Unicode (half of a surrogate pair)",
+            hint="look for \\ud800 to \\udfff in its spec and in what the request gave it",
+            reason=str(Reason.CONFIG),
+        ) from error
 
 
 def function_image(plan: RunPlan, options: ManifestOptions) -> str:

@@ -14,10 +14,16 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from invoker.result import Reason
 from trigger.kubernetes_engine import names, terms
 from trigger.kubernetes_engine.terms import Terms
 
 Object = Mapping[str, Any]
+
+TERMINATION_BYTES, POD_TERMINATION_BYTES = 4096, 12 * 1024
+"""What the kubelet keeps of one container's termination message, and of those of all containers of a pod, in equal
+shares."""
+_MAX_STOP_CHARACTERS, _MAX_DIGITS = 2000, 30
 
 
 class JobEnd(StrEnum):
@@ -74,11 +80,17 @@ class ContainerView:
     def has_ended(self) -> bool:
         return self.exit_code is not None
 
+    @property
+    def termination(self) -> bytes:
+        """What it left in its termination file; Kubernetes keeps that as text, whatever the bytes were."""
+        return self.message.encode("utf-8", "replace")
+
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """One pod, that is one attempt. `failed_init` is the first init container that ended badly, `stuck_init` the first
-    one that waits for more than its turn; `is_mounting`: its node has it, and its volumes or its network are not ready.
+    """One pod, that is one attempt. `failed_init` is the init container that ended badly, so that the function's own
+    never began, `stuck_init` the first one that waits for more than its turn; `is_mounting`: its node has it, and its
+    volumes or its network are not ready. `termination_bytes`: a termination message so long may have been cut.
     `deleted_at`: somebody asked for its end then, which has time `is_deleting_until`; `gone`: the object is no longer
     there."""
 
@@ -97,6 +109,7 @@ class PodView:
     disruption: str | None = None
     deleted_at: datetime | None = None
     is_deleting_until: datetime | None = None
+    termination_bytes: int = TERMINATION_BYTES
     gone: bool = False
     version: int = 0
 
@@ -118,22 +131,23 @@ def job_view(job: Object) -> JobView | None:
     if not isinstance(run_id, str) or not run_id:
         return None
     end = _job_end(_map(job.get("status")))
+    finalizers = metadata.get("finalizers")
     return JobView(
-        name=str(metadata.get("name", "")),
-        uid=str(metadata.get("uid", "")),
+        name=_text(metadata, "name"),
+        uid=_text(metadata, "uid"),
         run_id=run_id,
-        terms=terms.read(str(annotations.get(names.TERMS, ""))),
+        terms=terms.read(_text(annotations, names.TERMS)),
         created_at=instant(metadata.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
         end=end[0] if end else None,
         end_reason=end[1] if end else "",
         end_message=end[2] if end else "",
         deadline_at=instant(annotations.get(names.DEADLINE)),
-        is_held=names.RESULT_FINALIZER in (metadata.get("finalizers") or ()),
+        is_held=isinstance(finalizers, list) and names.RESULT_FINALIZER in finalizers,
         is_deleting=metadata.get("deletionTimestamp") is not None,
         is_suspended=_map(job.get("spec")).get("suspend") is True,
-        stop=_stop(annotations.get(names.STOP)),
-        spec_hash=sys.intern(str(annotations.get(names.SPEC, ""))),
-        catalog=sys.intern(str(annotations.get(names.CATALOG, ""))),
+        stop=_stop(annotations.get(names.STOP)) or _overdue(end),
+        spec_hash=sys.intern(_text(annotations, names.SPEC)),
+        catalog=sys.intern(_text(annotations, names.CATALOG)),
         version=_version(metadata),
     )
 
@@ -148,33 +162,35 @@ def pod_view(pod: Object) -> PodView | None:
     run_id = _map(metadata.get("labels")).get(names.RUN)
     if not isinstance(run_id, str) or not run_id:
         return None
-    conditions = {str(one.get("type")): one for one in _list(status.get("conditions"))}
+    conditions = {_text(one, "type"): one for one in _list(status.get("conditions"))}
     scheduled, target = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
-    initial = [(str(one.get("name", "")), _container(one)) for one in _list(status.get("initContainerStatuses"))]
+    initial = [(_text(one, "name"), _container(one)) for one in _list(status.get("initContainerStatuses"))]
+    main, spec = _main(status), _map(pod.get("spec"))
     return PodView(
-        name=str(metadata.get("name", "")),
-        uid=str(metadata.get("uid", "")),
+        name=_text(metadata, "name"),
+        uid=_text(metadata, "uid"),
         run_id=run_id,
         created_at=instant(metadata.get("creationTimestamp")) or datetime.fromtimestamp(0, UTC),
-        phase=str(status.get("phase", "Pending")),
-        reason=str(status.get("reason", "")),
-        message=str(status.get("message", "")),
-        main=_main(status),
-        failed_init=next(((name, one) for name, one in initial if one.exit_code), None),
+        phase=_text(status, "phase") or "Pending",
+        reason=_text(status, "reason"),
+        message=_text(status, "message"),
+        main=main,
+        failed_init=_failed_init(main, initial, _sidecars(spec)),
         stuck_init=next((one for _, one in initial if one.waiting_reason not in ("", "PodInitializing")), None),
         unschedulable=_unschedulable(scheduled),
         is_mounting=conditions.get("PodReadyToStartContainers", {}).get("status") == "False",
-        disruption=str(target.get("reason", "")) if target.get("status") == "True" else None,
+        disruption=_text(target, "reason") if target.get("status") == "True" else None,
         deleted_at=_deleted_at(pod),
         is_deleting_until=instant(metadata.get("deletionTimestamp")),
+        termination_bytes=_share_of_termination(spec),
         version=_version(metadata),
     )
 
 
 def _version(metadata: Object) -> int:
     """The resource version as a number, which it is in every API server, and comparable by its contract since 1.35."""
-    text = str(metadata.get("resourceVersion", ""))
-    return int(text) if text.isdigit() else 0
+    text = _text(metadata, "resourceVersion")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else 0
 
 
 def _deleted_at(pod: Object) -> datetime | None:
@@ -183,28 +199,33 @@ def _deleted_at(pod: Object) -> datetime | None:
     metadata = _map(pod.get("metadata"))
     until = instant(metadata.get("deletionTimestamp"))
     grace = metadata.get("deletionGracePeriodSeconds") or _map(pod.get("spec")).get("terminationGracePeriodSeconds")
-    return until - timedelta(seconds=grace) if until is not None and isinstance(grace, int) else until
+    try:
+        return until - timedelta(seconds=grace) if until is not None and isinstance(grace, int) else until
+    except OverflowError:
+        return until
 
 
 def instant(text: Any) -> datetime | None:
-    """A timestamp of the API server; None when it is none."""
+    """A timestamp of the API server; None when it is none. One without a zone is none: nobody knows which it meant."""
     if not isinstance(text, str):
         return None
     try:
-        return datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         return None
+    return found if found.tzinfo is not None else None
 
 
 def _job_end(status: Object) -> tuple[JobEnd, str, str] | None:
     for condition in _list(status.get("conditions")):
         if condition.get("type") in tuple(JobEnd) and condition.get("status") == "True":
-            return (
-                JobEnd(condition["type"]),
-                str(condition.get("reason", "")),
-                str(condition.get("message", "")),
-            )
+            return JobEnd(condition["type"]), _text(condition, "reason"), _text(condition, "message")
     return None
+
+
+def _overdue(end: tuple[JobEnd, str, str] | None) -> Stop | None:
+    """The word that no controller was there to leave: Kubernetes ended the Job itself, and told its pods to end."""
+    return Stop(Reason.TIMEOUT) if end is not None and end[1] == "DeadlineExceeded" else None
 
 
 def _stop(text: Any) -> Stop | None:
@@ -212,11 +233,11 @@ def _stop(text: Any) -> Stop | None:
         return None
     try:
         given = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Stop(text[:200])
     if not isinstance(given, dict):
-        return Stop(str(given)[:200])
-    return Stop(str(given.get("reason", "")), str(given.get("message", "")))
+        return Stop(text[:200])
+    return Stop(_text(given, "reason")[:200], _text(given, "message")[:_MAX_STOP_CHARACTERS])
 
 
 def _main(status: Object) -> ContainerView:
@@ -234,12 +255,31 @@ def _container(status: Object) -> ContainerView:
             started_at=_since_epoch(ended.get("startedAt")),
             finished_at=_since_epoch(ended.get("finishedAt")),
             exit_code=_exit_code(ended.get("exitCode")),
-            end_reason=str(ended.get("reason", "")),
-            message=str(ended.get("message", "")),
+            end_reason=_text(ended, "reason"),
+            message=_text(ended, "message"),
         )
     if running:
         return ContainerView(started_at=instant(running.get("startedAt")))
-    return ContainerView(waiting_reason=str(waiting.get("reason", "")), waiting_message=str(waiting.get("message", "")))
+    return ContainerView(waiting_reason=_text(waiting, "reason"), waiting_message=_text(waiting, "message"))
+
+
+def _failed_init(
+    main: ContainerView, initial: list[tuple[str, ContainerView]], sidecars: set[str]
+) -> tuple[str, ContainerView] | None:
+    if main.started_at is not None or main.has_ended:
+        return None  # one that ended badly now is a sidecar that was told to end
+    return next(((name, one) for name, one in initial if one.exit_code and name not in sidecars), None)
+
+
+def _sidecars(spec: Object) -> set[str]:
+    """Init containers that run beside the function: one that ends is started again."""
+    return {_text(one, "name") for one in _list(spec.get("initContainers")) if one.get("restartPolicy") == "Always"}
+
+
+def _share_of_termination(spec: Object) -> int:
+    kinds = ("containers", "initContainers", "ephemeralContainers")
+    number = sum(len(_list(spec.get(kind))) for kind in kinds)
+    return min(TERMINATION_BYTES, POD_TERMINATION_BYTES // max(1, number))
 
 
 def _since_epoch(text: Any) -> datetime | None:
@@ -255,7 +295,12 @@ def _exit_code(value: Any) -> int:
 def _unschedulable(condition: Object) -> str | None:
     if condition.get("status") != "False" or condition.get("reason") != "Unschedulable":
         return None
-    return str(condition.get("message", ""))
+    return _text(condition, "message")
+
+
+def _text(value: Object, name: str) -> str:
+    found = value.get(name)
+    return found if isinstance(found, str) else ""
 
 
 def _map(value: Any) -> Object:

@@ -61,8 +61,15 @@ def terms_of(plan: RunPlan, code: str | None) -> Terms:
         keep_pod=bool(plan.pod.get("keepPod")),
         has_volume="volume" in plan.pod,
         code=code,
-        mounts=", ".join(_mounted(plan.pod.get("settings"))),
+        mounts=", ".join([*_mounted(plan.pod.get("settings")), *_mounted(_pod_of(plan.pod.get("job")))]),
     )
+
+
+def _pod_of(job: Any) -> Any:
+    """The pod of a function's own Job."""
+    for name in ("template", "spec"):
+        job = job.get(name) if isinstance(job, Mapping) else None
+    return job
 
 
 def _mounted(settings: Any) -> list[str]:
@@ -83,7 +90,7 @@ def read(text: str) -> Terms:
     """The terms of an annotation. What somebody broke by hand falls back to the defaults, field by field."""
     try:
         given = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _DEFAULTS
     if not isinstance(given, dict):
         return _DEFAULTS
