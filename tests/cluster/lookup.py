@@ -91,13 +91,19 @@ def given_cluster() -> Cluster | None:
 
 
 def reason_against_starting() -> str | None:
-    """Why a cluster cannot be started here, or None when it can."""
+    """Why a cluster cannot be started here and now, or None when it can."""
+    lacking = lacks_for_starting()
+    if lacking is None and not (are_programs_built() and are_base_images_built()):
+        return "Kubernetes for the tests is not built here (6 minutes, once); try: make cluster-build"
+    return lacking
+
+
+def lacks_for_starting() -> str | None:
+    """What this machine lacks, whatever is built on it, or None."""
     if os.geteuid() != 0:
         return NEEDS_ROOT
     missing = [name for name in ("runc", "ip", "unshare", "openssl") if shutil.which(name) is None]
-    if missing:
-        packages = "runc iproute2 util-linux openssl"
-        return f"a Kubernetes for the tests needs {', '.join(missing)}; try: apt-get install {packages}"
-    if not (are_programs_built() and are_base_images_built()):
-        return "Kubernetes for the tests is not built here (6 minutes, once); try: make cluster-build"
-    return None
+    if not missing:
+        return None
+    packages = "runc iproute2 util-linux openssl"
+    return f"a Kubernetes for the tests needs {', '.join(missing)}; try: apt-get install {packages}"
