@@ -86,7 +86,7 @@ class ControllerProcess:
             assert self.process is not None
             return self.ready() is not None or self.process.returncode is not None
 
-        await eventually(up, what="a controller that is ready")
+        await eventually(up, within=60, what="a controller that is ready")
         address = self.ready()
         if address is not None:
             self.http_url = address
