@@ -74,9 +74,12 @@ async def _publish(workload: PodWorkload, seconds: float) -> None:
 
 
 async def _kill_often(
-    here: Desk, alive: list[ControllerProcess], another: Callable[[int], Awaitable[ControllerProcess]], workload: PodWorkload,
+    here: Desk,
+    alive: list[ControllerProcess],
+    another: Callable[[int], Awaitable[ControllerProcess]],
+    workload: PodWorkload,
     chance: random.Random,
-) -> int:  # fmt: skip
+) -> int:
     """Kills one of `alive` at every fifth second, with another in its place; says how many left work behind."""
     cut_short = 0
     begun = time.monotonic()
