@@ -222,10 +222,13 @@ class FaultProxy:
         self, request: web.Request, response: web.StreamResponse, fault: Fault | None, rest: bytes
     ) -> None:
         match fault:
-            case CutStream(within_line=within_line):
+            case CutStream(within_line=within_line, politely=politely):
                 if within_line:
                     await response.write(rest.split(b"\n")[0][:20])
-                _cut(request)
+                if politely:
+                    await response.write_eof()
+                else:
+                    _cut(request)
             case SilentStream():
                 await asyncio.Event().wait()  # ends with the client's connection, or the proxy
             case GoneInStream():

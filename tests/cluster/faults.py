@@ -44,10 +44,14 @@ class Slow:
 
 @dataclass(frozen=True, slots=True)
 class CutStream:
-    """The connection ends after so many lines of the answer; with `within_line` in the middle of the next one."""
+    """The connection ends after so many lines of the answer; with `within_line` in the middle of the next one.
+
+    With `politely` the answer ends as a whole one does, as some proxies make it.
+    """
 
     after_events: int = 0
     within_line: bool = False
+    politely: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def attempts() -> Counter[tuple[str, int]]:
 
 @pytest.fixture
 async def api(proxy: FaultProxy, attempts: Counter[tuple[str, int]]) -> AsyncIterator[Api]:
-    access = ClusterAccess(kubeconfig=proxy.kubeconfig, look_again_seconds=0.1)
+    access = ClusterAccess(kubeconfig=proxy.kubeconfig, look_again_seconds=3600)
     async with Api(access, limits=QUICK, on_request=lambda *told: attempts.update([told])) as opened:
         yield opened
 
@@ -101,6 +101,10 @@ async def events(api: Api, resource_version: str, count: int) -> list[WatchEvent
 async def watch_into(seen: list[WatchEvent], api: Api, resource_version: str) -> None:
     async for event in api.watch(Kind.JOB, "test=faults", resource_version):
         seen.append(event)
+
+
+async def streams_are(proxy: FaultProxy, count: int) -> bool:
+    return proxy.streams == count
 
 
 # Answers
@@ -342,12 +346,14 @@ async def test_a_watch_tells_what_happens(api: Api) -> None:
     assert {one.object["metadata"]["name"] for one in found} == {name_of(body)}
 
 
-@pytest.mark.parametrize("within_line", [False, True])
-async def test_a_watch_that_is_cut_says_so_and_can_go_on(proxy: FaultProxy, api: Api, within_line: bool) -> None:
+@pytest.mark.parametrize(("within_line", "politely"), [(False, False), (True, False), (True, True)])
+async def test_a_watch_that_is_cut_says_so_and_can_go_on(
+    proxy: FaultProxy, api: Api, within_line: bool, politely: bool
+) -> None:
     start = await position(api)
     for _ in range(4):
         await api.create_job(job())
-    proxy.inject(Rule(CutStream(after_events=2, within_line=within_line), verb="watch"))
+    proxy.inject(Rule(CutStream(after_events=2, within_line=within_line, politely=politely), verb="watch"))
     seen: list[WatchEvent] = []
     with pytest.raises(ApiFailure) as failure:
         await watch_into(seen, api, start)
@@ -394,11 +400,7 @@ async def test_a_watch_that_cannot_begin_is_repeated(proxy: FaultProxy, api: Api
 async def test_a_cut_of_all_streams_ends_every_watch(proxy: FaultProxy, api: Api) -> None:
     start = await position(api)
     watching = [asyncio.ensure_future(events(api, start, 1)) for _ in range(3)]
-
-    async def are_under_way() -> bool:
-        return proxy.streams == 3
-
-    await eventually(are_under_way, what="three watches")
+    await eventually(lambda: streams_are(proxy, 3), what="three watches")
     assert proxy.cut_streams() == 3
     done, _ = await asyncio.wait(watching, return_when=asyncio.ALL_COMPLETED, timeout=10)
     failures = [one.exception() for one in done]
@@ -418,6 +420,7 @@ async def test_streams_leave_the_calls_their_connections(proxy: FaultProxy) -> N
     async with Api(access, limits=QUICK) as api:
         start = await position(api)
         watching = [asyncio.ensure_future(events(api, start, 1)) for _ in range(5)]
+        await eventually(lambda: streams_are(proxy, 5), what="five watches")
         await asyncio.wait_for(api.create_job(job()), 10)
         assert [len(found) for found in await asyncio.gather(*watching)] == [1] * 5
 
