@@ -6,6 +6,7 @@ aiohttp and its exceptions end here and in `access.py`. Bodies are bytes in both
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import ssl
 import time
@@ -28,6 +29,7 @@ OnRequest = Callable[[str, int], None]
 
 JSON = "application/json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
+LARGE_BODY_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class Caller:
             with _as_failure():
                 response = await session.request(
                     call.method, URL(channel.server + call.path, encoded=True),
-                    data=call.body, headers=headers, timeout=timeout, **channel.options,
+                    data=_in_pieces(call.body), headers=headers, timeout=timeout, **channel.options,
                 )  # fmt: skip
                 status = response.status
                 if status >= 300:
@@ -156,6 +158,11 @@ class Caller:
     def _timeout(self, silent_seconds: float | None) -> aiohttp.ClientTimeout:
         # No total: waiting for a free connection, and a long answer that keeps coming, are no trouble.
         return aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_seconds, sock_read=silent_seconds)
+
+
+def _in_pieces(body: bytes | None) -> bytes | io.BytesIO | None:
+    """The body as it is sent: a large one (code, with its bytes as base64) not in one write, of which aiohttp warns."""
+    return io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
 
 
 def _drop(response: aiohttp.ClientResponse) -> None:
