@@ -1,0 +1,259 @@
+"""The command line on a cluster, as a user has it: dev, demo, render, and what is said when something is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.acceptance.cli_desk import Desk, until
+from tests.cluster.account import Right, make_account
+from tests.cluster.engine_world import PYTHON_IMAGE, build_python_image
+from tests.cluster.facts import Cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "functions" / "samples"
+HELLO = (
+    "def handle(event, context):\n    print('greeting', flush=True)\n    return f\"Hello, {event['data']['name']}!\"\n"
+)
+SLEEPER = "import time\n\n\ndef handle(event, context):\n    print('asleep', flush=True)\n    time.sleep(300)\n"
+EVIL = [
+    "1e3", "0o7", "0x1f", "12:30", "y", "no", "null", "~", "", " ", "}}", "$(HOME)", "$$", "- a", "a: b", "#", '"', "'",
+    "\\", "a\nb", "\n", "\ttab", "---\napiVersion: v1", "é \u2028 \U0001f600", "x" * 5000, "*", "&a", "!!int 1", "%",
+    "@", "`", "|", ">", "-", "?", ":", "=", "<<", ".inf", "2001-01-01", "+1", "1_000", "\x85", "\ufeff", "trailing ",
+    "a \n b\n\n", "\r\n", "NaN", "Infinity",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(cluster: Cluster) -> None:
+    build_python_image(cluster)
+
+
+@pytest.fixture
+def desk(cluster: Cluster, namespace: str, images: None, tmp_path: Path) -> Desk:
+    environ = {
+        "INVOKER_RUNTIME_IMAGES": f"python={PYTHON_IMAGE}",
+        "INVOKER_IMAGE_PULL_POLICY": "Never",
+        "INVOKER_KUBECONFIG": str(cluster.kubeconfig),
+        "INVOKER_KUBE_NAMESPACE": namespace,
+        "TMPDIR": str(tmp_path),
+    }
+    return Desk(tmp_path, environ)
+
+
+@pytest.fixture
+def on_cluster(cluster: Cluster) -> tuple[str, ...]:
+    return ("--engine", "kubernetes", "--http-host", cluster.host_address)
+
+
+def left(cluster: Cluster, namespace: str) -> list[str]:
+    """Everything in the namespace that is not Kubernetes' own."""
+    found = cluster.get("jobs,pods,pvc,configmaps", "-n", namespace)["items"]
+    return [
+        f"{one['kind']}/{one['metadata']['name']}" for one in found if one["metadata"]["name"] != "kube-root-ca.crt"
+    ]
+
+
+def is_empty(cluster: Cluster, namespace: str) -> Callable[[], bool]:
+    return lambda: left(cluster, namespace) == []
+
+
+def test_dev_runs_functions_as_jobs(cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]) -> None:
+    desk.function("hello", HELLO)
+    desk.function("sleeper", SLEEPER)
+    with desk.dev(*on_cluster) as facts:
+        assert facts["http_url"].startswith(f"http://{cluster.host_address}:")
+        assert facts["nats_url"].startswith("nats://127.0.0.1:")
+        said = desk.run("publish", "hello", '{"name": "Ada"}', "--wait", "90", timeout=120)
+        assert (said.code, said.out) == (0, "Hello, Ada!"), said.err
+        assert desk.run("result", "@latest").out == "Hello, Ada!"
+        document = desk.run("result", "@latest", "-o", "json").json
+        job = json.dumps(document)
+        assert f'"job": "{namespace}/dev-' in job
+        _cancel_and_look_at_the_log(desk)
+    assert "stopped; state kept" in desk.err()
+    assert "Jobs that run go on" in desk.err()
+    assert f"kubernetes   Jobs in namespace {namespace}" in desk.err()
+
+
+def _cancel_and_look_at_the_log(desk: Desk) -> None:
+    assert desk.run("publish", "sleeper", "{}").code == 0
+    until(lambda: "asleep" in desk.run("runs", "logs", "@latest").out, within=90, what="the log of a running pod")
+    assert desk.run("runs", "cancel", "@latest").code == 0
+    done = desk.run("result", "@latest", "--wait", "60", "-o", "json", timeout=90)
+    assert '"cancelled"' in done.out
+
+
+def test_the_key_of_the_tokens_is_kept_for_its_owner_only(desk: Desk, on_cluster: tuple[str, ...]) -> None:
+    desk.function("hello", HELLO)
+    kept = []
+    for _ in range(2):
+        with desk.dev(*on_cluster):
+            key = desk.state / "run-token.key"
+            assert key.stat().st_mode & 0o777 == 0o600
+            kept.append((key.read_text(), (desk.state / "cluster-instance").read_text()))
+    assert kept[0] == kept[1]
+    assert len(kept[0][0].strip()) >= 32
+
+
+def test_a_job_that_outlived_its_dev_is_answered_by_the_next(
+    cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]
+) -> None:
+    desk.function("slow", "import time\n\n\ndef handle(event, context):\n    time.sleep(8)\n    return 'late'\n")
+    port = ("--http-port", str(_free_port(cluster.host_address)))
+    with desk.dev(*on_cluster, *port):
+        assert desk.run("publish", "slow", "{}").code == 0
+        until(lambda: _running(cluster, namespace), within=90, what="a running pod")
+    with desk.dev(*on_cluster, *port):
+        done = desk.run("result", "@latest", "--wait", "90", timeout=120)
+        assert done.out == "late", done.err
+    (job,) = cluster.get("jobs", "-n", namespace)["items"]
+    assert len(cluster.get("pods", "-n", namespace)["items"]) <= 1, "one pod, not one a dev"
+    assert job["metadata"]["labels"]["invoker.dev/instance"].startswith("dev-")
+
+
+def _free_port(host: str) -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _running(cluster: Cluster, namespace: str) -> bool:
+    pods = cluster.get("pods", "-n", namespace)["items"]
+    return any(pod["status"].get("phase") == "Running" for pod in pods)
+
+
+def test_fresh_removes_what_was_made_in_the_cluster(
+    cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]
+) -> None:
+    desk.function("sleeper", SLEEPER)
+    with desk.dev(*on_cluster):
+        assert desk.run("publish", "sleeper", "{}").code == 0
+        until(lambda: left(cluster, namespace) or None, within=60, what="a Job")
+    with desk.dev(*on_cluster, "--fresh"):
+        assert "removed 1 Job and 1 ConfigMap" in desk.err()
+        until(is_empty(cluster, namespace), within=60, what="an empty namespace")
+
+
+def test_the_demo_ends_with_0_and_leaves_nothing(
+    cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]
+) -> None:
+    ran = desk.run("demo", *on_cluster, timeout=350)
+    assert ran.code == 0, ran.err
+    assert len([line for line in ran.lines if line.startswith("✓ ")]) == 8
+    assert len([line for line in ran.lines if f" Job {namespace}/demo-" in line]) == 8
+    assert ran.lines[-1].endswith("8 runs, 1,058 rows")
+    assert "removed 8 Jobs and 3 ConfigMaps" in ran.err
+    until(is_empty(cluster, namespace), within=60, what="an empty namespace")
+    assert [one.name for one in desk.folder.iterdir() if one.name.startswith("invoker-demo-")] == []
+
+
+def test_a_file_of_this_machine_is_no_source_for_pods(desk: Desk, on_cluster: tuple[str, ...]) -> None:
+    (desk.folder / "table.csv").write_text("a\n1\n")
+    ran = desk.run("demo", *on_cluster, "table.csv")
+    assert (ran.code, "no pod sees table.csv" in ran.err) == (6, True), ran.err
+
+
+@pytest.mark.parametrize("name", ["collect", "uncompress", "convert"])
+def test_what_is_rendered_is_accepted_under_pod_security(
+    cluster: Cluster, namespace: str, desk: Desk, name: str
+) -> None:
+    text = desk.run("functions", "render", name, "--catalog", str(SAMPLES)).out
+    assert [one["kind"] for one in yaml.safe_load_all(text)] == ["ConfigMap", "Job"]
+    told = cluster.kubectl("create", "--dry-run=server", "-f", "-", "-n", namespace, given=text)
+    assert told.count("created (server dry run)") == 2
+    assert "would violate PodSecurity" not in told
+    assert left(cluster, namespace) == []
+
+
+def _yaml(document: object) -> str:
+    """JSON with YAML's own escapes, which know no surrogates and take no line separators."""
+    text = json.dumps(document, ensure_ascii=False)
+    return "".join(one if " " <= one <= "~" else f"\\U{ord(one):08x}" for one in text)
+
+
+def test_kubectl_reads_evil_values_as_they_were_written(cluster: Cluster, namespace: str, desk: Desk) -> None:
+    variables = [{"name": f"V{number}", "value": text} for number, text in enumerate(EVIL)]
+    desk.function("evil", HELLO, more=[f"env: {_yaml(variables)}"])
+    ran = desk.run("functions", "render", "evil")
+    assert ran.code == 0, ran.err
+    text = ran.out.partition("\n---\n")[2]
+    told = cluster.kubectl("create", "--dry-run=server", "-f", "-", "-n", namespace, "-o", "json", given=text)
+    job = json.loads(told)
+    env = {one["name"]: one.get("value", "") for one in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert [env[f"V{number}"] for number in range(len(EVIL))] == [text.replace("$", "$$") for text in EVIL]
+
+
+def test_the_api_server_is_asked(namespace: str, desk: Desk) -> None:
+    ran = desk.run("functions", "render", "convert", "--catalog", str(SAMPLES), "--server-dry-run", "-o", "json")
+    assert ran.code == 0, ran.err
+    (job,) = ran.json["items"]
+    assert job["metadata"]["namespace"] == namespace
+    assert job["metadata"]["uid"]
+    assert job["spec"]["template"]["spec"]["dnsPolicy"] == "ClusterFirst", "a default of the API server"
+
+
+def test_a_refusal_of_the_api_server_is_told_in_words(cluster: Cluster, namespace: str, desk: Desk) -> None:
+    desk.function("greedy", HELLO, more=["resources: {requests: {cpu: 2}, limits: {cpu: 1}}"])
+    ran = desk.run("functions", "render", "greedy", "--server-dry-run")
+    assert ran.code == 6, ran.out
+    assert "the Job of greedy: Kubernetes refused it: " in ran.err
+    assert "less than or equal to cpu limit" in ran.err
+    assert ran.out == ""
+
+
+def test_a_namespace_that_is_not_there(desk: Desk, on_cluster: tuple[str, ...]) -> None:
+    desk.function("hello", HELLO)
+    ran = desk.run("dev", *on_cluster, "--namespace", "nowhere")
+    assert ran.code == 2
+    assert "INVOKER_KUBE_NAMESPACE: there is no namespace nowhere" in ran.err
+    assert "try: kubectl create namespace nowhere" in ran.err
+
+
+@pytest.mark.parametrize("right", [Right("jobs", "create"), Right("jobs", "patch"), Right("pods/log", "get")], ids=str)
+def test_a_right_that_is_missing(
+    cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...], right: Right
+) -> None:
+    desk.function("hello", HELLO)
+    account = make_account(cluster, namespace, desk.folder / "account", without=right)
+    ran = desk.run("dev", *on_cluster, "--kubeconfig", str(account.kubeconfig))
+    assert ran.code == 2, ran.err
+    assert f"Invoker's account may not: {right} in namespace {namespace}" in ran.err
+
+
+def test_the_role_is_enough_for_dev(cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]) -> None:
+    desk.function("hello", HELLO)
+    account = make_account(cluster, namespace, desk.folder / "account")
+    with desk.dev(*on_cluster, "--kubeconfig", str(account.kubeconfig)):
+        said = desk.run("publish", "hello", '{"name": "Role"}', "--wait", "90", timeout=120)
+        assert said.out == "Hello, Role!", said.err
+
+
+def test_the_documented_command_removes_what_an_uninstalled_invoker_left(
+    cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]
+) -> None:
+    desk.function("sleeper", SLEEPER)
+    with desk.dev(*on_cluster):
+        assert desk.run("publish", "sleeper", "{}").code == 0
+        until(lambda: _running(cluster, namespace), within=90, what="a running pod")
+    command = _documented("remove-all")
+    beside = str(cluster.kubectl_path.parent)
+    environ: dict[str, Any] = {"KUBECONFIG": str(cluster.kubeconfig), "NAMESPACE": namespace}
+    desk.environ |= environ | {"PATH": f"{beside}:{desk.env['PATH']}"}
+    ran = desk.shell(command, timeout=90)
+    assert ran.code == 0, ran.err
+    until(is_empty(cluster, namespace), within=60, what="an empty namespace")
+
+
+def _documented(name: str) -> str:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    return page.split(f"<!-- command: {name} -->\n```sh\n")[1].split("```")[0]
