@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from tests.cluster.folders import digest_of
@@ -36,9 +36,13 @@ def bridge_name(state: Path) -> str:
 
 
 def create_bridge(state: Path) -> Bridge:
-    """Makes the bridge in a network that nothing on this machine uses."""
+    """Makes the bridge in a network that nothing on this machine uses.
+
+    With a hardware address of its own: without one a bridge takes the lowest of its ports', and every pod that comes or
+    goes may change it. The pods that are there then send to an address that nobody has, for up to a minute.
+    """
     bridge = Bridge(bridge_name(state), str(free_network(_taken_networks())))
-    _ip("link", "add", bridge.name, "type", "bridge")
+    _ip("link", "add", bridge.name, "address", _hardware_address(bridge), "type", "bridge")
     _ip("addr", "add", bridge.address_with_prefix, "dev", bridge.name)
     _ip("link", "set", bridge.name, "up")
     return bridge
@@ -57,6 +61,11 @@ def free_network(taken: list[IPv4Network]) -> IPv4Network:
         if not any(candidate.overlaps(network) for network in taken):
             return candidate
     raise OSError(f"every network of {CANDIDATES[0]} to {CANDIDATES[-1]} is in use on this machine")
+
+
+def _hardware_address(bridge: Bridge) -> str:
+    """Local and single (0a), and the network address behind it, so that two bridges have two."""
+    return "0a:58:" + ":".join(f"{byte:02x}" for byte in IPv4Address(bridge.address).packed)
 
 
 def free_ports(count: int) -> list[int]:

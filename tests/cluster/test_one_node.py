@@ -16,6 +16,7 @@ import pytest
 from tests.cluster.facts import Cluster, KubectlError
 from tests.cluster.fixtures import make_namespace, remove_namespace
 from tests.cluster.image_builder import build_image, sources
+from tests.cluster.network import bridge_name
 
 pytestmark = pytest.mark.cluster
 
@@ -176,6 +177,14 @@ def test_a_pod_reaches_a_server_on_this_machine(cluster: Cluster, namespace: str
         server.shutdown()
     assert cluster.kubectl("logs", "one", "-n", namespace) == "hello /from-a-pod\n"
     assert code == 0
+
+
+def test_pods_that_come_and_go_do_not_change_the_address_of_this_machine(cluster: Cluster) -> None:
+    """Or the others could not reach it for up to a minute: 3 is Linux' word for "given, and kept" (NET_ADDR_SET)."""
+    if cluster.kind != "one-node" or cluster.state is None:
+        pytest.skip("the bridge of a given cluster is not ours")
+    bridge = Path("/sys/class/net", bridge_name(cluster.state))
+    assert (bridge / "addr_assign_type").read_text().strip() == "3"
 
 
 def test_too_much_memory_is_reported_as_such(cluster: Cluster, namespace: str) -> None:
