@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import platform
 import statistics
 import sys
@@ -11,11 +13,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from invoker.nats_server import nats_server
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from invoker.nats_server import NatsServer, nats_server
 
 _CONTROLLER = """
-import asyncio, sys
+import asyncio, json, sys
 from pathlib import Path
 from invoker.connection import ConnectionOptions
 from trigger.app import run_controller
@@ -23,41 +28,76 @@ from trigger.logs import configure_logs
 from trigger.settings import load_settings
 
 configure_logs("json", "warning")
-settings = load_settings({}, catalog=Path(sys.argv[2]), state_dir=Path(sys.argv[3]), http_port=0, sole_controller=True)
-asyncio.run(run_controller(settings, ConnectionOptions(url=sys.argv[1]), ready=lambda up: print("ready", flush=True)))
+given = {"http_port": 0, "sole_controller": True} | json.loads(sys.argv[4])
+settings = load_settings({}, catalog=Path(sys.argv[2]), state_dir=Path(sys.argv[3]), **given)
+
+def ready(up):
+    print("ready", up.http_url, flush=True)
+
+asyncio.run(run_controller(settings, ConnectionOptions(url=sys.argv[1]), ready=ready))
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rig:
-    """A running installation: where its NATS is, and the process ids of server and controller."""
+    """A running installation: where its NATS is, and its controller, which may be killed and started again."""
 
-    nats_url: str
-    nats_pid: int
-    controller_pid: int
+    server: NatsServer
+    folder: Path
+    settings: Mapping[str, Any]
+    http_url: str = ""
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def nats_url(self) -> str:
+        return self.server.url
+
+    @property
+    def nats_pid(self) -> int:
+        return self.server.pid
+
+    @property
+    def controller_pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    async def start(self, within: float = 30) -> None:
+        """When this returns a controller takes events."""
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _CONTROLLER, self.nats_url, str(self.folder / "functions"),
+            str(self.folder / "state"), json.dumps(self.settings, default=str),
+            stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parent.parent,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        word, _, address = (await asyncio.wait_for(self.process.stdout.readline(), within)).decode().partition(" ")
+        if word != "ready":
+            raise SystemExit("the controller did not start")
+        self.http_url = address.strip()
+
+    async def kill(self) -> None:
+        """The controller is dead when this returns; safe to repeat."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
 
 
 @asynccontextmanager
-async def rig(functions: Mapping[str, str]) -> AsyncIterator[Rig]:
+async def rig(
+    functions: Mapping[str, str], settings: Mapping[str, Any] | None = None, *, started: bool = True
+) -> AsyncIterator[Rig]:
     """An installation with these functions (YAML by name), ended and removed when this is left."""
     with tempfile.TemporaryDirectory(prefix="invoker-bench-") as folder:
-        catalog = Path(folder) / "functions"
         for name, text in functions.items():
-            (catalog / name).mkdir(parents=True)
-            (catalog / name / "function.yaml").write_text(text)
+            (Path(folder) / "functions" / name).mkdir(parents=True)
+            (Path(folder) / "functions" / name / "function.yaml").write_text(text)
         async with nats_server(Path(folder) / "jetstream") as server:
-            controller = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", _CONTROLLER, server.url, str(catalog), str(Path(folder) / "state"),
-                stdout=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            assert controller.stdout is not None
+            bench = Rig(server, Path(folder), settings or {})
             try:
-                if await asyncio.wait_for(controller.stdout.readline(), 30) != b"ready\n":
-                    raise SystemExit("the controller did not start")
-                yield Rig(server.url, server.pid, controller.pid)
+                if started:
+                    await bench.start()
+                yield bench
             finally:
-                controller.kill()
-                await controller.wait()
+                await bench.kill()
 
 
 def summary(milliseconds: Sequence[float]) -> str:
@@ -72,6 +112,12 @@ def resident_bytes(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise SystemExit(f"process {pid} is gone")
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process has used so far, in user and system mode together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def machine() -> str:
