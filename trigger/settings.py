@@ -11,6 +11,7 @@ import os
 import secrets
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -27,8 +28,8 @@ from trigger.moments import Moments
 
 ENVIRON = os.environ  # noqa: TID251 - this is the settings module of the controller
 PREFIX = "INVOKER_"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-ANY_ADDRESS = ("0.0.0.0", "::", "")
+LOOPBACK = ("localhost", "localhost.localdomain", "ip6-localhost")
+ANY_ADDRESS = ("",)
 
 
 class ControllerSettings(KubernetesSettings):
@@ -124,7 +125,7 @@ class ControllerSettings(KubernetesSettings):
         return self
 
     def _check_kubernetes(self) -> None:
-        if self.run_api_url is None and self.http_host in (*LOOPBACK, *ANY_ADDRESS):
+        if self.run_api_url is None and _is_ones_own(self.http_host):
             raise ValueError(
                 f"INVOKER_RUN_API_URL is missing: no pod reaches the run API at {self.http_host or 'no address'}; set "
                 "it, or set INVOKER_HTTP_HOST to an address that pods reach"
@@ -146,11 +147,14 @@ class ControllerSettings(KubernetesSettings):
         try:
             parts = urlsplit(url)
             host = parts.hostname or ""
+            is_whole = (
+                parts.port != 0 and not parts.query and not parts.fragment and url.isprintable() and " " not in url
+            )
         except ValueError:
-            parts, host = urlsplit(""), ""
-        if parts.scheme not in ("http", "https") or not host:
+            parts, host, is_whole = urlsplit(""), "", False
+        if not is_whole or parts.scheme not in ("http", "https") or not host:
             raise ValueError(f"INVOKER_RUN_API_URL: {url!r} is no address; it looks like http://10.0.0.5:7222")
-        if host in (*LOOPBACK, *ANY_ADDRESS):
+        if _is_ones_own(host):
             raise ValueError(f"INVOKER_RUN_API_URL: {url!r} is each pod itself, not this machine")
 
     @property
@@ -177,6 +181,15 @@ class ControllerSettings(KubernetesSettings):
 
 def _most_running(engine: str | None) -> int:
     return 10_000 if engine == "kubernetes" else 4 * (os.cpu_count() or 2)
+
+
+def _is_ones_own(host: str) -> bool:
+    """Whether whoever asks this host asks itself, so that it is no address for others."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host.lower() in (*LOOPBACK, *ANY_ADDRESS)
+    return address.is_loopback or address.is_unspecified
 
 
 def load_settings(environ: Mapping[str, str] = ENVIRON, **given: Any) -> ControllerSettings:
