@@ -19,7 +19,13 @@ from pydantic_core import to_json
 
 from invoker.errors import CatalogError, EngineUnavailableError, SettingsError
 from trigger.kubernetes_engine import names
-from trigger.kubernetes_engine.failures import ApiFailure, is_namespace_terminating, is_transient, sentence
+from trigger.kubernetes_engine.failures import (
+    NOT_TRUSTED,
+    ApiFailure,
+    is_namespace_terminating,
+    is_transient,
+    sentence,
+)
 from trigger.kubernetes_engine.installed import require_installed
 from trigger.kubernetes_settings import KubernetesSettings
 
@@ -29,8 +35,12 @@ if TYPE_CHECKING:
 NOBODY = "_"
 """A name that no object can have: what is asked of it is refused for want of the right, or finds nothing."""
 ROLE_HINT = "give it the Role of docs/kubernetes.md#rights (deploy/rbac.yaml)"
+DESK_SECONDS = 2.0
+"""Whoever waits at a desk hears soon that nobody answers; controllers have more patience."""
 GONE_SECONDS = 90.0
 LOOK_SECONDS = 0.3
+REMOVAL_SECONDS = 8.0
+TRY_LATER = "the same command may succeed later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +65,14 @@ class Removed:
 
 
 @asynccontextmanager
-async def opened(settings: KubernetesSettings) -> AsyncIterator[Api]:
+async def opened(settings: KubernetesSettings, patience_seconds: float = DESK_SECONDS) -> AsyncIterator[Api]:
     """The API server that the settings name. Raises `SettingsError` for a missing library, kubeconfig or context."""
     require_installed()
-    from trigger.kubernetes_engine.api import Api
+    from trigger.kubernetes_engine.api import Api, CallLimits
     from trigger.kubernetes_engine.options import access_of
+    from trigger.kubernetes_engine.retries import Patience
 
-    async with Api(access_of(settings)) as api:
+    async with Api(access_of(settings), limits=CallLimits(Patience(patience_seconds))) as api:
         yield api
 
 
@@ -87,12 +98,15 @@ def problem_of(failures: Mapping[str, ApiFailure], place: Place) -> SettingsErro
     """
     for failure in failures.values():
         if failure.status == 401:
-            return SettingsError(f"INVOKER_KUBECONFIG: {sentence(failure, f'use {place.server}')}")
-    for failure in failures.values():
-        if is_transient(failure):
-            return EngineUnavailableError(
-                sentence(failure, f"use the cluster at {place.server}"), hint="is the cluster running, and reached?"
+            return SettingsError(
+                f"INVOKER_KUBECONFIG: the API server at {place.server} does not accept the credentials in it",
+                hint="renew them, or name another kubeconfig or context (--kubeconfig, --kube-context)",
             )
+    for failure in failures.values():
+        if failure.status == 0:
+            return _unanswered(failure, place)
+        if is_transient(failure):
+            return EngineUnavailableError(sentence(failure, f"the cluster at {place.server}"), hint=TRY_LATER)
     if any(_is_namespace_missing(failure, place.namespace) for failure in failures.values()):
         return SettingsError(
             f"INVOKER_KUBE_NAMESPACE: there is no namespace {place.namespace} at {place.server}",
@@ -108,17 +122,30 @@ def problem_of(failures: Mapping[str, ApiFailure], place: Place) -> SettingsErro
     return None
 
 
+def _unanswered(failure: ApiFailure, place: Place) -> SettingsError | EngineUnavailableError:
+    if NOT_TRUSTED in failure.message:
+        return SettingsError(
+            f"INVOKER_KUBECONFIG: {place.server} is not who the kubeconfig expects: {failure.message}",
+            hint="its certificate-authority-data is another cluster's, or missing",
+        )
+    return EngineUnavailableError(
+        f"the API server at {place.server} does not answer: {failure.message or 'no connection'}",
+        hint="is the cluster running, and is this its address? Another one: --kubeconfig, --kube-context",
+    )
+
+
 async def dry_run(settings: KubernetesSettings, job: Mapping[str, Any]) -> dict[str, Any]:
-    """The Job as the API server would store it, after its defaults and policies; nothing is kept.
+    """A function's Job as the API server would store it, after its defaults and policies; nothing is kept.
 
     Raises `CatalogError` with the refusal in words, or as `look_at` does when it cannot be asked.
     """
+    function = job["metadata"]["labels"][names.FUNCTION]
     async with opened(settings) as api:
         try:
             return await api.dry_run_job(to_json(job))
         except ApiFailure as failure:
             problem = problem_of({"create jobs": failure}, Place(api.namespace, api.server))
-            raise (problem or CatalogError(sentence(failure, "create its Job"))) from failure
+            raise (problem or CatalogError(sentence(failure, f"the Job of {function}"))) from failure
 
 
 async def remove_all(settings: KubernetesSettings, instance: str) -> Removed:
@@ -127,7 +154,7 @@ async def remove_all(settings: KubernetesSettings, instance: str) -> Removed:
     """
     from trigger.kubernetes_engine.api import Kind
 
-    async with opened(settings) as api:
+    async with opened(settings, patience_seconds=REMOVAL_SECONDS) as api:
         try:
             selector = names.selector(instance)
             jobs = [item["metadata"] async for item in api.list(Kind.JOB, selector)]

@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from trigger.kubernetes_engine.images import parse_pattern
+from trigger.pod_names import DNS_LABEL
+
 ANY = ("*",)
 
 
@@ -57,6 +60,20 @@ class KubernetesSettings(BaseModel):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return split(value)
+
+    @field_validator("allowed_images")
+    @classmethod
+    def _image_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            parse_pattern(pattern)  # its error is a ValueError that says what is wrong with which
+        return value
+
+    @field_validator("kube_namespace")
+    @classmethod
+    def _is_namespace(cls, value: str | None) -> str | None:
+        if value and not DNS_LABEL.fullmatch(value):
+            raise ValueError("is no name of a namespace: 1 to 63 of a-z, 0-9 and inner '-'")
+        return value
 
     @field_validator("runtime_images", mode="before")
     @classmethod

@@ -17,7 +17,6 @@ from invoker.gateway.run_address import RunAddress, run_url
 from invoker.request import Content, RequestRecord
 from trigger.dispatch import expiry_of
 from trigger.function import Function
-from trigger.kubernetes_engine.images import ImageError
 from trigger.kubernetes_engine.installed import require_installed
 from trigger.kubernetes_engine.manifest import job_manifest
 from trigger.kubernetes_engine.policy import Policy, refusals
@@ -57,8 +56,6 @@ def render(
         return _rendered(plan, settings, namespace)
     except StartRefusedError as error:
         raise CatalogError(error.message, hint=error.hint, function=function.name) from error
-    except ImageError as error:
-        raise CatalogError(f"INVOKER_ALLOWED_IMAGES: {error}") from error
 
 
 def example_plan(function: Function, settings: ControllerSettings, parameters: Mapping[str, str]) -> RunPlan:

@@ -61,6 +61,10 @@ def demo(
     Without a source it converts tables of the time-zone database. Ends with 0 only when every run succeeded.
     With --engine kubernetes every run is a Job in a cluster, and its Jobs are removed at the end (docs/kubernetes.md).
     """
+    from invoker.cli.dev_cluster import check_options
+
+    cluster = cluster_settings(kubeconfig, kube_context, namespace)
+    check_options(engine, cluster)
     samples = samples_folder()
     event = {"source": _source(source, engine) if source else DEMO_SOURCE}
     if pattern:
@@ -73,7 +77,7 @@ def demo(
     try:
         plan = DevPlan(
             StateFolder(state), samples, 0, 0, engine.value, http_host=http_host, kind="demo",
-            cluster=cluster_settings(kubeconfig, kube_context, namespace),
+            cluster=cluster,
         )  # fmt: skip
         with _cluster(session, plan):
             outcome = _played(session, plan, event, wait, output, keep=keep)

@@ -80,17 +80,18 @@ def dev(
     With --engine kubernetes every run is a Job, in an image that INVOKER_RUNTIME_IMAGES names (docs/kubernetes.md).
     """
     from invoker import settings
-    from invoker.cli.dev_cluster import check_cluster, clear_cluster
+    from invoker.cli.dev_cluster import check_cluster, check_options, clear_cluster
     from invoker.cli.dev_server import DevPlan, check_catalog, clean_up, settings_of
     from invoker.cli.dev_state import StateFolder
 
     session = session_of(context)
+    chosen = cluster_settings(kubeconfig, kube_context, namespace)
+    check_options(engine, chosen)
     folder = StateFolder((state or settings.default_state_dir()).expanduser().absolute())
     if not folder.lock():
         _tell_running(session, folder, output, fresh=fresh)
         return
     try:
-        chosen = cluster_settings(kubeconfig, kube_context, namespace)
         plan = DevPlan(folder, catalog, port, http_port, engine.value, fresh, http_host=http_host, cluster=chosen)
         catalog_folder = check_catalog(plan)
         words = engine.value

@@ -7,7 +7,7 @@ its runs' tokens: Jobs that outlive this dev are found, and answered, by the nex
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from invoker.cli.ports import check_host
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trigger.settings import ControllerSettings
 
 HOST_HINT = "--http-host ADDRESS names an address of this machine that pods reach; NATS stays on 127.0.0.1"
+_OPTIONS = {"kubeconfig": "--kubeconfig", "kube_context": "--kube-context", "kube_namespace": "--namespace"}
 KEY_FILE, NAME_FILE = "run-token.key", "cluster-instance"
 
 
@@ -65,6 +66,16 @@ def check_images(functions: Iterable[Function], images: dict[str, str]) -> None:
         raise SettingsError(
             f"INVOKER_RUNTIME_IMAGES is missing: no image is configured that runs {shown}",
             hint="build one (docs/images.md: make images) and set INVOKER_RUNTIME_IMAGES=python=IMAGE",
+        )
+
+
+def check_options(engine: str, cluster: Mapping[str, Any]) -> None:
+    """Raises `SettingsError` when options name a cluster that the engine would not look at. Pure."""
+    if cluster and engine != "kubernetes":
+        shown = " and ".join(_OPTIONS[name] for name in cluster)
+        raise SettingsError(
+            f"{shown}: only --engine kubernetes looks at a cluster, the engine is {engine}",
+            hint="add --engine kubernetes",
         )
 
 

@@ -23,6 +23,9 @@ ASK_FIRST_BYTES = 64 * 1024
 ANSWER_SECONDS = 30.0
 CONTINUE_SECONDS = 10.0
 MAX_HEAD_BYTES = 256 * 1024
+CONNECT_SECONDS = 10.0
+NOTICE_SECONDS = 0.5
+"""After so long in vain the log says so: whoever waits for the function would see nothing else of it."""
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -97,7 +100,8 @@ class RunApiClient:
 
         `spill` is (file, bytes): a larger answer of status 200 goes into that file.
         """
-        pause, give_up = FIRST_PAUSE_SECONDS, time.monotonic() + self._retry_seconds
+        began = time.monotonic()
+        pause, give_up, is_told = FIRST_PAUSE_SECONDS, began + self._retry_seconds, False
         while True:
             try:
                 with self._lock:
@@ -109,8 +113,18 @@ class RunApiClient:
                 words = str(error) or type(error).__name__
             if time.monotonic() + pause > give_up:
                 raise RunApiUnreachableError(f"the run API cannot be reached for {self._retry_seconds:g} s: {words}")
+            if not is_told and time.monotonic() - began > NOTICE_SECONDS:
+                is_told = True
+                self._tell(f"invoker: the run API at {self._host}:{self._port} does not answer ({words}); trying on")
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    @staticmethod
+    def _tell(line: str) -> None:
+        try:  # noqa: SIM105 -- contextlib is an import more
+            os.write(2, f"{line}\n".encode("utf-8", "replace"))
+        except OSError:
+            pass  # nobody has to listen
 
     def call_once(self, method: str, name: str, body: bytes, seconds: float) -> Answer | None:
         """The answer if there is one within that time, else None: for news that may be lost."""
@@ -168,7 +182,7 @@ class RunApiClient:
         seconds: float,
     ) -> Answer:
         if self._socket is None:
-            self._socket = connect(self._host, self._port, self._secure, seconds)
+            self._socket = connect(self._host, self._port, self._secure, min(seconds, CONNECT_SECONDS))
         self._socket.settimeout(seconds)
         size = body.size if isinstance(body, FileBody) else len(body)
         head = request_head(method, f"{self._path}/{name}", {**self._own_headers, **(headers or {})}, size)

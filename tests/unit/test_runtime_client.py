@@ -193,6 +193,20 @@ def test_nobody_there_is_said_so() -> None:
         RunApiClient(f"http://127.0.0.1:{port}", {}, 0.1).call("GET", "input")
 
 
+def test_the_log_says_early_that_nobody_answers(capfd: pytest.CaptureFixture[str]) -> None:
+    """A function that runs out of time before patience ends would leave no other word of it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    with pytest.raises(RunApiUnreachableError):
+        RunApiClient(f"http://127.0.0.1:{port}", {}, 0.1).call("GET", "input")
+    assert capfd.readouterr().err == "", "a moment is no news"
+    with pytest.raises(RunApiUnreachableError):
+        RunApiClient(f"http://127.0.0.1:{port}", {}, 2.5).call("GET", "input")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"invoker: the run API at 127.0.0.1:{port} does not answer (")
+    assert "refused" in line
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import random
 import ssl
 import time
@@ -19,7 +20,7 @@ import aiohttp
 from yarl import URL
 
 from trigger.kubernetes_engine.access import Channel, OpenAccess
-from trigger.kubernetes_engine.failures import ApiFailure, failure_of, no_answer
+from trigger.kubernetes_engine.failures import NOT_TRUSTED, ApiFailure, failure_of, no_answer
 from trigger.kubernetes_engine.retries import Patience, pause_before_repeating
 
 T = TypeVar("T")
@@ -197,4 +198,16 @@ def _as_failure() -> Iterator[None]:
     except TimeoutError as error:
         raise no_answer("no answer in time") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise no_answer(str(error) or type(error).__name__) from error
+        raise no_answer(_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    """What went wrong with the connection, as the system says it and without aiohttp's own names for it. Pure."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        return f"{NOT_TRUSTED}: {getattr(cause, 'verify_message', '') or cause}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        words = os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror
+        return words or str(error)
+    return str(error) or type(error).__name__

@@ -19,6 +19,7 @@ from invoker.errors import EngineUnavailableError, SettingsError
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token, the cluster's CA and its namespace."""
 
+USUAL = "~/.kube/config"
 KUBECONFIG = "INVOKER_KUBECONFIG"
 CONTEXT = "INVOKER_KUBE_CONTEXT"
 IN_CLUSTER = "INVOKER_IN_CLUSTER"
@@ -108,12 +109,12 @@ def _namespace_file(folder: Path) -> str:
 async def _kubeconfig(access: ClusterAccess) -> Credentials:
     from kubernetes.aio.config import KUBE_CONFIG_DEFAULT_LOCATION, kube_config
 
-    paths = str(access.kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION)
+    paths = str(access.kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION or USUAL)  # an empty KUBECONFIG is none
     files = tuple(Path(one).expanduser() for one in paths.split(":") if one)
     if not any(one.is_file() for one in files):
         raise SettingsError(
             f"{KUBECONFIG}: there is no file {paths}",
-            hint=f"name a kubeconfig in {KUBECONFIG}, or run in a pod that has a service account",
+            hint=f"name a kubeconfig in {KUBECONFIG} or KUBECONFIG, or run in a pod that has a service account",
         )
     label = f"{KUBECONFIG}: {paths}"
     configuration = _empty_configuration()
@@ -126,7 +127,11 @@ async def _kubeconfig(access: ClusterAccess) -> Credentials:
     except SettingsError:
         raise
     except Exception as error:  # the loader lets YAML's, base64's and its own errors through: all are about the file
-        raise SettingsError(f"{label}: cannot be used: {_words(error)}") from error
+        is_shape = isinstance(error, (TypeError, AttributeError, KeyError, IndexError))
+        words = "it is no kubeconfig, or a part is missing in it" if is_shape else _words(error)
+        raise SettingsError(
+            f"{label}: cannot be used: {words}", hint=f"try it with: kubectl config view{_of(access)}"
+        ) from error
     if user is not None and user.safe_get("exec") and not (configuration.api_key or configuration.cert_file):
         await _tell_exec_trouble(user["exec"], label)
     context = loader.current_context["context"]
@@ -138,6 +143,10 @@ async def _kubeconfig(access: ClusterAccess) -> Credentials:
         label,
         expires_at=getattr(loader, "exec_plugin_expiry", None),
     )
+
+
+def _of(access: ClusterAccess) -> str:
+    return f" --kubeconfig {access.kubeconfig}" if access.kubeconfig else ""
 
 
 _USER_FILES = ("tokenFile", "client-certificate", "client-key")

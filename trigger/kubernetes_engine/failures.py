@@ -15,6 +15,8 @@ from pydantic_core import from_json
 MAX_SENTENCE = 500
 """Longest sentence, in characters; the rest of a longer one is cut."""
 _MAX_FOREIGN_TEXT = 200
+NOT_TRUSTED = "its certificate is not accepted"
+"""How a failure of status 0 begins whose cause is who the other side is, or says to be."""
 
 _DENIED_BY_WEBHOOK = re.compile(r'admission webhook "(?P<by>[^"]+)" denied the request(?:: (?P<why>.*)| without)', re.S)
 _DENIED_BY_POLICY = re.compile(r"ValidatingAdmissionPolicy '(?P<by>[^']+)' .*?denied request: (?P<why>.*)", re.S)
