@@ -7,11 +7,10 @@ random name.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from starlette.routing import Route
 
 from invoker import wire
 from tests.cluster.account import make_account
+from tests.cluster.audit import created_jobs
 from tests.cluster.engine_world import PYTHON_IMAGE, build_python_image
 from tests.cluster.facts import Cluster
 from tests.conftest import eventually
@@ -163,21 +163,11 @@ class Desk:
     def created(self) -> dict[str, list[str]]:
         """The UIDs of all Jobs that were ever made for each run of this instance, from the API server's audit log."""
         found: dict[str, list[str]] = {}
-        for line in self._audited():
-            made = line.get("responseObject", {}).get("metadata", {})
-            labels = made.get("labels", {})
+        for made in created_jobs(self.cluster, self.namespace):
+            labels = made["metadata"].get("labels", {})
             if labels.get("invoker.dev/instance") == self.instance:
-                found.setdefault(labels["invoker.dev/run"], []).append(made["uid"])
+                found.setdefault(labels["invoker.dev/run"], []).append(made["metadata"]["uid"])
         return found
-
-    def _audited(self) -> Iterator[dict[str, Any]]:
-        assert self.cluster.audit_log is not None
-        with self.cluster.audit_log.open() as log:
-            for text in log:
-                if self.namespace in text and '"verb":"create"' in text and self.instance in text:
-                    line = json.loads(text)
-                    if line["objectRef"]["resource"] == "jobs" and line["responseStatus"]["code"] == 201:
-                        yield line
 
 
 @asynccontextmanager

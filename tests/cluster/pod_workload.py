@@ -94,8 +94,11 @@ class PodWorkload(Workload):
         return {wire.run_id_of(one, name): name for one, names in self.requests().items() for name in names}
 
     async def prove_jobs(self, desk: Desk) -> None:
-        """Every run had exactly one Job, ever, and nothing of any of them is left."""
+        """Every run had exactly one Job, ever, and nothing of any of them is left. How many there ever were only an
+        audit log tells, which a given cluster keeps to itself."""
         await desk.nothing_left()
+        if desk.cluster.audit_log is None:
+            return
         created = desk.created()
         assert created.keys() == self.runs().keys()
         assert {run: uids for run, uids in created.items() if len(uids) != 1} == {}
