@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from invoker.connection import ConnectionOptions
 from invoker.control import ControlServices
 from invoker.dead_letters import DeadLetterReader
 from invoker.errors import NoSubscriptionError, UnknownIdError
+from invoker.feed import Feed
 from invoker.listing import RunFilter, RunListing, checked_reason, checked_state
 from invoker.lookup import Lookup
 from invoker.news import RunNews
@@ -28,7 +30,7 @@ from invoker.publish import EventPublisher
 from invoker.reading import StreamReader
 from invoker.replies import Reply, open_content
 from invoker.request import Content, RequestRecord
-from invoker.requesting import Outgoing, Requester, replayed
+from invoker.requesting import Outgoing, Requester, new_request_id, replayed
 from invoker.result import Reason, Result, RunStatusDocument, State
 from invoker.results.nats import ResultStream
 from invoker.run_log import RunLogs
@@ -55,6 +57,15 @@ if TYPE_CHECKING:
 DEFAULT_REQUEST_SECONDS = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Custody:
+    """What a client stands on, for a process that serves the run API beside it."""
+
+    results: ResultStream
+    claims: ClaimStore
+    publisher: EventPublisher
+
+
 class Client:
     """A connection to one instance of Invoker. Make one with `Client.connect`; it reconnects by itself."""
 
@@ -76,6 +87,9 @@ class Client:
         self._dead = DeadLetterReader(self._reader, names)
         self._logs = RunLogs(self._control, self._lookup, self._claims)
         self._news = RunNews(client, names)
+        self.custody = Custody(self._results, self._claims, publisher)
+        self.feed = Feed(self._reader, names)
+        """What is stored as it is stored, for processes in which many wait; somebody has to run `feed.run()`."""
 
     # connecting
 
@@ -96,12 +110,21 @@ class Client:
         """
         return Connecting(options, names, timeout, cls)
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection stands now; when it does not, it is being made again."""
+        return bool(self._client.is_connected)
+
     async def close(self) -> None:
         """End the connection; what is waited for ends with an error. Safe to repeat."""
         if not self._client.is_closed:
             await self._client.close()
 
     # sending
+
+    def new_request_id(self) -> str:
+        """An id that no request has: for who wants to know it, and to watch, before publishing."""
+        return new_request_id()
 
     async def publish(
         self,

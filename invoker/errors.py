@@ -9,6 +9,11 @@ InvokerError
 │   ├─ PayloadTooLargeError     larger than the named limit
 │   ├─ SchemaViolationError     the input does not fit a function's schema
 │   ├─ NoSubscriptionError      nothing matches, and the caller wanted an answer
+│   ├─ ContentRefusedError      a content type or encoding that this door does not take
+│   ├─ NoSuchPathError          the gateway has nothing at that path, or not with that method
+│   ├─ UnauthorizedError        who is asking is not known
+│   ├─ ForbiddenError           who is asking is known, and may not
+│   ├─ RateLimitedError         too many calls in too short a time
 │   ├─ CatalogError             a function file that cannot be used; the last good version stays
 │   └─ RunApiRefusedError       what a function asked of the run API
 │       ├─ TokenMissingError      no token was shown
@@ -120,6 +125,41 @@ class NoSubscriptionError(InputRefusedError):
 
     code = "no-subscription"
     http_status = 404
+
+
+class ContentRefusedError(InputRefusedError):
+    """The body's content type or encoding is not one that is taken here."""
+
+    code = "unsupported-content"
+    http_status = 415
+
+
+class NoSuchPathError(InputRefusedError):
+    """The gateway has nothing at that path, or nothing that takes that method."""
+
+    code = "no-such-path"
+    http_status = 404
+
+
+class UnauthorizedError(InputRefusedError):
+    """The call shows no API key or token, or one that is not valid (any more)."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
+class ForbiddenError(InputRefusedError):
+    """The caller is known, and its scopes do not cover this."""
+
+    code = "forbidden"
+    http_status = 403
+
+
+class RateLimitedError(InputRefusedError):
+    """Too many calls of one key or address; `fields["retry_after_seconds"]` says when the next one is welcome."""
+
+    code = "rate-limited"
+    http_status = 429
 
 
 class RunApiRefusedError(InputRefusedError):

@@ -72,7 +72,7 @@ class RunListing:
         async for message in self._reader.backwards(stream, [subject], before=before):
             if wanted.since is not None and message.stored_at < wanted.since:
                 return
-            row = _finished_row(message)
+            row = finished_row(message)
             if row is not None and wanted.fits(row):
                 yield row
 
@@ -118,7 +118,8 @@ class RunListing:
         }
 
 
-def _finished_row(message: StoredMessage) -> RunRow | None:
+def finished_row(message: StoredMessage) -> RunRow | None:
+    """The row of a stored result, from its headers alone; None for a state or reason of a later version. Pure."""
     headers = message.headers
     try:
         state, reason = State(headers[wire.H_STATE]), Reason(headers[wire.H_REASON])

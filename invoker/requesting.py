@@ -90,7 +90,7 @@ class Requester:
         """When this returns the event is stored; see `Client.publish`."""
         self._check(event)
         data, content_type = await self._body(event)
-        request_id = canonical_id(event.request_id) if event.request_id else _new_id()
+        request_id = canonical_id(event.request_id) if event.request_id else new_request_id()
         identity = _Identity(self._seen_topic(event.topic, event.headers), _sha256(data))
         if event.request_id is not None and await self._is_known(request_id, identity):
             return Receipt(request_id, event.topic, self._names.events_stream, 0, duplicate=True)
@@ -317,5 +317,6 @@ def _sha256(data: bytes | Content) -> str:
     return data.claim.sha256 if data.claim else wire.sha256_hex(data.inline_bytes() or b"")
 
 
-def _new_id() -> str:
+def new_request_id() -> str:
+    """A request id of now: sorts by time."""
     return wire.new_request_id(datetime.now(UTC), os.urandom(10))

@@ -25,7 +25,8 @@ import trigger.settings
 from invoker.errors import InvokerError
 from invoker.result import _REASONS, Reason, State
 from trigger.kubernetes_settings import KubernetesSettings
-from trigger.settings import PREFIX, ControllerSettings
+from invoker.setting_values import PREFIX
+from trigger.settings import ControllerSettings
 from trigger.verdict import Verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

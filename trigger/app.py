@@ -20,6 +20,7 @@ from nats.aio.client import Client as NatsClient
 from invoker.claimcheck import ClaimStore
 from invoker.connection import ConnectionOptions, connect, nats_errors
 from invoker.errors import InvokerError, ServerUnreachableError
+from invoker.gateway.http_server import Routes, Served, http_server, probe_routes
 from invoker.gateway.run_api import RunApi
 from invoker.publish import EventPublisher
 from invoker.request import RequestRecord
@@ -39,7 +40,6 @@ from trigger.engines import engine_of, problem_of
 from trigger.finish import Finisher
 from trigger.follow import Follower
 from trigger.function import Function
-from trigger.http_server import http_server, probe_routes
 from trigger.input_file import InputReader
 from trigger.intake import IN_FLIGHT, Intake, IntakeRules
 from trigger.jetstream import Acks, ConsumerGoneError, Pull
@@ -71,6 +71,9 @@ class Running:
     engine: str
 
 
+Compose = Callable[[Routes], Served]
+
+
 class _StoppedError(Exception):
     """Ends the task group in an orderly way."""
 
@@ -81,14 +84,16 @@ async def run_controller(
     *,
     ready: Callable[[Running], None] | None = None,
     stopping: asyncio.Event | None = None,
+    compose: Compose = list,
 ) -> None:
     """A controller, until `stopping` is set or this is cancelled; what it held is given back to the stream.
 
-    `ready` is called once, when events are taken. Raises `SettingsError`, `ServerUnreachableError` or
-    `StreamMismatchError` when it cannot start.
+    `ready` is called once, when events are taken. `compose` makes what is served by HTTP of the controller's own routes
+    (run API, probes, metrics), for a program that has more to serve there. Raises `SettingsError`,
+    `ServerUnreachableError` or `StreamMismatchError` when it cannot start.
     """
     async with AsyncExitStack() as stack:
-        controller = await stack.enter_async_context(_assembled(settings, connection))
+        controller = await stack.enter_async_context(_assembled(settings, connection, compose))
         try:
             async with TaskOwner() as tasks:
                 try:
@@ -333,7 +338,9 @@ class Controller:
 
 
 @asynccontextmanager
-async def _assembled(settings: ControllerSettings, options: ConnectionOptions) -> AsyncIterator[Controller]:
+async def _assembled(
+    settings: ControllerSettings, options: ConnectionOptions, compose: Compose
+) -> AsyncIterator[Controller]:
     """A controller with everything it stands on, not yet started; all of it is closed when this is left."""
     async with AsyncExitStack() as stack:
         metrics = Metrics()
@@ -363,7 +370,9 @@ async def _assembled(settings: ControllerSettings, options: ConnectionOptions) -
         )
         probes = probe_routes(lambda: holder[0].unready() if holder else ["starting"], lambda: holder[0].exposition())
         url = await stack.enter_async_context(
-            http_server([*run_api.routes(), *probes], settings.http_host, settings.http_port)
+            http_server(
+                compose([*run_api.routes(), *probes]), settings.http_host, settings.http_port, "INVOKER_HTTP_PORT"
+            )
         )
         holder.append(
             Controller(settings, client, source, catalog, engine, metrics, results, claims, publisher, url, key)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from invoker.errors import SchemaViolationError
+from invoker.schema import Problem, Schema, parse_json
 from trigger.filter import Filter
 from trigger.plan import Code, InputMode, OutputMode
-from trigger.schema import Problem, Schema, parse_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from invoker.errors import CatalogError
+from invoker.schema import Schema, SchemaError, parse_json
 from trigger.catalog import BrokenFunction, LoadedFunctions
 from trigger.field_types import parse_quantity, spoken
 from trigger.filter import FilterError, compile_filter
@@ -42,7 +43,6 @@ from trigger.function_refusal import refusal, refusal_of, shown
 from trigger.placeholder import problem_of, problem_of_command
 from trigger.plan import InputMode, OutputMode
 from trigger.pod_check import check_pods
-from trigger.schema import Schema, SchemaError, parse_json
 from trigger.yaml_document import Path, YamlDocument, YamlError, read_documents
 
 MAX_FILE_BYTES = 1024 * 1024

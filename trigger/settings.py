@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,13 +20,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from invoker import wire
 from invoker.connection import ConnectionOptions
 from invoker.errors import InvokerError, SettingsError
+from invoker.setting_values import explained, setting_values
 from invoker.settings import connection_options
 from invoker.streams import StreamLimits
 from trigger.kubernetes_settings import KubernetesSettings, split
 from trigger.moments import Moments
 
 ENVIRON = os.environ  # noqa: TID251 - this is the settings module of the controller
-PREFIX = "INVOKER_"
 LOOPBACK = ("localhost", "localhost.localdomain", "ip6-localhost")
 ANY_ADDRESS = ("",)
 
@@ -194,66 +193,16 @@ def _is_ones_own(host: str) -> bool:
 
 def load_settings(environ: Mapping[str, str] = ENVIRON, **given: Any) -> ControllerSettings:
     """The settings from environment, file and defaults; `given` wins over all. Raises `SettingsError` with the name."""
-    values = _file_values(environ) | _environment_values(environ) | given
+    values = setting_values(ControllerSettings, environ) | given
     try:
         return ControllerSettings(**values)
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from error
+        raise SettingsError(explained(error, secrets=("run_token_key",))) from error
 
 
 def nats_options(environ: Mapping[str, str] = ENVIRON, **given: Any) -> ConnectionOptions:
     """Where NATS is and who we are there, as the client side finds it too (`invoker.settings`)."""
     return connection_options(environ=environ, **given)
-
-
-def _environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, text in environ.items():
-        if not key.startswith(PREFIX):
-            continue
-        name = key.removeprefix(PREFIX)
-        if name.endswith("_FILE") and name.removesuffix("_FILE").lower() in ControllerSettings.model_fields:
-            values.setdefault(name.removesuffix("_FILE").lower(), _secret(key, text))
-        elif name.lower() in ControllerSettings.model_fields:
-            values[name.lower()] = text
-    return values
-
-
-def _secret(key: str, path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError as error:
-        raise SettingsError(f"{key}: {path} cannot be read: {error.strerror}") from error
-
-
-def _file_values(environ: Mapping[str, str]) -> dict[str, Any]:
-    path = environ.get(f"{PREFIX}CONFIG")
-    if not path:
-        return {}
-    try:
-        values = tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise SettingsError(f"INVOKER_CONFIG: {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise SettingsError(f"INVOKER_CONFIG: {path} is not TOML: {error}") from error
-    unknown = sorted(set(values) - set(ControllerSettings.model_fields))
-    if unknown:
-        raise SettingsError(f"INVOKER_CONFIG: {path}: unknown setting {', '.join(unknown)}")
-    return values
-
-
-def _explain(error: ValidationError) -> str:
-    """Every unusable value with its setting's name; values of secrets are not repeated."""
-    lines = []
-    for problem in error.errors():
-        name = "_".join(str(part) for part in problem["loc"][:1])
-        message = problem["msg"].removeprefix("Value error, ")
-        if not name:
-            lines.append(message)
-            continue
-        shown = "" if name == "run_token_key" else f" (it is {problem['input']!r})"
-        lines.append(f"{PREFIX}{name.upper()}: {message}{shown}")
-    return "; ".join(lines)
 
 
 def _as_value_error(check: Any) -> Any:

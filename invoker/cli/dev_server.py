@@ -21,6 +21,7 @@ from invoker.errors import InvokerError, ServerUnreachableError, SettingsError
 from invoker.nats_server import nats_server
 
 if TYPE_CHECKING:
+    from invoker.gateway.settings import GatewaySettings
     from trigger.app import Running
     from trigger.settings import ControllerSettings
 
@@ -173,23 +174,41 @@ async def _controller(
     plan: DevPlan, nats_url: str, http_port: int, stopping: asyncio.Event
 ) -> AsyncIterator[tuple[Running, asyncio.Task[None]]]:
     """The controller as a task, ready; stopped in an orderly way when this is left."""
+    from invoker.gateway.app import gateway_app, opened_gateway
+    from invoker.logs import configure_logs
     from trigger.app import run_controller
-    from trigger.logs import configure_logs
 
     settings = settings_of(plan, http_port)
     configure_logs("json", settings.log_level, cast(TextIO | None, plan.log))
     ready: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
     options = ConnectionOptions(url=nats_url, name="invoker dev")
-    task = asyncio.create_task(
-        run_controller(settings, options, ready=ready.set_result, stopping=stopping), name="controller"
-    )
+    async with opened_gateway(gateway_settings(settings), options) as gateway:
+        task = asyncio.create_task(
+            run_controller(
+                settings,
+                options,
+                ready=ready.set_result,
+                stopping=stopping,
+                compose=lambda inner: gateway_app(gateway, inner),
+            ),
+            name="controller",
+        )
+        async with _watched(task, ready, stopping) as running:
+            yield running, task
+
+
+@asynccontextmanager
+async def _watched(
+    task: asyncio.Task[None], ready: asyncio.Future[Running], stopping: asyncio.Event
+) -> AsyncIterator[Running]:
+    """The controller, ready; stopped in an orderly way when this is left."""
     try:
         both: set[asyncio.Future[Any]] = {task, ready}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
             await task
             raise InvokerError("the controller ended before it was ready")
-        yield ready.result(), task
+        yield ready.result()
     finally:
         stopping.set()
         _, left = await asyncio.wait({task}, timeout=STOP_SECONDS)
@@ -197,6 +216,20 @@ async def _controller(
             await cancelled(task)
         elif not task.cancelled():
             task.exception()  # looked at: whoever waits for the task has seen it
+
+
+def gateway_settings(settings: ControllerSettings) -> GatewaySettings:
+    """The gateway inside of a dev: everything is allowed without login, since only this machine reaches it."""
+    from invoker.gateway.settings import load_gateway_settings
+
+    return load_gateway_settings(
+        instance=settings.instance,
+        topic_prefix=settings.topic_prefix,
+        max_event_bytes=settings.max_event_bytes,
+        max_output_bytes=settings.max_output_bytes,
+        gateway_anonymous=("admin",),
+        gateway_gitfaas=True,
+    )
 
 
 def settings_of(plan: DevPlan, http_port: int = 0) -> ControllerSettings:

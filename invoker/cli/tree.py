@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from invoker.cli import controller, dead, demo, dev, explain, functions, publish, result, runs
+from invoker.cli import controller, dead, demo, dev, explain, functions, gateway, publish, result, runs
 from invoker.cli.failure import lines_of
 from invoker.cli.session import Session, forget_stdout
 from invoker.errors import InvokerError
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (dev, demo, publish, result, explain, controller):
+for _module in (dev, demo, publish, result, explain, controller, gateway):
     _module.register(app)
 for _group in (runs, functions, dead):
     app.add_typer(_group.app)

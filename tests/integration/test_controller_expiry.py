@@ -19,7 +19,7 @@ from trigger.app import Running
 
 pytestmark = pytest.mark.integration
 
-RETENTION = 4.0
+RETENTION = 6.0
 
 
 @pytest.fixture

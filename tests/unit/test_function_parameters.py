@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from invoker.errors import SchemaViolationError
+from invoker.schema import Schema
 from trigger.function import Function, Parameter, parameter_text, typed_value
 from trigger.plan import Code
-from trigger.schema import Schema
 
 
 def function_with(*parameters: Parameter) -> Function:

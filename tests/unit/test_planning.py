@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from invoker import wire
 from invoker.errors import SchemaViolationError
 from invoker.request import ClaimCheck, Content, RequestRecord
+from invoker.schema import Schema
 from trigger.function import EnvVar, Function, InputSpec, OutputSpec, Parameter, Resources, Volume
 from trigger.placeholder import fill, placeholders, problem_of, problem_of_command
 from trigger.plan import Code, InputMode, OutputMode, RunPlan
 from trigger.planning import plan_run
-from trigger.schema import Schema
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 DEADLINE = datetime(2026, 11, 23, 4, 12, tzinfo=timezone(timedelta(hours=1)))

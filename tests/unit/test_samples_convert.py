@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from invoker.schema import Schema
 from tests.sample_functions import SAMPLES, Published, RecordingContext, event, fresh_context, load
-from trigger.schema import Schema
 
 convert = load("convert")
 SUMMARY = Schema(json.loads((SAMPLES / "convert" / "summary.schema.json").read_text()))

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from invoker.schema import Schema
 from tests.sample_functions import SAMPLES, load
 from trigger.catalog_source.directory import DirectorySource
 from trigger.filter import EventAttributes
 from trigger.function import typed_value
-from trigger.schema import Schema
 
 NAMES = ("collect", "uncompress", "convert")
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trigger.schema import MAX_DETAIL_CHARACTERS, MAX_ERRORS, Schema, SchemaError
+from invoker.schema import MAX_DETAIL_CHARACTERS, MAX_ERRORS, Schema, SchemaError
 
 PERSON = {
     "type": "object",

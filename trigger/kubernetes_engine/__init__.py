@@ -9,7 +9,7 @@ names.py         names, labels, annotations, selectors
 terms.py         the part of a plan that a Job carries along, so that any controller can judge it
 manifest.py      a plan → the Job; job_spec.py: a function's own `job:` under the forced settings
 code_map.py      a function's code → an immutable ConfigMap
-policy.py        what a Job may contain; images.py: which images it may name
+policy.py        what a Job may contain; images.py: which images it may name; admission.py: asked once a version
 status.py        a Job, a pod of the API server → small values
 attempts.py      pods → attempts, each with its reason
 assess.py        a run's Job and pods → its level, what to do, and when to look again

@@ -19,6 +19,7 @@ from invoker.errors import EngineUnavailableError, StartRefusedError
 from invoker.result import Reason
 from trigger.engine import AdoptedRun, LogLine, RunStatus
 from trigger.kubernetes_engine import names
+from trigger.kubernetes_engine.admission import Admission
 from trigger.kubernetes_engine.api import Api, Kind
 from trigger.kubernetes_engine.assess import Rules
 from trigger.kubernetes_engine.attempts import is_attempt, ordered
@@ -27,7 +28,7 @@ from trigger.kubernetes_engine.code_store import CodeStore
 from trigger.kubernetes_engine.failures import ApiFailure, is_quota, is_transient, sentence
 from trigger.kubernetes_engine.log import read_lines
 from trigger.kubernetes_engine.manifest import ManifestOptions, job_body, job_manifest
-from trigger.kubernetes_engine.policy import Policy, refusals
+from trigger.kubernetes_engine.policy import Policy
 from trigger.kubernetes_engine.runs import Care, Runs
 from trigger.kubernetes_engine.status import Stop, job_view
 from trigger.kubernetes_engine.watch import Mirror
@@ -36,7 +37,6 @@ from trigger.plan import Code, RunPlan
 log = structlog.get_logger(component="kubernetes")
 
 CLOSING_SECONDS = 3.0
-MAX_CHECKED_VERSIONS = 1000
 LIST_SECONDS = 10.0
 QUOTA_RETRY_SECONDS = 10.0
 """A run that waits for quota is tried again after so long: thousands may wait, and each try is a call."""
@@ -83,7 +83,7 @@ class KubernetesEngine:
         care = Care(self._instance, self._options.rules, self._options.unclaimed_seconds)
         self._runs = Runs(api, care, self._background, now)
         self._code = CodeStore(api, self._instance)
-        self._checked: dict[tuple[str, str], list[str]] = {}
+        self._admission = Admission()
         selector = names.selector(self._instance)
         self._jobs = Mirror(api, Kind.JOB, selector, self._runs.job_seen, self._runs.jobs_listed)
         self._pods = Mirror(api, Kind.POD, selector, self._runs.pod_seen, self._runs.pods_listed)
@@ -206,7 +206,7 @@ class KubernetesEngine:
         """The run's Job, made now or found. Its code is there before it is: no pod waits for what may never come."""
         code = await self._code.code_of(plan)
         manifest = job_manifest(plan, self._options.manifest, code, self._now())
-        self._check(plan, manifest)
+        self._admission.check(plan, manifest, self._options.policy(self._api.namespace))
         body = job_body(plan, manifest)
         try:
             if code is not None:
@@ -216,20 +216,6 @@ class KubernetesEngine:
             if failure.reason != "AlreadyExists":
                 raise _refusal(failure, plan) from failure
         return await self._existing(plan, manifest["metadata"]["name"])
-
-    def _check(self, plan: RunPlan, manifest: dict[str, Any]) -> None:
-        """Refuse a Job that the operator does not allow. Equal for all runs of a version, since no request changes a
-        Job's shape; so it is looked at once."""
-        key = plan.function, plan.spec_hash
-        if key not in self._checked:
-            if len(self._checked) >= MAX_CHECKED_VERSIONS:
-                self._checked.clear()
-            self._checked[key] = refusals(manifest, self._options.policy(self._api.namespace))
-        if self._checked[key]:
-            found = "; ".join(self._checked[key])
-            raise StartRefusedError(
-                f"the Job of {plan.function} is not allowed here: {found}"[:1000], reason=str(Reason.REFUSED)
-            )
 
     async def _existing(self, plan: RunPlan, name: str) -> dict[str, Any]:
         """The Job of that name, if it is this run's. Never another one's: what it does is not what was asked for."""

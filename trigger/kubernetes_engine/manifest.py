@@ -23,6 +23,7 @@ from invoker.runtime.exits import NO_RETRY
 from trigger.kubernetes_engine import names, terms
 from trigger.kubernetes_engine.code_map import CodeMap
 from trigger.kubernetes_engine.job_spec import merged
+from trigger.kubernetes_engine.policy import MAX_JOB_BYTES
 from trigger.plan import InputMode, OutputMode, RunPlan
 
 USER_ID = 10001
@@ -56,7 +57,7 @@ def job_manifest(plan: RunPlan, options: ManifestOptions, code: CodeMap | None, 
     metadata = {
         "name": names.job_name(options.instance, plan.run_id),
         "labels": labels | _queue(settings),
-        "annotations": _annotations(plan, code) | settings.get("annotations", {}),
+        "annotations": {**settings.get("annotations", {}), **_annotations(plan, code)},
         "finalizers": [names.RESULT_FINALIZER],
     }
     spec: dict[str, Any] = {
@@ -80,15 +81,23 @@ def job_manifest(plan: RunPlan, options: ManifestOptions, code: CodeMap | None, 
 
 
 def job_body(plan: RunPlan, manifest: Mapping[str, Any]) -> bytes:
-    """The Job as it is sent. Raises `StartRefusedError` (config) for text that is half of a character."""
+    """The Job as it is sent. Raises `StartRefusedError`: config for text that is half of a character, refused for a Job
+    that its request's values made too large."""
     try:
-        return to_json(manifest)
+        body = to_json(manifest)
     except PydanticSerializationError as error:
         raise StartRefusedError(
             f"the Job of function {plan.function} has text that is not valid Unicode (half of a surrogate pair)",
             hint="look for \\ud800 to \\udfff in its spec and in what the request gave it",
             reason=str(Reason.CONFIG),
         ) from error
+    if len(body) > MAX_JOB_BYTES:
+        raise StartRefusedError(
+            f"the Job of function {plan.function} has {len(body)} bytes; at most {MAX_JOB_BYTES} are allowed",
+            hint="large values belong into the event's body",
+            reason=str(Reason.REFUSED),
+        )
+    return body
 
 
 def function_image(plan: RunPlan, options: ManifestOptions) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 from trigger.plan import OutputMode, RunPlan
 
 VERSION = 1
+MAX_INT32, MAX_INT64 = 2**31 - 1, 2**63 - 1
+"""What Kubernetes takes as a number of seconds or attempts, and as a size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,9 @@ def read(text: str) -> Terms:
 
 def _fits(name: str, value: Any) -> bool:
     match name:
-        case "backoff_limit" | "ttl_seconds" | "output_bytes" | "log_tail_bytes":
+        case "backoff_limit" | "ttl_seconds":
+            return _is_number(value) and isinstance(value, int) and value <= MAX_INT32
+        case "output_bytes" | "log_tail_bytes":
             return _is_number(value) and isinstance(value, int)
         case "timeout_seconds" | "pending_timeout_seconds" | "memory_bytes":
             return _is_number(value)
@@ -112,7 +116,7 @@ def _fits(name: str, value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_INT64
 
 
 def _output(given: dict[str, Any]) -> dict[str, OutputMode]:

@@ -234,6 +234,8 @@ def test_the_attempt_that_succeeded_is_named() -> None:
     second = made_pod("b", 10, phase="Succeeded", main=ended(0, 11, 12))
     found = words(view, failed_pod("a"), second, evidence=Evidence(b"x", 2))
     assert "in attempt 2 of 3," in found[1]
+    taken = failed_pod("a", disruption="EvictionByEvictionAPI")
+    assert "in attempt 2 of 4," in words(view, taken, second, evidence=Evidence(b"x", 2))[1], "that one did not count"
 
 
 # what has to be read

@@ -1,19 +1,24 @@
-"""The controller's HTTP side: run API, liveness, readiness, metrics, served inside the controller's own event loop."""
+"""Serving HTTP inside the event loop of the program it is part of; liveness, readiness and metrics."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from invoker.errors import SettingsError
 
+Served: TypeAlias = Sequence[BaseRoute] | ASGIApp
+Routes: TypeAlias = list[BaseRoute]
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -33,13 +38,29 @@ def probe_routes(unready: Callable[[], list[str]], metrics: Callable[[], bytes])
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", exposition)]
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What a server bears: connections at once (None: as many as come), and seconds for the head of a request."""
+
+    connections: int | None = None
+    header_seconds: float | None = None
+
+
 @asynccontextmanager
-async def http_server(routes: Sequence[BaseRoute], host: str, port: int) -> AsyncIterator[str]:
-    """The routes, served until this is left; gives the base URL. Raises `SettingsError` when the port is taken."""
-    listener = _listener(host, port)
+async def http_server(
+    served: Served, host: str, port: int, setting: str, limits: ServerLimits | None = None
+) -> AsyncIterator[str]:
+    """The routes (or a whole application), served until this is left; gives the base URL.
+
+    Raises `SettingsError`, with the setting's name in front, when the port is taken.
+    """
+    limits = limits or ServerLimits()
+    listener = _listener(host, port, setting)
     server = _Server(
         uvicorn.Config(
-            Starlette(routes=list(routes)),
+            Starlette(routes=list(served)) if isinstance(served, Sequence) else served,
+            limit_concurrency=limits.connections,
+            server_header=False,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -72,7 +93,7 @@ class _Server(uvicorn.Server):
             await self.shutdown(sockets=sockets)
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, setting: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol must be named: asyncio turns Nagle's algorithm off for sockets that say TCP only, and with it every
     # second answer on a connection waits 40 ms for an acknowledgement.
@@ -83,7 +104,7 @@ def _listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise SettingsError(
-            f"INVOKER_HTTP_PORT: {host}:{port} cannot be listened on: {error.strerror}",
+            f"{setting}: {host}:{port} cannot be listened on: {error.strerror}",
             hint="choose another port, or 0",
         ) from error
     listener.setblocking(False)

@@ -1,0 +1,182 @@
+"""The composition root of the gateway: connection, feed, catalog, routes, door, listeners; stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from invoker.client import Client
+from invoker.connection import ConnectionOptions
+from invoker.errors import InputRefusedError, InvokerError, NoSuchPathError
+from invoker.gateway.access.limits import CallLimiter, address_finder
+from invoker.gateway.access.login import CallerLogin
+from invoker.gateway.answers import problem
+from invoker.gateway.catalog_copy import CatalogCopy
+from invoker.gateway.door import Door
+from invoker.gateway.gateway import Gateway
+from invoker.gateway.http_server import ServerLimits, http_server, probe_routes
+from invoker.gateway.routes import OPEN_PATHS, routers
+from invoker.gateway.run_address import PATH_PREFIX
+from invoker.gateway.run_api import RunApi
+from invoker.gateway.settings import GatewaySettings
+from invoker.gateway.witness import CallWitness
+from invoker.version import __version__
+
+log = structlog.get_logger(component="gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningGateway:
+    """A gateway that is up: where its public side and its probes listen."""
+
+    url: str
+    probe_url: str
+
+
+@asynccontextmanager
+async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) -> AsyncIterator[Gateway]:
+    """What the routes stand on, connected; its tasks run until this is left. Raises `ServerUnreachableError`."""
+    async with Client.connect(options, names=settings.names, timeout=5.0) as client:
+        catalog = CatalogCopy(client)
+        tasks = [
+            asyncio.create_task(client.feed.run(), name="feed"),
+            asyncio.create_task(catalog.run(), name="catalog"),
+        ]
+        try:
+            yield Gateway(settings, client, catalog)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
+    """The gateway's application. `inner` are routes with doors of their own (run API, probes): they come first."""
+    settings = gateway.settings
+    app = FastAPI(
+        title="Invoker",
+        version=__version__,
+        openapi_url=None,  # made from the catalog as it is: invoker/gateway/openapi.py
+        docs_url=None,
+        redoc_url=None,
+        routes=list(inner),
+    )
+    for router in routers(gateway):
+        app.include_router(router)
+    app.add_exception_handler(InvokerError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _no_route)
+    own_doors = tuple(route.path for route in inner if hasattr(route, "path") and "{" not in route.path)
+    return Door(
+        app,
+        login=CallerLogin(settings),
+        limiter=CallLimiter(settings),
+        witness=CallWitness(gateway.metrics),
+        is_open=lambda path: path.startswith((PATH_PREFIX, *OPEN_PATHS)) or path in own_doors,
+        address_of=address_finder(settings),
+        body_seconds=settings.gateway_body_seconds,
+    )
+
+
+def run_api_routes(gateway: Gateway) -> list[BaseRoute]:
+    """The run API, when the key of its tokens is known here."""
+    settings, catalog, custody = gateway.settings, gateway.catalog, gateway.client.custody
+    if settings.run_token_key is None:
+        return []
+    api = RunApi(
+        custody.results,
+        custody.claims,
+        custody.publisher,
+        key=settings.run_token_key.encode(),
+        max_output_bytes=settings.max_output_bytes,
+        check_output=lambda function, _, data, kind: catalog.output_problems(function, data, kind),
+        has_output_schema=lambda function, _: catalog.has_output_schema(function),
+        names=settings.names,
+    )
+    return list(api.routes())
+
+
+async def run_gateway(
+    settings: GatewaySettings,
+    options: ConnectionOptions,
+    *,
+    ready: Callable[[RunningGateway], None] | None = None,
+    stopping: asyncio.Event | None = None,
+) -> None:
+    """A gateway, until `stopping` is set or this is cancelled; calls that are being answered get some seconds.
+
+    `ready` is called once, when calls are taken. Raises `SettingsError` or `ServerUnreachableError` when it cannot
+    start; later outages of NATS are told by `/readyz` and by the answers, and end by themselves.
+    """
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(opened_gateway(settings, options))
+        limits = ServerLimits(settings.gateway_max_connections, settings.gateway_header_seconds)
+        probes = probe_routes(lambda: unready(gateway), lambda: exposition(gateway))
+        probe_url = await stack.enter_async_context(
+            http_server(probes, settings.gateway_probe_host, settings.gateway_probe_port, "INVOKER_GATEWAY_PROBE_PORT")
+        )
+        app = gateway_app(gateway, run_api_routes(gateway))
+        url = await stack.enter_async_context(
+            http_server(app, settings.gateway_host, settings.gateway_port, "INVOKER_GATEWAY_PORT", limits)
+        )
+        if ready is not None:
+            ready(RunningGateway(url, probe_url))
+        await (stopping or asyncio.Event()).wait()
+        log.info("gateway stopping")
+
+
+def unready(gateway: Gateway) -> list[str]:
+    """What keeps the gateway from working, in words; empty when nothing does."""
+    missing = [] if gateway.client.is_connected else ["nats: not connected"]
+    if gateway.catalog.problem is not None:
+        missing.append(f"controllers: {gateway.catalog.problem}")
+    return missing
+
+
+def exposition(gateway: Gateway) -> bytes:
+    """The metrics, with the gauges as of now."""
+    gateway.metrics.nats_connected.set(1 if gateway.client.is_connected else 0)
+    return gateway.metrics.exposition()
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InvokerError)
+    return problem(error, instance=request.url.path)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """A parameter or a body that does not fit, field by field, as a problem document like all others."""
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"pointer": "/" + "/".join(str(part) for part in one["loc"]), "detail": str(one["msg"])[:300]}
+        for one in error.errors()[:20]
+    ]
+    words = f"{errors[0]['pointer']}: {errors[0]['detail']}" if errors else "it does not fit"
+    return problem(InputRefusedError(f"the call cannot be read: {words}", errors=errors), instance=request.url.path)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: no such path, or not with that method."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:200]
+    words = f"nothing here takes {request.method} {path!a}"
+    refused = NoSuchPathError(
+        words, hint="GET /openapi.json lists everything", allow=(error.headers or {}).get("Allow")
+    )
+    answer = problem(refused, instance=path)
+    if error.status_code == 405:
+        answer.status_code = 405
+    if error.headers:
+        answer.headers.update(error.headers)
+    return answer

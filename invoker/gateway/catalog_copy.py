@@ -1,0 +1,89 @@
+"""The gateway's copy of the catalog, as the controllers tell it: for schemas, OpenAPI and what lists show.
+
+A copy is a convenience: what is decided is decided by the controllers, so one that is some seconds old does no harm. It
+is asked for anew every few seconds, and stays as it was while no controller answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from invoker.client import Client
+from invoker.errors import InvokerError
+from invoker.schema import Schema, SchemaError
+from invoker.views import CatalogInfo, FunctionInfo
+
+REFRESH_SECONDS = 2.0
+
+_log = structlog.get_logger(component="gateway")
+
+
+class CatalogCopy:
+    """The newest catalog that was heard of, with its schemas compiled."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.present = CatalogInfo()
+        self.problem: str | None = "no controller has answered yet"
+        self._inputs: dict[str, Schema] = {}
+        self._outputs: dict[str, Schema] = {}
+
+    async def run(self) -> None:
+        """Follow the catalog, for ever."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    async def refresh(self) -> None:
+        """Ask once; when nobody answers the copy stays, and `problem` says why."""
+        try:
+            catalog = await self._client.functions()
+        except InvokerError as error:
+            self.problem = error.message
+            return
+        self.problem = None
+        self.take(catalog)
+
+    def take(self, catalog: CatalogInfo) -> None:
+        """Use that catalog from here on."""
+        if catalog.catalog != self.present.catalog or not self._is_compiled():
+            self._inputs = _compiled({one.name: one.input_schema for one in catalog.functions})
+            self._outputs = _compiled({one.name: one.output_schema for one in catalog.functions})
+        self.present = catalog
+
+    def _is_compiled(self) -> bool:
+        return bool(self._inputs or self._outputs or not self.present.functions)
+
+    def function(self, name: str) -> FunctionInfo | None:
+        return self.present.function(name)
+
+    def input_problems(self, function: str, data: bytes, content_type: str | None) -> list[dict[str, str]]:
+        """Where an input does not fit the function's schema; empty for functions without one."""
+        schema = self._inputs.get(function)
+        return [dict(one) for one in schema.problems_of_bytes(data, content_type)] if schema is not None else []
+
+    def output_problems(self, function: str, data: bytes, content_type: str | None) -> list[dict[str, str]]:
+        """The same for an output."""
+        schema = self._outputs.get(function)
+        return [dict(one) for one in schema.problems_of_bytes(data, content_type)] if schema is not None else []
+
+    def has_input_schema(self, function: str) -> bool:
+        return function in self._inputs
+
+    def has_output_schema(self, function: str) -> bool:
+        return function in self._outputs
+
+
+def _compiled(documents: Mapping[str, object]) -> dict[str, Schema]:
+    compiled = {}
+    for name, document in documents.items():
+        if document is None:
+            continue
+        try:
+            compiled[name] = Schema(document)
+        except SchemaError as error:
+            _log.warning("schema cannot be used", function=name, error_message=str(error))
+    return compiled

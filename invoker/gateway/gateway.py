@@ -1,0 +1,20 @@
+"""What the routes stand on, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from invoker.client import Client
+from invoker.gateway.catalog_copy import CatalogCopy
+from invoker.gateway.metrics import GatewayMetrics
+from invoker.gateway.settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One gateway: its connection, its settings, and what it knows. Made by `invoker.gateway.app`."""
+
+    settings: GatewaySettings
+    client: Client
+    catalog: CatalogCopy
+    metrics: GatewayMetrics = field(default_factory=GatewayMetrics)

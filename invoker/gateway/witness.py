@@ -1,0 +1,28 @@
+"""What remains of every call: its count, and for calls that change something an audit line."""
+
+from __future__ import annotations
+
+import structlog
+
+from invoker.gateway.door import CHANGING, Call
+from invoker.gateway.metrics import GatewayMetrics
+
+_audit = structlog.get_logger(component="audit")
+
+
+class CallWitness:
+    """Counts calls, and writes one audit line per changing call: who, what, from where, how it ended."""
+
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        self._metrics = metrics
+
+    def finished(self, call: Call) -> None:
+        method = call.method if call.method in CHANGING or call.method in ("GET", "HEAD", "OPTIONS") else "other"
+        self._metrics.http_requests.labels(call.route, method, str(call.status)).inc()
+        self._metrics.http_request_seconds.labels(call.route, method).observe(call.seconds)
+        if call.method in CHANGING:
+            _audit.info(
+                "call", call_id=call.id, caller=call.caller, address=call.address, method=call.method,
+                route=call.route, path=call.path[:300], status=call.status,
+                duration_ms=round(call.seconds * 1000, 1),
+            )  # fmt: skip
