@@ -38,6 +38,7 @@ from trigger.function_fields import (
     SpecFields,
     SubscriptionFields,
 )
+from trigger.function_job import without_nothing
 from trigger.function_pod import written
 from trigger.function_refusal import refusal, refusal_of, shown
 from trigger.placeholder import problem_of, problem_of_command
@@ -120,7 +121,7 @@ def _build(fields: FunctionFields, document: YamlDocument, file: str, folder: Fu
         labels=metadata.labels,
         description=spec.description,
         subscriptions=tuple(_subscription(one, index) for index, one in enumerate(spec.subscriptions)),
-        job=None if spec.job is None else document.value["spec"]["job"],
+        job=None if spec.job is None else without_nothing(document.value["spec"]["job"]),
         pod={} if spec.pod is None else written(spec.pod),
         parameters=parameters,
         input=InputSpec(InputMode(spec.input.as_), input_schema.document if input_schema else None),

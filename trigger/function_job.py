@@ -102,3 +102,10 @@ class JobFields(KubernetesFields):
     ] = None
     pod_replacement_policy: Annotated[Any, only("Failed", "attempts of a run never overlap")] = None
     pod_failure_policy: FailurePolicyFields | None = None
+
+
+def without_nothing(value: Any) -> Any:
+    """The Job as it was written, without the keys that have no value: to Kubernetes they are not there."""
+    if isinstance(value, Mapping):
+        return {key: without_nothing(one) for key, one in value.items() if one is not None}
+    return [without_nothing(one) for one in value] if isinstance(value, list) else value

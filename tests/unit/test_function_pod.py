@@ -74,6 +74,14 @@ def test_every_pod_setting_is_kept_in_kubernetes_spelling() -> None:
     assert function.job is None
 
 
+def test_keys_without_a_value_are_not_there() -> None:
+    """`initContainers:` above lines that are commented out is what people write."""
+    job = job_of({"name": "a", "image": "x", "env": None, "args": []}, initContainers=None, securityContext=None)
+    job["template"]["metadata"] = None
+    assert read(with_job(job)).job == job_of({"name": "a", "image": "x", "args": []})
+    assert read(with_pod({"initContainers": None, "volumes": None})).pod == {}
+
+
 def test_the_smaller_settings() -> None:
     function = read(
         "  runtime: python\n  keepPod: true\n  volume: {size: 1Gi, mountPath: /work, accessMode: ReadWriteOncePod}\n"

@@ -79,7 +79,8 @@ def hardened(container: Mapping[str, Any], place: Place = ()) -> dict[str, Any]:
 def _renamed(job: Mapping[str, Any]) -> dict[str, Any]:
     template = _mapping(job.get("template"), ("template",))
     pod = _mapping(template.get("spec"), ("template", "spec"))
-    containers = [_mapping(one, ("template", "spec", "containers")) for one in pod.get("containers") or ()]
+    containers = _mappings(pod.get("containers"), ("template", "spec", "containers"))
+    initial = _mappings(pod.get("initContainers"), ("template", "spec", "initContainers"))
     try:
         index = function_container(containers)
     except ValueError as error:
@@ -87,13 +88,20 @@ def _renamed(job: Mapping[str, Any]) -> dict[str, Any]:
     if index is not None:
         containers[index] = {**containers[index], "name": FUNCTION_CONTAINER}
     rest = {name: value for name, value in job.items() if name not in REPEATED}
-    return {**rest, "template": {**template, "spec": {**pod, "containers": containers}}}
+    changed = {"containers": containers} | ({"initContainers": initial} if "initContainers" in pod else {})
+    return {**rest, "template": {**template, "spec": {**pod, **changed}}}
 
 
 def _mapping(value: Any, place: Place) -> dict[str, Any]:
     if value is not None and not isinstance(value, Mapping):
         raise _refused(place, "must be a mapping")
     return dict(value or {})
+
+
+def _mappings(value: Any, place: Place) -> list[dict[str, Any]]:
+    if value is not None and not isinstance(value, list | tuple):
+        raise _refused(place, "must be a list")
+    return [_mapping(one, place) for one in value or ()]
 
 
 def _merge(own: Any, forced: Any, place: Place) -> Any:
@@ -131,7 +139,7 @@ def _merge_lists(own: Sequence[Any], forced: Sequence[Any], place: Place) -> lis
 
 def _merge_named(own: Sequence[Any], forced: Sequence[Any], place: Place, key: str) -> list[Any]:
     """Ours first: a variable of theirs may then refer to one of ours, and the input is there before theirs begin."""
-    theirs = {one.get(key): one for one in own if isinstance(one, Mapping)}
+    theirs = {one[key]: one for one in own if isinstance(one, Mapping) and isinstance(one.get(key), str)}
     if len(theirs) != len(own):
         raise _refused(place, f"every entry must be a mapping with a {key} of its own")
     result = []

@@ -75,9 +75,15 @@ def _pod_of(job: Any) -> Any:
 
 
 def _mounted(settings: Any) -> list[str]:
-    volumes = settings.get("volumes", ()) if isinstance(settings, Mapping) else ()
+    volumes = settings.get("volumes") if isinstance(settings, Mapping) else None
     kinds = (("secret", "secretName", "Secret"), ("configMap", "name", "ConfigMap"))
-    return [f"{word} {one[key][name]}" for one in volumes for key, name, word in kinds if one.get(key, {}).get(name)]
+    found = [
+        (word, one[key].get(name))
+        for one in (volumes if isinstance(volumes, list | tuple) else ())
+        for key, name, word in kinds
+        if isinstance(one, Mapping) and isinstance(one.get(key), Mapping)
+    ]
+    return [f"{word} {name}" for word, name in found if isinstance(name, str) and name]
 
 
 def write(terms: Terms) -> str:
