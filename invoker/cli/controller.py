@@ -40,7 +40,7 @@ def controller(context: typer.Context) -> None:
 def _run(session: Session, settings: ControllerSettings, options: ConnectionOptions) -> None:
     import asyncio
 
-    from trigger.logs import configure_logs
+    from invoker.logs import configure_logs
 
     configure_logs(settings.log_format, "debug" if session.verbose else settings.log_level)
     asyncio.run(_until_signal(settings, options))

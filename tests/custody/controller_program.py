@@ -13,7 +13,7 @@ from pathlib import Path
 
 from invoker.errors import InvokerError
 from trigger.app import Running, run_controller
-from trigger.logs import configure_logs
+from invoker.logs import configure_logs
 from trigger.settings import load_settings, nats_options
 
 
