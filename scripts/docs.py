@@ -17,15 +17,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 import invoker.errors
+import invoker.gateway.settings
 import trigger.kubernetes_settings
 import trigger.settings
 from invoker.errors import InvokerError
+from invoker.gateway.settings import GatewaySettings
 from invoker.result import _REASONS, Reason, State
-from trigger.kubernetes_settings import KubernetesSettings
 from invoker.setting_values import PREFIX
+from trigger.kubernetes_settings import KubernetesSettings
 from trigger.settings import ControllerSettings
 from trigger.verdict import Verdict
 
@@ -83,13 +86,23 @@ def settings() -> str:
     """Every setting of the controller: variable, default, and the sentence beside it in `trigger/settings.py`."""
     notes = attribute_notes(trigger.kubernetes_settings, KubernetesSettings)
     notes |= attribute_notes(trigger.settings, ControllerSettings)
+    return settings_table(ControllerSettings, notes)
+
+
+def gateway_settings() -> str:
+    """Every setting of the gateway, from `invoker/gateway/settings.py`."""
+    return settings_table(GatewaySettings, attribute_notes(invoker.gateway.settings, GatewaySettings))
+
+
+def settings_table(model: type[BaseModel], notes: dict[str, str]) -> str:
+    """The fields of a model of settings, as their variables."""
     rows = [
         (
             f"`{PREFIX}{name.upper()}`",
             shown_default(field.default) if field.default_factory in (None, dict) else "computed",
             notes.get(name, ""),
         )
-        for name, field in ControllerSettings.model_fields.items()
+        for name, field in model.model_fields.items()
         if not name.startswith("test_")
     ]
     return table(("setting", "default", "meaning"), rows)
@@ -131,6 +144,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "errors": errors,
     "states": states,
     "controller-settings": settings,
+    "gateway-settings": gateway_settings,
 }
 
 

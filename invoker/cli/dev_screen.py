@@ -138,7 +138,7 @@ def banner(http_url: str, nats_url: str, catalog: Catalog, folder: Path, engine:
     subscriptions = sum(len(one.subscriptions) for one in catalog.functions.values())
     lines = [
         f"  ✓ nats-server     {nats_url}   (bundled, JetStream on)",
-        f"  ✓ run API         {http_url}",
+        f"  ✓ HTTP            {http_url}",
         f"  ✓ engine          {engine}",
         f"  ✓ catalog         {folder}   {count(len(catalog.functions), 'function')}, "
         f"{count(subscriptions, 'subscription')}",
