@@ -76,7 +76,13 @@ class _Client(NatsClient):
     async def close(self) -> None:
         # Before Python 3.12 a reconnecting task may swallow its cancellation; without addresses it ends by itself.
         self._server_pool.clear()
-        await super().close()
+        try:
+            await super().close()
+        except OSError:
+            # What it still had to send met a connection that was lost a moment ago, and it stopped half-way. Nothing is
+            # left to be sent now, so the second time it comes to its end.
+            self._status = NatsClient.DISCONNECTED
+            await super().close()
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import nats.errors
 import pytest
 
 from invoker import Client
@@ -171,6 +174,23 @@ async def test_a_connection_outlives_a_server_that_is_away_for_many_attempts(tmp
             await client.flush(timeout=5)
     finally:
         await client.close()
+
+
+async def test_closing_over_a_connection_that_was_lost_a_moment_ago_closes_it(tmp_path: Path) -> None:
+    """The server is gone, and the client is to hear of that while it sends what it still has."""
+    for _ in range(5):
+        async with nats_server(tmp_path / "store") as server:
+            client = await connect(ConnectionOptions(url=server.url))
+            subscription = await client.subscribe("news")
+            waiting = asyncio.create_task(subscription.next_msg(timeout=None))
+            await client.flush()
+            for _ in range(3):  # more than the kernel takes at once, so that something is left to be flushed
+                await client.publish("bulk", bytes(1_000_000))
+            os.kill(server.pid, signal.SIGKILL)
+            await client.close()
+        assert client.is_closed
+        with pytest.raises((asyncio.CancelledError, nats.errors.Error)):
+            await waiting
 
 
 async def test_a_first_connect_may_wait_for_its_server(tmp_path: Path) -> None:
