@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invoker import wire
@@ -90,6 +90,7 @@ def test_urls(url: str) -> None:
     assert loaded(RUN_API_URL=url).run_api_url == url
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_whatever_stands_there_is_an_address_or_refused_in_words(text: str) -> None:
     for url in (text, f"http://{text}"):
@@ -134,6 +135,7 @@ def test_a_name_that_streams_may_have_and_a_label_not() -> None:
     assert load_settings({"INVOKER_INSTANCE": "a-"}).instance == "a-", "without a cluster it is one"
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab1-._A "), max_size=34))
 def test_every_accepted_name_makes_legal_names_in_the_cluster(name: str) -> None:
     """The longest Job, ConfigMap and label still fit: names are checked once, at the start."""
@@ -231,6 +233,7 @@ def test_everything_else_reaches_its_part() -> None:
     assert options.policy("n").max_volume_bytes == 9
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters=",", exclude_categories=["Cs"]), max_size=5), max_size=5))
 def test_lists_are_split_and_nothing_is_lost(words: list[str]) -> None:
     found = split(",".join(words))

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invoker.errors import StartRefusedError
@@ -44,6 +44,7 @@ def mounted(code: CodeMap) -> dict[str, CodeFile]:
     return found
 
 
+@settings(deadline=None)
 @given(FOLDERS)
 def test_files_are_mounted_byte_for_byte(files: dict[str, CodeFile]) -> None:
     code = code_map("mine", "convert", files)
@@ -92,6 +93,7 @@ def test_what_is_sent_as_text(data: bytes, is_text: bool) -> None:
 # the name is the content
 
 
+@settings(deadline=None)
 @given(FOLDERS, FOLDERS)
 def test_equal_code_is_one_map_and_other_code_another(one: dict[str, CodeFile], other: dict[str, CodeFile]) -> None:
     assert (content_hash(one) == content_hash(other)) == (one == other)
@@ -114,6 +116,7 @@ def test_any_change_is_another_name(files: dict[str, CodeFile]) -> None:
     assert code_map("mine", "convert", files).name != code_map("mine", "convert", FILES).name
 
 
+@settings(deadline=None)
 @given(FOLDERS)
 def test_the_hash_is_part_of_a_name(files: dict[str, CodeFile]) -> None:
     assert re.fullmatch("[a-z2-7]{26}", content_hash(files))
@@ -183,6 +186,7 @@ def test_inline_code_is_the_module_that_its_handler_names(handler: str, path: st
     assert inline_files("convert", handler, "é\n") == {path: CodeFile("é\n".encode())}
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_inline_code_arrives_as_it_was_written(source: str) -> None:
     files: dict[str, Any] = dict(inline_files("convert", "main.handle", source))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invoker.result import Reason, State
@@ -323,6 +323,7 @@ EVIDENCE = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(JOBS),
     st.lists(st.sampled_from(PODS), max_size=4, unique=True),

@@ -240,8 +240,8 @@ TREES = st.recursive(
 )
 
 
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(KEYS, TREES, max_size=4), st.dictionaries(KEYS, TREES, max_size=4))
-@settings(max_examples=300)
 def test_whatever_job_a_function_gives_it_is_forced_or_refused(job: dict[str, Any], inner: dict[str, Any]) -> None:
     own = {"template": {"spec": {"containers": [{"name": "main", "image": "own:1"}], **inner}}, **job}
     of = plan(limits=LIMITS, code=Code(), pod={"job": own})
@@ -286,6 +286,7 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(SETTINGS)
 def test_whatever_settings_a_function_has_the_job_is_forced_or_refused(given_settings: dict[str, Any]) -> None:
     job = made(plan(limits=LIMITS, pod={"settings": given_settings}))
@@ -444,6 +445,7 @@ def test_nasty_values_stay_in_their_place(case: str, text: str) -> None:
     assert_only_that_text_differs(case, text, "a.b")
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(CASES)), TEXTS | st.sampled_from(NASTY), TOPICS)
 @example("settings", "x", "{{params.text}}")
 @example("job", "{{topic}}", "$(A).'\"{}[]&*!|")
@@ -452,6 +454,7 @@ def test_any_value_stays_in_its_place(case: str, text: str, topic: str) -> None:
         assert_only_that_text_differs(case, text, topic)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["team", "a/b", "note"]), TEXTS | st.sampled_from(NASTY)), TEXTS)
 def test_environment_and_labels_of_a_plan_stay_in_their_place(labels: dict[str, str], value: str) -> None:
     """Whatever a plan holds: its labels and variables are leaves, and a label that is none is refused."""
@@ -464,6 +467,7 @@ def test_environment_and_labels_of_a_plan_stay_in_their_place(labels: dict[str, 
     assert (refusals(found, POLICY) == []) == legal
 
 
+@settings(deadline=None)
 @given(st.text() | st.sampled_from(NASTY))
 def test_every_text_arrives_as_it_was(text: str) -> None:
     assert expanded(escaped(text), {"HOME": "leaked", "A": "leaked", "": "leaked"}) == text
@@ -543,6 +547,10 @@ def test_ours_stand_over_what_a_function_says_of_itself() -> None:
     ours = [names.RUN, names.REQUEST, names.TOPIC, names.SPEC, names.CATALOG, names.TERMS]
     job = made(plan(pod={"settings": {"annotations": dict.fromkeys(ours, "x"), "labels": {names.RUN: "x"}}}))
     assert "x" not in job["metadata"]["annotations"].values()
+    loose = {"allowPrivilegeEscalation": True, "capabilities": {"add": ["SYS_ADMIN"]}, "runAsUser": 7}
+    own = [{"name": "own", "image": "i", "securityContext": loose}]
+    [container] = pod(made(plan(pod={"settings": {"initContainers": own}})))["initContainers"]
+    assert container["securityContext"] == {**HARDENED, "runAsUser": 7}
     assert job["metadata"]["labels"][names.RUN] == RUN_ID
     environ = env(made(plan(env={"INVOKER_WORKDIR": "/x", "INVOKER_TERMINATION_FILE": "/x", "HOME": "/own"})))
     assert (environ["INVOKER_WORKDIR"], environ["INVOKER_TERMINATION_FILE"]) == ("/work", "/dev/termination-log")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from invoker import wire
@@ -39,6 +39,7 @@ def test_the_longest_names_fit() -> None:
         assert DNS_LABEL.fullmatch(name)
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?", fullmatch=True), st.text(), st.text())
 def test_every_jobs_name_is_legal_and_its_own(instance: str, request_id: str, function: str) -> None:
     run_id = wire.run_id_of(*(text.encode("utf-8", "replace").decode() for text in (request_id, function)))
@@ -60,6 +61,7 @@ def test_no_job_has_the_name_of_anothers() -> None:
 # labels
 
 
+@settings(deadline=None)
 @given(
     st.text()
     | st.text(st.sampled_from("aA0-_. \n/é"), max_size=66)
@@ -96,6 +98,7 @@ def test_a_request_id_is_a_label_where_it_may_be(request_id: str, is_label: bool
     assert found == expected | ({"invoker.dev/request": request_id} if is_label else {})
 
 
+@settings(deadline=None)
 @given(st.none() | st.text() | st.from_regex(r"[-A-Za-z0-9_]{1,64}", fullmatch=True))
 def test_whatever_id_a_publisher_gives_the_labels_are_legal(message_id: str | None) -> None:
     """An id is plain, or hashed before it comes near a Job: dots, spaces, Unicode and 1 MB are all hashed."""
@@ -145,6 +148,7 @@ def test_a_functions_file_says_the_same(name: str) -> None:
         assert "must be 1 to 63 of a-z, 0-9 and inner '-'" in broken.message
 
 
+@settings(deadline=None)
 @given(st.text(max_size=70))
 def test_every_accepted_name_is_a_label_and_a_subject(name: str) -> None:
     try:

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.kubernetes_engine.objects import JOBS, job, made_job, recorded_job
@@ -46,6 +46,7 @@ def plan(**changes: Any) -> RunPlan:
     return RunPlan("run", "request", "convert", "topic", "spec", "catalog", **values)
 
 
+@settings(deadline=None)
 @given(TERMS)
 @example(Terms(function="\ud800\0\n\"'}{", mounts="\U0001f600"))
 def test_terms_are_read_back_as_they_were_written(given_terms: Terms) -> None:
@@ -157,6 +158,7 @@ JSON = st.recursive(
 NAMES = st.sampled_from([one.name for one in fields(Terms)])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES | st.text(max_size=5), JSON, max_size=6))
 def test_a_run_can_be_judged_whatever_its_job_carries(broken: dict[str, Any]) -> None:
     """Nothing raises: neither reading, nor a limit made of it, nor a sentence."""
