@@ -7,7 +7,7 @@ import base64
 import json
 import secrets
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -29,7 +29,7 @@ from tests.conformance.reports import Reports
 from trigger.engine import Phase, RunStatus
 from trigger.kubernetes_engine import KubernetesEngine
 from trigger.kubernetes_engine.access import ClusterAccess
-from trigger.kubernetes_engine.api import Api
+from trigger.kubernetes_engine.api import Api, CallLimits
 from trigger.kubernetes_engine.engine import EngineOptions
 from trigger.kubernetes_engine.manifest import ManifestOptions
 from trigger.plan import Code, RunPlan
@@ -56,10 +56,12 @@ class Host:
         self.url = f"http://{address}:{port}"
         self.inputs: dict[str, bytes] = {}
         self.asked: Counter[str] = Counter()
+        self.gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def routes(self) -> list[Route]:
         return [
             Route("/count/{name}", self._count),
+            Route("/gate/{name}", self._gate),
             Route("/runs/{run_id}/input", self._input),
         ]
 
@@ -67,6 +69,11 @@ class Host:
         name = request.path_params["name"]
         self.asked[name] += 1
         return PlainTextResponse(str(self.asked[name]))
+
+    async def _gate(self, request: Request) -> Response:
+        """Answered once the test has opened it."""
+        await self.gates[request.path_params["name"]].wait()
+        return PlainTextResponse("open")
 
     async def _input(self, request: Request) -> Response:
         return Response(self.inputs[request.path_params["run_id"]])
@@ -95,7 +102,13 @@ class KubernetesWorld:
     secret = SECRET
 
     def __init__(
-        self, cluster: Cluster, namespace: str, host: Host, kubeconfig: Path, options: EngineOptions | None = None
+        self,
+        cluster: Cluster,
+        namespace: str,
+        host: Host,
+        kubeconfig: Path,
+        options: EngineOptions | None = None,
+        limits: CallLimits | None = None,
     ) -> None:
         self.cluster = cluster
         self.namespace = namespace
@@ -107,6 +120,8 @@ class KubernetesWorld:
             self.options,
             manifest=ManifestOptions(self.instance, {"python": PYTHON_IMAGE}, "Never"),
         )
+        self.limits = limits
+        self.requests: Counter[tuple[str, int]] = Counter()
         self.engine = self.another_engine()
         self._reports = Reports(patience_seconds=150)
         self._number = 0
@@ -114,7 +129,8 @@ class KubernetesWorld:
     def another_engine(self, **changes: Any) -> KubernetesEngine:
         """An engine of the same instance, as another controller has one."""
         access = ClusterAccess(kubeconfig=self.kubeconfig, namespace=self.namespace)
-        return KubernetesEngine(Api(access), replace(self.options, **changes))
+        api = Api(access, limits=self.limits, on_request=lambda *told: self.requests.update([told]))
+        return KubernetesEngine(api, replace(self.options, **changes))
 
     async def follow(self) -> None:
         await self._reports.follow(self.engine)
@@ -157,6 +173,10 @@ class KubernetesWorld:
         url = f"{self.host.url}/count/{self._number}"
         ask = f"import urllib.request as r; print(r.urlopen('{url}').read().decode())"
         return f'test "$(python3 -c "{ask}")" -gt {times} || exit 1'
+
+    def gate(self, name: str) -> str:
+        """A script line that goes on once `host.gates[name]` is set."""
+        return f"python3 -c \"import urllib.request as r; r.urlopen('{self.host.url}/gate/{name}').read()\""
 
     def give_input(self, run_id: str, data: bytes) -> None:
         self.host.inputs[run_id] = data
@@ -205,7 +225,12 @@ class KubernetesWorld:
 
 @asynccontextmanager
 async def kubernetes_world(
-    cluster: Cluster, namespace: str, options: EngineOptions | None = None, *, kubeconfig: Path | None = None
+    cluster: Cluster,
+    namespace: str,
+    options: EngineOptions | None = None,
+    *,
+    kubeconfig: Path | None = None,
+    limits: CallLimits | None = None,
 ) -> AsyncIterator[KubernetesWorld]:
     """A world whose engine runs and is followed: as the service account of `deploy/rbac.yaml`, or as `kubeconfig`
     says."""
@@ -213,16 +238,16 @@ async def kubernetes_world(
     with tempfile.TemporaryDirectory() as folder:
         if kubeconfig is None:
             kubeconfig = (await asyncio.to_thread(make_account, cluster, namespace, Path(folder))).kubeconfig
-        async with _followed(cluster, namespace, kubeconfig, options) as world:
+        async with _followed(cluster, namespace, kubeconfig, options, limits) as world:
             yield world
 
 
 @asynccontextmanager
 async def _followed(
-    cluster: Cluster, namespace: str, kubeconfig: Path, options: EngineOptions | None
+    cluster: Cluster, namespace: str, kubeconfig: Path, options: EngineOptions | None, limits: CallLimits | None
 ) -> AsyncIterator[KubernetesWorld]:
     async with host(cluster) as server:
-        world = KubernetesWorld(cluster, namespace, server, kubeconfig, options)
+        world = KubernetesWorld(cluster, namespace, server, kubeconfig, options, limits)
         async with world.engine:
             following = asyncio.create_task(world.follow())
             try:

@@ -138,9 +138,10 @@ class KubernetesEngine:
         return f"{self._api.namespace}/{names.job_name(self._instance, run_id)}"
 
     async def watch(self) -> AsyncIterator[RunStatus]:
-        await self._jobs.has_listed.wait()
         watcher = self._runs.open_watcher()
         try:
+            # Only then the present levels are there. Opened before: what is told meanwhile is told once, and not lost.
+            await self._jobs.has_listed.wait()
             while True:
                 for status in await watcher.take():
                     yield status

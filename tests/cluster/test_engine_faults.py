@@ -1,0 +1,231 @@
+"""A run that is started and ended while the API server, or the way to it, does wrong: one Job, one end.
+
+What a single call becomes under each fault is in `test_api_faults`. Here the whole engine speaks through the proxy, and
+every fault befalls all that a run needs: its creation, what is watched, its output that is read, its release.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from invoker.result import Reason, State
+from tests.cluster.account import make_account
+from tests.cluster.aftermath import attempts, left_of, soon_gone
+from tests.cluster.audit import created_jobs
+from tests.cluster.engine_world import KubernetesWorld, kubernetes_world
+from tests.cluster.facts import Cluster
+from tests.cluster.fault_proxy import FaultProxy
+from tests.cluster.faults import (
+    Answer,
+    CutAfterWrite,
+    CutBeforeForward,
+    CutStream,
+    Fault,
+    GoneInStream,
+    Rule,
+    SilentStream,
+    Slow,
+)
+from tests.conformance.engine_suite import ended
+from trigger.engine import Phase
+from trigger.kubernetes_engine.api import CallLimits
+from trigger.plan import OutputMode, RunPlan
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+
+CALLS = (("create", "jobs"), ("list", "pods"), ("log", "pods"), ("patch", "jobs"))
+"""What a run with an output on stdout asks for, in this order."""
+WRITES = (("create", "jobs"), ("patch", "jobs"))
+WATCHES = (("watch", "jobs"), ("watch", "pods"))
+
+
+@dataclass
+class Scene:
+    """The engine behind a proxy, and the run that goes through the fault."""
+
+    world: KubernetesWorld
+    proxy: FaultProxy
+    rules: list[Rule] = field(default_factory=list)
+
+    def inject(self, fault: Fault, whom: tuple[tuple[str, str], ...], times: int = 1) -> None:
+        rules = [Rule(fault, verb=verb, resource=resource, times=times) for verb, resource in whom]
+        self.rules += [self.proxy.inject(rule) for rule in rules]
+
+    async def begin(self) -> RunPlan:
+        """A run that has begun, and goes on to its end once the gate is open."""
+        script = f"{self.world.gate('end')}; echo done"
+        plan = self.world.plan(script, output=OutputMode.STDOUT, limits=soon_gone(), keep_log=False)
+        await self.world.engine.start(plan)
+        await self.world.status(plan.run_id, lambda one: one.phase is Phase.RUNNING)
+        return plan
+
+    def go_on(self) -> None:
+        self.world.host.gates["end"].set()
+
+    async def over(self, plan: RunPlan) -> None:
+        """Wait until the pod has ended, as the cluster knows it and not the engine."""
+
+        async def succeeded() -> bool:
+            return [pod["status"]["phase"] for pod in await self.world.pods(plan.run_id)] == ["Succeeded"]
+
+        await self.world.until(succeeded)
+
+    async def refused(self, verb: str) -> None:
+        """Wait until a call of the engine has come to nothing."""
+
+        async def failed() -> bool:
+            return self.world.requests[verb, 0] > 0
+
+        await self.world.until(failed)
+
+    async def proves_one_end(self, plan: RunPlan) -> None:
+        """It succeeded as if nothing had been wrong, was told once, and nothing of its one Job is left."""
+        status, end = await ended(self.world, plan.run_id)
+        assert (end.state, end.reason, end.output) == (State.SUCCEEDED, Reason.COMPLETED, b"done\n"), end
+        assert attempts(status) == [(1, Reason.COMPLETED, 0)]
+        await self.world.engine.release(plan.run_id)
+
+        async def nothing() -> bool:
+            return not await left_of(self.world, plan.run_id)
+
+        await self.world.until(nothing)
+        assert self.world.count(plan.run_id, Phase.ENDED) == 1
+        assert [rule for rule in self.rules if not rule.hits] == [], "a fault befell nothing"
+        cluster = self.world.cluster
+        if cluster.audit_log is not None:
+            made = [job["metadata"] for job in created_jobs(cluster, self.world.namespace)]
+            assert len([one for one in made if one["name"].endswith(plan.run_id)]) == 1
+
+
+@asynccontextmanager
+async def opened(
+    cluster: Cluster, namespace: str, folder: Path, limits: CallLimits | None = None
+) -> AsyncIterator[Scene]:
+    """A scene whose engine sees the cluster."""
+    account = await asyncio.to_thread(make_account, cluster, namespace, folder / "account")
+    async with (
+        FaultProxy(account.kubeconfig, folder / "proxy", namespace=namespace) as proxy,
+        kubernetes_world(cluster, namespace, kubeconfig=proxy.kubeconfig, limits=limits) as world,
+    ):
+
+        async def sees() -> bool:
+            return world.engine.problem is None
+
+        await world.until(sees)
+        yield Scene(world, proxy)
+
+
+@pytest.fixture
+async def scene(cluster: Cluster, module_namespace: str, tmp_path: Path) -> AsyncIterator[Scene]:
+    async with opened(cluster, module_namespace, tmp_path) as found:
+        yield found
+
+
+TROUBLE: dict[str, Callable[[Scene], None]] = {
+    "429 with Retry-After": lambda scene: scene.inject(Answer(429, headers={"Retry-After": "1"}), CALLS),
+    "500": lambda scene: scene.inject(Answer(500), WRITES, times=3),
+    "503": lambda scene: scene.inject(Answer(503), CALLS, times=3),
+    "409": lambda scene: scene.inject(Answer(409), WRITES, times=3),
+    "cut before the write": lambda scene: scene.inject(CutBeforeForward(), CALLS, times=2),
+    "cut after the write": lambda scene: scene.inject(CutAfterWrite(), CALLS, times=2),
+    "slow by 10 s": lambda scene: scene.inject(Slow(10), WRITES),
+}
+
+
+@pytest.mark.parametrize("fault", TROUBLE)
+async def test_calls_answered_with(scene: Scene, fault: str) -> None:
+    TROUBLE[fault](scene)
+    plan = await scene.begin()
+    scene.go_on()
+    await scene.proves_one_end(plan)
+
+
+STREAMS: dict[str, Fault] = {
+    "is cut": CutStream(after_events=1),
+    "is cut within a line": CutStream(after_events=1, within_line=True),
+    "is told that its version is gone": GoneInStream(after_events=1),
+    "cannot begin, its version is gone": Answer(410),
+}
+
+
+@pytest.mark.parametrize("fault", STREAMS)
+async def test_a_watch_that(scene: Scene, fault: str) -> None:
+    """Every watch of this run, again and again, until it has ended."""
+    scene.inject(STREAMS[fault], WATCHES, times=3)
+    scene.proxy.cut_streams()
+    plan = await scene.begin()
+    scene.go_on()
+    await scene.proves_one_end(plan)
+
+
+async def test_a_watch_that_is_silent(cluster: Cluster, module_namespace: str, tmp_path: Path) -> None:
+    """Counted as cut, and begun again, after a second here; bookmarks come once a minute, so by default it is 75 s."""
+    async with opened(cluster, module_namespace, tmp_path, CallLimits(silent_watch_seconds=1.0)) as scene:
+        scene.inject(SilentStream(after_events=1), WATCHES, times=2)
+        scene.proxy.cut_streams()
+        plan = await scene.begin()
+        scene.go_on()
+        await scene.proves_one_end(plan)
+
+
+async def test_an_api_server_that_is_restarted(scene: Scene) -> None:
+    """Away as the run begins, and away again as it ends."""
+    await scene.proxy.down()
+    beginning = asyncio.ensure_future(scene.begin())
+    await scene.refused("create")
+    await scene.proxy.up()
+    plan = await beginning
+    await scene.proxy.down()
+    scene.go_on()
+    await scene.over(plan)
+    await scene.proxy.up()
+    await scene.proves_one_end(plan)
+
+
+async def test_a_certificate_that_changes(scene: Scene) -> None:
+    """Before the run begins, and while it runs; connections of the old one end with it."""
+    await scene.proxy.change_certificate()
+    plan = await scene.begin()
+    await scene.proxy.change_certificate()
+    scene.go_on()
+    await scene.proves_one_end(plan)
+
+
+async def test_a_token_that_expires(scene: Scene) -> None:
+    """As some do while a watch goes on, and others as one begins."""
+    scene.proxy.expire_token()
+    scene.proxy.renew_token()
+    plan = await scene.begin()
+    scene.proxy.expire_token()
+    scene.proxy.renew_token()
+    scene.proxy.cut_streams()
+    scene.go_on()
+    await scene.proves_one_end(plan)
+    refused = sum(count for (_, status), count in scene.world.requests.items() if status == 401)
+    assert refused >= 2, "each of the two was met by somebody"
+
+
+async def test_a_stop_before_the_first_list(cluster: Cluster, module_namespace: str, tmp_path: Path) -> None:
+    """Of a run that nobody knows: that it is over is told all the same, however late the Jobs are listed."""
+    account = await asyncio.to_thread(make_account, cluster, module_namespace, tmp_path / "account")
+    async with FaultProxy(account.kubeconfig, tmp_path / "proxy", namespace=module_namespace) as proxy:
+        late = proxy.inject(Rule(Slow(3600), verb="list", resource="jobs", times=None))
+        async with kubernetes_world(cluster, module_namespace, kubeconfig=proxy.kubeconfig) as world:
+            await late.hit()
+            await world.engine.stop("never-started", "cancelled")
+
+            async def asked() -> bool:
+                return world.requests["patch", 404] > 0
+
+            await world.until(asked)
+            proxy.clear(late)
+            await proxy.down()  # ends what is held back
+            await proxy.up()
+            status = await world.status("never-started", lambda one: one.phase is Phase.ENDED)
+            assert status.end is None
