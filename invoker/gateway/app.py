@@ -38,10 +38,11 @@ log = structlog.get_logger(component="gateway")
 
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
-    """A gateway that is up: where its public side and its probes listen."""
+    """A gateway that is up: where its public side and its probes listen, and what its routes stand on."""
 
     url: str
     probe_url: str
+    gateway: Gateway
 
 
 @asynccontextmanager
@@ -131,7 +132,7 @@ async def run_gateway(
             http_server(app, settings.gateway_host, settings.gateway_port, "INVOKER_GATEWAY_PORT", limits)
         )
         if ready is not None:
-            ready(RunningGateway(url, probe_url))
+            ready(RunningGateway(url, probe_url, gateway))
         await (stopping or asyncio.Event()).wait()
         log.info("gateway stopping")
 
