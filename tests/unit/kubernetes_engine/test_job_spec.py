@@ -72,6 +72,14 @@ def test_the_only_container_is_the_functions_and_keeps_what_is_its_own() -> None
     assert (pod["nodeSelector"], pod["restartPolicy"]) == ({"a": "b"}, "Never")
 
 
+def test_no_init_containers_are_none() -> None:
+    forced = copy.deepcopy(FORCED)
+    del forced["template"]["spec"]["initContainers"]
+    for none in (None, []):
+        assert merged(job_of(CONTAINER, initContainers=none), forced)["template"]["spec"]["initContainers"] == []
+    assert "initContainers" not in merged(job_of(CONTAINER), forced)["template"]["spec"]
+
+
 def test_a_job_without_containers_gets_ours() -> None:
     assert pod_of(job_of(nodeSelector={"a": "b"}))["containers"] == FORCED["template"]["spec"]["containers"]
 
@@ -160,6 +168,11 @@ CONTAINER = {"name": "function", "image": "x"}
         (job_of(CONTAINER, {"name": "a"}, {"name": "a"}), "containers: every entry must be a mapping with a name"),
         ({"template": []}, "job: template: must be a mapping"),
         ({"template": {"spec": {"containers": ["x"]}}}, "job: template.spec.containers: must be a mapping"),
+        ({"template": {"spec": {"containers": {"name": "x"}}}}, "job: template.spec.containers: must be a list"),
+        (job_of(CONTAINER, initContainers="x"), "job: template.spec.initContainers: must be a list"),
+        (job_of(CONTAINER, initContainers=[None, "x"]), "job: template.spec.initContainers: must be a mapping"),
+        (job_of(CONTAINER, volumes=[{"name": ["v"]}]), "volumes: every entry must be a mapping with a name of its own"),
+        (job_of({**CONTAINER, "env": [{"value": "v"}]}), "env: every entry must be a mapping with a name of its own"),
         (
             {**job_of(CONTAINER), "template": {"metadata": {"labels": {"invoker.dev/run": "x"}}}},
             "invoker.dev/run: is 'r'",
