@@ -258,9 +258,8 @@ async def test_unschedulable(world: KubernetesWorld) -> None:
 
 async def test_evicted(world: KubernetesWorld) -> None:
     """As `kubectl drain` does it. The attempt is told and does not count: backoffLimit is 0, and there is a second."""
-    plan = world.plan(f"{world.failing(1).replace('exit 1', STAY)}; echo done", limits=soon_gone(grace_seconds=1))
-    await world.engine.start(plan)
-    await world.status(plan.run_id, lambda one: one.phase is Phase.RUNNING)
+    plan = world.plan(staying_once(world), limits=soon_gone(grace_seconds=1))
+    await running(world, plan)
     (pod,) = await world.pods(plan.run_id)
     await evict(world, pod["metadata"]["name"])
     status, end = await ended(world, plan.run_id)
@@ -269,6 +268,11 @@ async def test_evicted(world: KubernetesWorld) -> None:
     assert status.attempts[0].message == "was taken from its node in attempt 1 of 1 (EvictionByEvictionAPI)"
     assert status.attempts[0].exit_code not in (None, 0)
     await released_without_trace(world, plan.run_id)
+
+
+def staying_once(world: KubernetesWorld) -> str:
+    """A script whose first attempt says `ready` and stays, and whose second one ends."""
+    return f"{world.failing(1).replace('exit 1', f'{{ echo ready; {STAY}; }}')}; echo done"
 
 
 async def evict(world: KubernetesWorld, pod: str) -> None:
@@ -356,10 +360,8 @@ async def test_job_deleted_by_hand(world: KubernetesWorld, cascade: str) -> None
 
 async def test_pod_deleted_by_hand(world: KubernetesWorld) -> None:
     """An attempt like any other that failed: it counts, and the next one may succeed."""
-    script = f"{world.failing(1).replace('exit 1', STAY)}; echo done"
-    plan = world.plan(script, limits=soon_gone(backoff_limit=1, grace_seconds=1))
-    await world.engine.start(plan)
-    await world.status(plan.run_id, lambda one: one.phase is Phase.RUNNING)
+    plan = world.plan(staying_once(world), limits=soon_gone(backoff_limit=1, grace_seconds=1))
+    await running(world, plan)
     await world.kubectl("delete", "pod", "-l", f"invoker.dev/run={plan.run_id}", "--wait=false")
     status, end = await ended(world, plan.run_id)
     assert (end.state, end.reason) == (State.SUCCEEDED, Reason.COMPLETED)
