@@ -14,6 +14,7 @@ from typing import Any
 
 from invoker import wire
 from invoker.errors import SchemaViolationError
+from invoker.gateway.run_address import function_uid
 from invoker.request import RequestRecord
 from trigger.function import Function, parameter_text
 from trigger.placeholder import fill
@@ -47,7 +48,7 @@ def plan_run(
     if deadline_at is not None:
         env["INVOKER_DEADLINE"] = deadline_at.astimezone(UTC).isoformat()
     if function.input.mode is InputMode.ENV:
-        env |= _input_env(function, record, body, f"{run_id}.{run_token}")
+        env |= _input_env(function, record, body, function_uid(run_url, run_token))
     return RunPlan(
         run_id=run_id,
         request_id=record.request_id,

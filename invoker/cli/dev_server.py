@@ -7,6 +7,7 @@ this process is killed, the kernel ends the nats-server (`parent_bound`), and th
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -179,6 +180,9 @@ async def _controller(
     from trigger.app import run_controller
 
     settings = settings_of(plan, http_port)
+    if settings.run_token_key is None:
+        # Controller and gateway must have the same one: answers of functions come in at both.
+        settings = settings.model_copy(update={"run_token_key": secrets.token_hex(32)})
     configure_logs("json", settings.log_level, cast(TextIO | None, plan.log))
     ready: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
     options = ConnectionOptions(url=nats_url, name="invoker dev")
@@ -225,8 +229,10 @@ def gateway_settings(settings: ControllerSettings) -> GatewaySettings:
     return load_gateway_settings(
         instance=settings.instance,
         topic_prefix=settings.topic_prefix,
+        run_token_key=settings.run_token_key,
         max_event_bytes=settings.max_event_bytes,
         max_output_bytes=settings.max_output_bytes,
+        gateway_host=settings.http_host,
         gateway_anonymous=("admin",),
         gateway_gitfaas=True,
     )

@@ -19,13 +19,16 @@ from starlette.types import ASGIApp
 from invoker.client import Client
 from invoker.connection import ConnectionOptions
 from invoker.errors import InputRefusedError, InvokerError, NoSuchPathError
+from invoker.gateway import gitfaas
 from invoker.gateway.access.limits import CallLimiter, address_finder
 from invoker.gateway.access.login import CallerLogin
+from invoker.gateway.access.web_pages import PageGuard, allowing_pages
 from invoker.gateway.answers import problem
 from invoker.gateway.catalog_copy import CatalogCopy
-from invoker.gateway.door import Door
+from invoker.gateway.door import Door, shown_path
 from invoker.gateway.gateway import Gateway
-from invoker.gateway.http_server import ServerLimits, http_server, probe_routes
+from invoker.gateway.http_protocol import ServerLimits
+from invoker.gateway.http_server import http_server, probe_routes
 from invoker.gateway.routes import OPEN_PATHS, routers
 from invoker.gateway.run_address import PATH_PREFIX
 from invoker.gateway.run_api import RunApi
@@ -55,7 +58,7 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
             asyncio.create_task(catalog.run(), name="catalog"),
         ]
         try:
-            yield Gateway(settings, client, catalog)
+            yield Gateway(settings, client, catalog, run_api=run_api_of(settings, client, catalog))
         finally:
             for task in tasks:
                 task.cancel()
@@ -79,33 +82,36 @@ def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
     own_doors = tuple(route.path for route in inner if hasattr(route, "path") and "{" not in route.path)
-    return Door(
+    door = Door(
         app,
         login=CallerLogin(settings),
         limiter=CallLimiter(settings),
         witness=CallWitness(gateway.metrics),
-        is_open=lambda path: path.startswith((PATH_PREFIX, *OPEN_PATHS)) or path in own_doors,
+        guard=PageGuard.of(settings),
+        is_open=lambda path: path.startswith(OPEN_PATHS) or gitfaas.is_open(path),
+        has_own_door=lambda path: path.startswith(PATH_PREFIX) or path in own_doors,
         address_of=address_finder(settings),
         body_seconds=settings.gateway_body_seconds,
     )
+    return allowing_pages(door, settings.gateway_cors_origins)
 
 
-def run_api_routes(gateway: Gateway) -> list[BaseRoute]:
+def run_api_of(settings: GatewaySettings, client: Client, catalog: CatalogCopy) -> RunApi | None:
     """The run API, when the key of its tokens is known here."""
-    settings, catalog, custody = gateway.settings, gateway.catalog, gateway.client.custody
     if settings.run_token_key is None:
-        return []
-    api = RunApi(
+        return None
+    custody = client.custody
+    return RunApi(
         custody.results,
         custody.claims,
         custody.publisher,
         key=settings.run_token_key.encode(),
         max_output_bytes=settings.max_output_bytes,
-        check_output=lambda function, _, data, kind: catalog.output_problems(function, data, kind),
-        has_output_schema=lambda function, _: catalog.has_output_schema(function),
+        check_output=catalog.output_problems,
+        has_output_schema=catalog.has_output_schema,
+        learn=catalog.learn,
         names=settings.names,
     )
-    return list(api.routes())
 
 
 async def run_gateway(
@@ -127,7 +133,7 @@ async def run_gateway(
         probe_url = await stack.enter_async_context(
             http_server(probes, settings.gateway_probe_host, settings.gateway_probe_port, "INVOKER_GATEWAY_PROBE_PORT")
         )
-        app = gateway_app(gateway, run_api_routes(gateway))
+        app = gateway_app(gateway, gateway.run_api.routes() if gateway.run_api is not None else ())
         url = await stack.enter_async_context(
             http_server(app, settings.gateway_host, settings.gateway_port, "INVOKER_GATEWAY_PORT", limits)
         )
@@ -153,7 +159,7 @@ def exposition(gateway: Gateway) -> bytes:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, InvokerError)
-    return problem(error, instance=request.url.path)
+    return problem(error, instance=shown_path(request.scope))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -164,7 +170,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
         for one in error.errors()[:20]
     ]
     words = f"{errors[0]['pointer']}: {errors[0]['detail']}" if errors else "it does not fit"
-    return problem(InputRefusedError(f"the call cannot be read: {words}", errors=errors), instance=request.url.path)
+    return problem(InputRefusedError(f"the call cannot be read: {words}", errors=errors), instance=shown_path(request.scope))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

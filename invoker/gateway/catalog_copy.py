@@ -7,6 +7,7 @@ is asked for anew every few seconds, and stays as it was while no controller ans
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import structlog
@@ -17,6 +18,8 @@ from invoker.schema import Schema, SchemaError
 from invoker.views import CatalogInfo, FunctionInfo
 
 REFRESH_SECONDS = 2.0
+KEPT_VERSIONS = 2_000
+"""Versions of functions whose output schema is remembered: runs outlive the catalog that they began with."""
 
 _log = structlog.get_logger(component="gateway")
 
@@ -30,6 +33,7 @@ class CatalogCopy:
         self.problem: str | None = "no controller has answered yet"
         self._inputs: dict[str, Schema] = {}
         self._outputs: dict[str, Schema] = {}
+        self._versions: OrderedDict[tuple[str, str], Schema | None] = OrderedDict()
 
     async def run(self) -> None:
         """Follow the catalog, for ever."""
@@ -52,6 +56,12 @@ class CatalogCopy:
         if catalog.catalog != self.present.catalog or not self._is_compiled():
             self._inputs = _compiled({one.name: one.input_schema for one in catalog.functions})
             self._outputs = _compiled({one.name: one.output_schema for one in catalog.functions})
+        for one in catalog.functions:
+            if one.spec_hash is not None:
+                self._versions[one.name, one.spec_hash] = self._outputs.get(one.name)
+                self._versions.move_to_end((one.name, one.spec_hash))
+        while len(self._versions) > max(KEPT_VERSIONS, len(catalog.functions)):
+            self._versions.popitem(last=False)
         self.present = catalog
 
     def _is_compiled(self) -> bool:
@@ -65,16 +75,24 @@ class CatalogCopy:
         schema = self._inputs.get(function)
         return [dict(one) for one in schema.problems_of_bytes(data, content_type)] if schema is not None else []
 
-    def output_problems(self, function: str, data: bytes, content_type: str | None) -> list[dict[str, str]]:
-        """The same for an output."""
-        schema = self._outputs.get(function)
+    async def learn(self, function: str, spec_hash: str) -> None:
+        """See that this version of a function is known: a run may be younger than the copy. Asks at most once."""
+        if (function, spec_hash) not in self._versions:
+            await self.refresh()
+            self._versions.setdefault((function, spec_hash), None)  # the controllers do not know it any more
+
+    def output_problems(
+        self, function: str, spec_hash: str, data: bytes, content_type: str | None
+    ) -> list[dict[str, str]]:
+        """Where an output does not fit the schema of the version that its run began with."""
+        schema = self._versions.get((function, spec_hash))
         return [dict(one) for one in schema.problems_of_bytes(data, content_type)] if schema is not None else []
 
     def has_input_schema(self, function: str) -> bool:
         return function in self._inputs
 
-    def has_output_schema(self, function: str) -> bool:
-        return function in self._outputs
+    def has_output_schema(self, function: str, spec_hash: str) -> bool:
+        return self._versions.get((function, spec_hash)) is not None
 
 
 def _compiled(documents: Mapping[str, object]) -> dict[str, Schema]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from invoker.client import Client
 from invoker.gateway.catalog_copy import CatalogCopy
 from invoker.gateway.metrics import GatewayMetrics
+from invoker.gateway.run_api import RunApi
 from invoker.gateway.settings import GatewaySettings
 
 
@@ -18,3 +19,5 @@ class Gateway:
     client: Client
     catalog: CatalogCopy
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
+    run_api: RunApi | None = None
+    """The run API, when the key of its tokens is known here."""

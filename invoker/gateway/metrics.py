@@ -20,6 +20,12 @@ class GatewayMetrics:
             ("route", "method"), registry=registry, buckets=_BUCKETS,
         )  # fmt: skip
         self.event_streams = Gauge("invoker_http_event_streams", "Open event streams", registry=registry)
+        self.answers_refused = Counter(
+            "invoker_http_answers_refused", "Answers of functions refused at /response/", registry=registry
+        )
+        self.results_read = Counter(
+            "invoker_results_read", "Requests read, by the store that answered", ("source",), registry=registry
+        )
         self.nats_connected = Gauge("invoker_nats_connected", "1 while connected to NATS", registry=registry)
 
     def exposition(self) -> bytes:

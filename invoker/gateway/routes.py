@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from invoker.gateway import publishing
+from invoker.gateway import gitfaas, publishing
 from invoker.gateway.gateway import Gateway
 
 OPEN_PATHS: tuple[str, ...] = ()
@@ -13,4 +13,4 @@ OPEN_PATHS: tuple[str, ...] = ()
 
 def routers(gateway: Gateway) -> list[APIRouter]:
     """The routes, group by group."""
-    return [publishing.router(gateway)]
+    return [publishing.router(gateway), gitfaas.router(gateway)]

@@ -71,6 +71,22 @@ def check_token(key: bytes, run_id: str, token: str) -> bool:
     return hmac.compare_digest(run_token(key, run_id).encode(), token.encode("utf-8", "surrogatepass"))
 
 
+def function_uid(run_url: str, token: str) -> str:
+    """The value of gitfaas' `FUNCTION_UID`: the run's address and its token as one path segment.
+
+    All that an answer posted to `/response/<uid>` needs, since nothing else comes with it; as secret as the token.
+    """
+    return f"{run_url.rstrip('/').rpartition('/')[2]}.{token}"
+
+
+def parse_uid(uid: str) -> tuple[RunAddress, str]:
+    """Address and token of a `function_uid`, the token unchecked. Raises `UnknownIdError` when it is none."""
+    path_token, dot, token = uid.partition(".")
+    if not dot or not token:
+        raise UnknownIdError("this is not the uid of a function")
+    return parse(path_token), token
+
+
 def _address(fields: object) -> RunAddress:
     if not isinstance(fields, list) or len(fields) != 6:
         raise ValueError

@@ -57,6 +57,8 @@ CheckOutput = Callable[[str, str, bytes, str | None], list[dict[str, Any]]]
 """(function, spec hash, output, content type) -> the places that do not fit, as `{pointer, detail}`; none: it fits."""
 HasOutputSchema = Callable[[str, str], bool]
 """(function, spec hash) -> whether its output is checked at all; outputs that are not are never held in memory."""
+LearnFunction = Callable[[str, str], Awaitable[None]]
+"""(function, spec hash) -> asked before the two above, by who has to fetch what they need."""
 OnSealed = Callable[[Result, RequestRecord], None]
 """Told of every result that was stored here, for a controller in the same process: a short cut, never the only way."""
 
@@ -111,6 +113,7 @@ class RunApi:
         max_output_bytes: int,
         check_output: CheckOutput | None = None,
         has_output_schema: HasOutputSchema | None = None,
+        learn: LearnFunction | None = None,
         on_sealed: OnSealed = lambda result, record: None,
         names: wire.Names | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -122,6 +125,7 @@ class RunApi:
         self._max_output_bytes = max_output_bytes
         self._check_output = check_output
         self._has_output_schema = has_output_schema
+        self._learn = learn
         self._on_sealed = on_sealed
         self._names = names or wire.Names()
         self._now = now
@@ -160,13 +164,25 @@ class RunApi:
 
         return endpoint
 
+    async def take_output(self, request: Request, address: RunAddress, token: str) -> str:
+        """Take the request's body as the run's output, as `PUT output` does; returns the run id.
+
+        For doors that carry the token in another way. Raises `TokenRefusedError`, and what `PUT output` answers with.
+        """
+        call = self._admitted(request, address, token)
+        await self._output(call)
+        return call.run_id
+
     def _admit(self, request: Request) -> RunCall:
         address = parse(request.path_params["address"])
-        run_id = address.run_id
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise TokenMissingError("the run's token is missing", hint="Authorization: Bearer $INVOKER_RUN_TOKEN")
-        if not check_token(self._key, run_id, token.strip()):
+        return self._admitted(request, address, token.strip())
+
+    def _admitted(self, request: Request, address: RunAddress, token: str) -> RunCall:
+        run_id = address.run_id
+        if not check_token(self._key, run_id, token):
             raise TokenRefusedError("the token is not the one of this run")
         pod_uid = request.headers.get(wire.H_POD_UID, "")[:128]
         told = _attempt_told(request.headers.get(wire.H_ATTEMPT))
@@ -226,6 +242,8 @@ class RunApi:
         """The output, inline when small, else behind a claim check: the object is complete before any result is."""
         content_type = _content_type(call.request)
         chunks = run_body.bounded(call.request, self._max_output_bytes, self._output_too_large)
+        if self._learn is not None:
+            await self._learn(call.address.function, call.address.spec_hash)
         checked = self._is_checked(call)
         body = await run_body.read_head(chunks, CHECKED_OUTPUT_BYTES if checked else wire.INLINE_OUTPUT_BYTES)
         if checked:
