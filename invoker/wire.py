@@ -27,6 +27,7 @@ H_FUNCTION = "Invoker-Function"
 H_STATE = "Invoker-State"
 H_REASON = "Invoker-Reason"
 H_RUNS = "Invoker-Runs"
+H_FUNCTIONS = "Invoker-Functions"
 H_TOPIC = "Invoker-Topic"
 H_REPLY_TO = "Invoker-Reply-To"
 H_ROOT_REQUEST_ID = "Invoker-Root-Request-Id"
@@ -58,6 +59,8 @@ MAX_TOPIC_TOKENS = 32
 MAX_REPLY_SUBJECT_BYTES = 255
 MAX_COPIED_HEADER_BYTES = 16 * 1024
 MAX_HOPS = 32
+MAX_FUNCTIONS_HEADER_BYTES = 4 * 1024
+"""Names of a request's functions in its record's headers; a longer list is in the record alone."""
 MAX_ENV_INPUT_BYTES = 96 * 1024 - 64
 """One environment variable, name and NUL included, may have 128 KiB on Linux (MAX_ARG_STRLEN): base64 of 96 KiB alone
 is exactly that, so the name's room is left."""

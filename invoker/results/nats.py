@@ -65,6 +65,8 @@ class ResultStream:
         }
         if record.parent_run_id:
             headers[wire.H_PARENT_RUN_ID] = record.parent_run_id
+        if len(names := ",".join(record.functions)) <= wire.MAX_FUNCTIONS_HEADER_BYTES:
+            headers[wire.H_FUNCTIONS] = names
         return await self._create(self._names.accepted(record.request_id), record.to_json(), headers)
 
     async def put_result(self, result: Result) -> bool:
