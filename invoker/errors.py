@@ -10,10 +10,12 @@ InvokerError
 │   ├─ SchemaViolationError     the input does not fit a function's schema
 │   ├─ NoSubscriptionError      nothing matches, and the caller wanted an answer
 │   ├─ ContentRefusedError      a content type or encoding that this door does not take
+│   ├─ RangeRefusedError        a range of bytes that lies behind the end
 │   ├─ NoSuchPathError          the gateway has nothing at that path, or not with that method
 │   ├─ UnauthorizedError        who is asking is not known
 │   ├─ ForbiddenError           who is asking is known, and may not
 │   ├─ RateLimitedError         too many calls in too short a time
+│   ├─ BodySilentError          a body that stopped in the middle
 │   ├─ CatalogError             a function file that cannot be used; the last good version stays
 │   └─ RunApiRefusedError       what a function asked of the run API
 │       ├─ TokenMissingError      no token was shown
@@ -24,6 +26,7 @@ InvokerError
 ├─ SettingsError              a setting with an unusable value, named                            exit 2
 ├─ UnknownIdError             no request, run, function or dead letter of that id                exit 4
 │   └─ ExpiredError             it was there, its retention is over
+├─ NotReadyError              it has not come so far that this could be answered                 exit 5
 ├─ AmbiguousIdError           a shortened id that fits several                                   exit 4
 ├─ WaitExpiredError           waited in vain; the work goes on                                   exit 5
 ├─ RunFailedError             a run ended without success                                        exit 3
@@ -134,6 +137,13 @@ class ContentRefusedError(InputRefusedError):
     http_status = 415
 
 
+class RangeRefusedError(InputRefusedError):
+    """The bytes asked for lie behind the end of what is stored; `fields["bytes"]` is how many there are."""
+
+    code = "range-not-satisfiable"
+    http_status = 416
+
+
 class NoSuchPathError(InputRefusedError):
     """The gateway has nothing at that path, or nothing that takes that method."""
 
@@ -160,6 +170,13 @@ class RateLimitedError(InputRefusedError):
 
     code = "rate-limited"
     http_status = 429
+
+
+class BodySilentError(InputRefusedError):
+    """The caller began a body and did not go on; nothing was done with what had come."""
+
+    code = "body-silent"
+    http_status = 408
 
 
 class RunApiRefusedError(InputRefusedError):
@@ -230,6 +247,14 @@ class ExpiredError(UnknownIdError):
 
     code = "expired"
     http_status = 410
+
+
+class NotReadyError(InvokerError):
+    """The request is not accepted yet, or the run not finished, so this cannot be answered; ask again later."""
+
+    code = "not-ready"
+    exit_code = 5
+    http_status = 409
 
 
 class AmbiguousIdError(InvokerError):

@@ -30,6 +30,8 @@ def problem(error: InvokerError, *, instance: str | None = None) -> Response:
     answer = Response(to_json(document, fallback=str), error.http_status, media_type=wire.CONTENT_TYPE_PROBLEM)
     if error.http_status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
+    if error.http_status == 408:
+        answer.headers["Connection"] = "close"  # what else comes on it is the rest of that body, if anything
     if isinstance(error, RateLimitedError):
         answer.headers["Retry-After"] = str(max(1, round(error.fields.get("retry_after_seconds", 1))))
     elif error.http_status == 503:

@@ -170,7 +170,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
         for one in error.errors()[:20]
     ]
     words = f"{errors[0]['pointer']}: {errors[0]['detail']}" if errors else "it does not fit"
-    return problem(InputRefusedError(f"the call cannot be read: {words}", errors=errors), instance=shown_path(request.scope))
+    return problem(
+        InputRefusedError(f"the call cannot be read: {words}", errors=errors), instance=shown_path(request.scope)
+    )
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -1,7 +1,8 @@
 """The door: what every call passes before it reaches a route, and every answer after it. Plain ASGI, so bodies stream.
 
-In this order: a name for the call (`X-Request-Id`) and its trace; who is calling; how often he may; then the route. On
-the way out: headers that hold for every answer, the count, and the audit line of calls that change something.
+In this order: a name for the call (`X-Request-Id`) and its trace; whether a web page is behind it; how often its
+address may call; who is calling, and how often he may; then the route. On the way out: headers that hold for every
+answer, the count, and the audit line of calls that change something.
 """
 
 from __future__ import annotations
@@ -19,13 +20,22 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from invoker.errors import ContentRefusedError, InvokerError, UnauthorizedError
+from invoker.errors import (
+    BodySilentError,
+    ContentRefusedError,
+    InvokerError,
+    RateLimitedError,
+    UnauthorizedError,
+)
 from invoker.gateway.access.scopes import Caller
 from invoker.gateway.answers import problem, unexpected
 
-CALLER, CALL_ID, TRACEPARENT = "invoker.caller", "invoker.call_id", "invoker.traceparent"
+CALLER, CALL_ID, TRACEPARENT, IDS = "invoker.caller", "invoker.call_id", "invoker.traceparent", "invoker.ids"
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _CALL_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_LOCATION = re.compile(r"/v1/(request|run)s/([A-Za-z0-9_-]{1,64})")
+AUDITED = frozenset({"topic", "function", "request_id", "run_id", "dead_id", "id", "name"})
+"""Parameters of paths that stand in audit lines. Others do not: a path may hold the token of a run."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 _log = structlog.get_logger(component="gateway")
@@ -41,16 +51,29 @@ class Login(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What is left of a caller's rate: headers for the answer."""
+    """What is left of a rate: headers for the answer, and the refusal when the call is one too many."""
 
     headers: Mapping[str, str]
+    refusal: RateLimitedError | None = None
 
 
 class Limiter(Protocol):
     """Counts the calls of keys and addresses."""
 
-    def admit(self, caller: Caller | None, address: str) -> Rates:
-        """Count one call. Raises `RateLimitedError` when it is one too many."""
+    def admit_address(self, address: str) -> Rates:
+        """Count one call from there."""
+        ...
+
+    def admit_caller(self, caller: Caller | None) -> Rates:
+        """Count one call of a key or token."""
+        ...
+
+
+class Guard(Protocol):
+    """Tells calls apart that a web page of somebody else's makes."""
+
+    def check(self, headers: Headers, *, changing: bool) -> None:
+        """Raise `ForbiddenError` for such a call."""
         ...
 
 
@@ -62,20 +85,22 @@ class Witness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One finished call, as counted and audited. `route` is the path's template, so its values are bounded."""
+    """One finished call, as counted and audited. `route` is the path's template, so its values are bounded; `ids` are
+    what it was about. The path itself is not there: it may hold the token of a run."""
 
     id: str
     method: str
     route: str
-    path: str
     status: int
     seconds: float
     caller: str
     address: str
+    ids: Mapping[str, str]
 
 
 class Door:
-    """Wraps the gateway's application. `is_open` says which paths need no login here (they have their own, or none)."""
+    """Wraps the gateway's application. `is_open` says which paths need no login here (they look at a token of their
+    own), `has_own_door` which are none of its business (the run API, probes)."""
 
     def __init__(
         self,
@@ -84,7 +109,9 @@ class Door:
         login: Login,
         limiter: Limiter,
         witness: Witness,
+        guard: Guard | None,
         is_open: Callable[[str], bool],
+        has_own_door: Callable[[str], bool],
         address_of: Callable[[Scope], str],
         body_seconds: float,
     ) -> None:
@@ -92,7 +119,9 @@ class Door:
         self._login = login
         self._limiter = limiter
         self._witness = witness
+        self._guard = guard
         self._is_open = is_open
+        self._has_own_door = has_own_door
         self._address_of = address_of
         self._body_seconds = body_seconds
 
@@ -113,28 +142,28 @@ class Door:
         except ClientDisconnect:
             passage.status = passage.status or 499  # nobody is there to read it
         except Exception:  # whatever it is, no caller sees our traceback
-            _log.exception("call failed", call_id=passage.call_id, path=scope["path"])
+            _log.exception("call failed", call_id=passage.call_id, route=passage.route())
             await passage.refuse(unexpected())
         finally:
             self._witness.finished(passage.call(address, time.perf_counter() - began))
 
     async def _enter(self, scope: Scope, headers: Headers, address: str, passage: _Passage) -> None:
-        encoding = headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            raise ContentRefusedError(
-                f"a body with Content-Encoding {encoding[:40]!a} is not taken: events are bytes as they are",
-                hint="send it without the header, or as what it is (Content-Type: application/gzip)",
-            )
-        caller = None
-        if not self._is_open(scope["path"]) and scope["method"] != "OPTIONS":
+        _refuse_encoded(headers)
+        scope[CALLER] = None
+        path = scope["path"]
+        if self._has_own_door(path):
+            return
+        if self._guard is not None:
+            self._guard.check(headers, changing=scope["method"] in CHANGING)
+        passage.count(self._limiter.admit_address(address))
+        if not self._is_open(path) and scope["method"] != "OPTIONS":
             caller = await self._login(headers)
             if caller is None:
                 raise UnauthorizedError(
                     "this call needs an API key or a token", hint="Authorization: Bearer KEY, or X-Api-Key: KEY"
                 )
-        scope[CALLER] = caller
-        passage.caller = caller
-        passage.extra = self._limiter.admit(caller, address).headers
+            scope[CALLER] = passage.caller = caller
+            passage.count(self._limiter.admit_caller(caller))
 
     def _patient(self, receive: Receive) -> Receive:
         """The body, whose next part must come in time: a caller that stops in the middle holds nothing for ever."""
@@ -148,7 +177,8 @@ class Door:
                 async with asyncio.timeout(self._body_seconds):
                     message = await receive()
             except TimeoutError:
-                raise ClientDisconnect from None
+                seconds = self._body_seconds
+                raise BodySilentError(f"the body did not go on for {seconds:g} s; nothing was done with it") from None
             done = not message.get("more_body", False)
             return message
 
@@ -164,11 +194,18 @@ class _Passage:
         given = headers.get("x-request-id", "")
         self.call_id = given if _CALL_ID.fullmatch(given) else secrets.token_hex(13)
         self.caller: Caller | None = None
-        self.extra: Mapping[str, str] = {}
+        self._extra: list[tuple[str, str]] = []
         self.status = 0
+        self._ids: dict[str, str] = {}
         trace = headers.get("traceparent", "")
         self.traceparent = trace if _TRACEPARENT.fullmatch(trace) else None
-        scope[CALL_ID], scope[TRACEPARENT] = self.call_id, self.traceparent
+        scope[CALL_ID], scope[TRACEPARENT], scope[IDS] = self.call_id, self.traceparent, self._ids
+
+    def count(self, rates: Rates) -> None:
+        """Keep what is left of a rate for the answer. Raises `RateLimitedError` when nothing is."""
+        self._extra += rates.headers.items()
+        if rates.refusal is not None:
+            raise rates.refusal
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -177,8 +214,9 @@ class _Passage:
             headers["X-Request-Id"] = self.call_id
             headers.setdefault("X-Content-Type-Options", "nosniff")
             headers.setdefault("Cache-Control", "no-store")
-            for name, value in self.extra.items():
-                headers[name] = value
+            for name, value in self._extra:
+                headers.append(name, value)
+            self._note_answer(headers.get("location", ""))
         await self._send(message)
 
     async def refuse(self, error: InvokerError) -> None:
@@ -186,19 +224,53 @@ class _Passage:
         if self.status:
             _log.warning("answer broken off", call_id=self.call_id, error=error.message, code=error.code)
             raise error
-        answer = problem(error, instance=self._scope["path"])
+        answer = problem(error, instance=shown_path(self._scope))
         await answer(self._scope, _nothing, self.send)
 
+    def route(self) -> str:
+        """The template of the path, of which there are only so many."""
+        return getattr(self._scope.get("route"), "path", None) or "(none)"
+
     def call(self, address: str, seconds: float) -> Call:
-        route = getattr(self._scope.get("route"), "path", None)
+        for name, value in self._scope.get("path_params", {}).items():
+            if name in AUDITED:
+                self._ids.setdefault(name, str(value)[:255])
         return Call(
-            self.call_id, self._scope["method"], route or "(none)", self._scope["path"], self.status, seconds,
-            self.caller.name if self.caller else "-", address,
+            self.call_id, self._scope["method"], self.route(), self.status, seconds,
+            self.caller.label if self.caller else "-", address, self._ids,
         )  # fmt: skip
+
+    def _note_answer(self, location: str) -> None:
+        """The request or run that the call made: its address is in the answer."""
+        made = _LOCATION.match(location)
+        if made is not None:
+            self._ids.setdefault(f"{made[1]}_id", made[2])
 
 
 async def _nothing() -> Message:
     return {"type": "http.disconnect"}
+
+
+def _refuse_encoded(headers: Headers) -> None:
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ContentRefusedError(
+            f"a body with Content-Encoding {encoding[:40]!a} is not taken: events are bytes as they are",
+            hint="send it without the header, or as what it is (Content-Type: application/gzip)",
+        )
+
+
+def shown_path(scope: Scope) -> str:
+    """The path of a call as its own answer may repeat it: without what is no id in it, such as the token of a run."""
+    route = getattr(scope.get("route"), "path", None)
+    if route is None or set(scope.get("path_params", {})) <= AUDITED:
+        return str(scope["path"])[:200]
+    return str(route)
+
+
+def audit(request: Request, **ids: str) -> None:
+    """Have ids stand in the call's audit line, such as those of what a batch made (never anything secret)."""
+    request.scope[IDS].update({name: value[:255] for name, value in ids.items()})
 
 
 def caller_of(request: Request) -> Caller:

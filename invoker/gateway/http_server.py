@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import uvicorn
@@ -16,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from invoker.errors import SettingsError
+from invoker.gateway.http_protocol import ServerLimits, limited
 
 Served: TypeAlias = Sequence[BaseRoute] | ASGIApp
 Routes: TypeAlias = list[BaseRoute]
@@ -38,14 +38,6 @@ def probe_routes(unready: Callable[[], list[str]], metrics: Callable[[], bytes])
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", exposition)]
 
 
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """What a server bears: connections at once (None: as many as come), and seconds for the head of a request."""
-
-    connections: int | None = None
-    header_seconds: float | None = None
-
-
 @asynccontextmanager
 async def http_server(
     served: Served, host: str, port: int, setting: str, limits: ServerLimits | None = None
@@ -54,12 +46,13 @@ async def http_server(
 
     Raises `SettingsError`, with the setting's name in front, when the port is taken.
     """
-    limits = limits or ServerLimits()
     listener = _listener(host, port, setting)
     server = _Server(
         uvicorn.Config(
             Starlette(routes=list(served)) if isinstance(served, Sequence) else served,
-            limit_concurrency=limits.connections,
+            http=limited(limits or ServerLimits()),
+            ws="none",
+            proxy_headers=False,  # whose X-Forwarded-For is believed is a setting: invoker/gateway/access/limits.py
             server_header=False,
             log_config=None,
             access_log=False,

@@ -7,7 +7,9 @@ are shared with the controller and must be the same there.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +20,7 @@ from invoker.errors import SettingsError, TopicError
 from invoker.setting_values import explained, setting_values
 
 ENVIRON = os.environ  # noqa: TID251 - this is the settings module of the gateway
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 SECRETS = ("run_token_key", "results")
 
 
@@ -67,7 +70,7 @@ class GatewaySettings(BaseModel):
     gateway_cors_origins: tuple[str, ...] = ()
     """Origins (such as https://console.example.org) whose pages may call; none unless set."""
     gateway_trusted_proxies: tuple[str, ...] = ()
-    """Addresses of proxies whose X-Forwarded-For is believed."""
+    """Addresses or networks of proxies whose X-Forwarded-For is believed."""
     gateway_key_calls_per_second: Annotated[float, Field(ge=0)] = 0.0
     """Calls that each key or token may make in a second, with a burst of ten seconds' worth; 0 is unbounded."""
     gateway_address_calls_per_second: Annotated[float, Field(ge=0)] = 0.0
@@ -87,6 +90,24 @@ class GatewaySettings(BaseModel):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("gateway_cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin such as https://console.example.org")
+        return value
+
+    @field_validator("gateway_trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            try:
+                ip_network(address, strict=False)
+            except ValueError as error:
+                raise ValueError(f"{address!r} is no IP address or network") from error
+        return value
 
     @field_validator("gateway_anonymous")
     @classmethod

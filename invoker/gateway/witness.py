@@ -23,6 +23,5 @@ class CallWitness:
         if call.method in CHANGING:
             _audit.info(
                 "call", call_id=call.id, caller=call.caller, address=call.address, method=call.method,
-                route=call.route, path=call.path[:300], status=call.status,
-                duration_ms=round(call.seconds * 1000, 1),
+                route=call.route, status=call.status, duration_ms=round(call.seconds * 1000, 1), ids=dict(call.ids),
             )  # fmt: skip

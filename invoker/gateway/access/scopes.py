@@ -53,11 +53,20 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling: a name for the audit and the rate (never a secret), how it was found, and its grants."""
+    """Who is calling: a name for the audit and the rate (never a secret), how it was found, and its grants.
+
+    `kind` is `key`, `jwt` or `anonymous`; `calls_per_second` is a rate of the caller's own, None the gateway's.
+    """
 
     name: str
     kind: str
     grants: tuple[Grant, ...]
+    calls_per_second: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The caller in logs: a key and a token of the same name are told apart."""
+        return self.name if self.kind == self.name else f"{self.kind}:{self.name}"
 
     def may(self, action: Action, *, topic: str | None = None, function: str | None = None) -> bool:
         """Whether one of the grants covers the action on that topic and that function."""

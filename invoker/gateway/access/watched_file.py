@@ -1,0 +1,69 @@
+"""A file whose content is used as it stands, and read again when it changes; the last good version outlives a bad one.
+
+Looking costs one `stat` per use, so a change holds for the very next call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import structlog
+
+from invoker.errors import SettingsError
+
+T = TypeVar("T")
+MAX_FILE_BYTES = 8 * 1024 * 1024
+
+_log = structlog.get_logger(component="access")
+
+
+class WatchedFile(Generic[T]):
+    """What `read` makes of a file's bytes, always of the newest version that `read` takes.
+
+    `setting` stands in front of what is said about the file. Raises `SettingsError` when the file cannot be used at
+    first; later on a version that cannot be used is told in the log, once, and the one before stays in use.
+    """
+
+    def __init__(self, path: Path, setting: str, read: Callable[[bytes], T]) -> None:
+        self._path = path
+        self._setting = setting
+        self._read = read
+        self._seen = self._look()
+        self._content = self._load()
+
+    def present(self) -> T:
+        """The content now."""
+        look = self._look()
+        if look != self._seen:
+            self._seen = look
+            try:
+                self._content = self._load()
+            except SettingsError as error:
+                _log.error("file cannot be used, the last good version stays", error_message=error.message)
+            else:
+                _log.info("file read again", setting=self._setting, file=str(self._path))
+        return self._content
+
+    def _look(self) -> tuple[int, int, int] | None:
+        """What changes when the file does; None while it cannot be seen."""
+        try:
+            facts = os.stat(self._path)
+        except OSError:
+            return None
+        return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+    def _load(self) -> T:
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise SettingsError(f"{self._setting}: {self._path} cannot be read: {error.strerror}") from error
+        if len(data) > MAX_FILE_BYTES:
+            raise SettingsError(f"{self._setting}: {self._path} is larger than {MAX_FILE_BYTES} bytes")
+        try:
+            return self._read(data)
+        except SettingsError as error:
+            raise SettingsError(f"{self._setting}: {self._path}: {error.message}", hint=error.hint) from error
