@@ -109,11 +109,15 @@ def test_equal_code_is_one_map_and_other_code_another(one: dict[str, CodeFile], 
         {"main2.py": CodeFile(b"print()"), "lib/tool.sh": FILES["lib/tool.sh"]},
         {"main.py": CodeFile(b"print()")},
         {**FILES, "empty": CodeFile(b"")},
-        {"main.pyp": CodeFile(b"rint()"), "lib/tool.sh": FILES["lib/tool.sh"]},
     ],
 )
 def test_any_change_is_another_name(files: dict[str, CodeFile]) -> None:
     assert code_map("mine", "convert", files).name != code_map("mine", "convert", FILES).name
+
+
+def test_names_and_contents_are_told_apart() -> None:
+    assert content_hash({"a": CodeFile(b"-b")}) != content_hash({"a-": CodeFile(b"b")})
+    assert content_hash({"a": CodeFile(b"b-c")}) != content_hash({"a": CodeFile(b""), "b": CodeFile(b"c")})
 
 
 @settings(deadline=None)
