@@ -27,12 +27,14 @@ from invoker.errors import ClaimCheckError, InvokerError, PayloadTooLargeError
 from invoker.request import ClaimCheck
 
 if TYPE_CHECKING:
+    from nats.aio.msg import Msg
     from nats.js.client import JetStreamContext
 
 CHUNK_BYTES = 128 * 1024
 """The object store's own default; also what `nats object put` uses."""
 _WINDOW = 16
 """Chunks on their way at once: 2 MiB in memory, and no round trip per chunk."""
+_HEADERS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,32 @@ class ClaimStore:
                 f"({size} bytes for {claim.size_bytes}, sha256 {hasher.hexdigest()[:12]}… for {claim.sha256[:12]}…)",
                 object=claim.object,
             )
+
+    async def part(self, claim: ClaimCheck, first: int, last: int) -> AsyncIterator[bytes]:
+        """The bytes from `first` to `last`, both included; what lies before them is not read.
+
+        A part cannot be checked against a sha256 of the whole. Raises `ClaimCheckError` before the first chunk when the
+        object is gone or has another size than was promised.
+        """
+        stored = await self.find(claim.object)
+        if stored is None:
+            raise ClaimCheckError(f"the bytes of claim check {claim.object} are gone", object=claim.object)
+        size, begin, sequence = 0, 0, 1
+        async for chunk in self._messages(stored, headers_only=True):
+            if size <= first:
+                begin, sequence = size, chunk.metadata.sequence.stream
+            size += int((chunk.headers or {}).get("Nats-Msg-Size") or 0)
+        if size != claim.size_bytes:
+            raise ClaimCheckError(
+                f"the bytes of claim check {claim.object} differ from what was promised "
+                f"({size} bytes for {claim.size_bytes})",
+                object=claim.object,
+            )
+        async for chunk in self._messages(stored, sequence):
+            yield chunk.data[max(0, first - begin) : last + 1 - begin]
+            begin += len(chunk.data)
+            if begin > last:
+                return
 
     async def read(self, claim: ClaimCheck) -> bytes:
         """All the bytes at once, verified; for sizes known to be small."""
@@ -197,12 +225,23 @@ class ClaimStore:
                 await self._drop(subscription)
 
     async def _read(self, stored: StoredObject) -> AsyncIterator[bytes]:
+        async for chunk in self._messages(stored):
+            yield chunk.data
+
+    async def _messages(
+        self, stored: StoredObject, first: int = 1, *, headers_only: bool = False
+    ) -> AsyncIterator[Msg]:
+        """The chunks of an object from that sequence of the store on."""
         config = api.ConsumerConfig(
             filter_subject=self._chunk_subject(stored.nuid),
+            deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=first,
             ack_policy=api.AckPolicy.NONE,
+            headers_only=headers_only or None,
             mem_storage=True,
             inactive_threshold=60.0,
         )
+        window = _WINDOW if not headers_only else _HEADERS_AT_ONCE
         with nats_errors(f"reading {stored.name}"):
             info = await self._js.add_consumer(self._stream, config)
             subscription = await self._js.pull_subscribe_bind(consumer=info.name, stream=self._stream)
@@ -211,9 +250,9 @@ class ClaimStore:
             left = info.num_pending or 0
             while left > 0:
                 with nats_errors(f"reading {stored.name}"):
-                    messages = await subscription.fetch(min(left, _WINDOW), timeout=10)
+                    messages = await subscription.fetch(min(left, window), timeout=10)
                 for message in messages:
-                    yield message.data
+                    yield message
                 left -= len(messages)
         finally:
             await self._drop(subscription)

@@ -30,10 +30,11 @@ from invoker.publish import EventPublisher
 from invoker.reading import StreamReader
 from invoker.replies import Reply, open_content
 from invoker.request import Content, RequestRecord
-from invoker.requesting import Outgoing, Requester, new_request_id, replayed
+from invoker.requesting import Outgoing, Requester, new_request_id, redriven, replayed
 from invoker.result import Reason, Result, RunStatusDocument, State
 from invoker.results.nats import ResultStream
 from invoker.run_log import RunLogs
+from invoker.stored import Stored
 from invoker.views import (
     Cancelled,
     CatalogInfo,
@@ -88,8 +89,10 @@ class Client:
         self._logs = RunLogs(self._control, self._lookup, self._claims)
         self._news = RunNews(client, names)
         self.custody = Custody(self._results, self._claims, publisher)
-        self.feed = Feed(self._reader, names)
+        self.feed = Feed(self._reader, names, self._news)
         """What is stored as it is stored, for processes in which many wait; somebody has to run `feed.run()`."""
+        self.stored = Stored(self._lookup, self._listing, self._claims, self._logs, self._dead)
+        """Reading by exact ids, in parts and by pages, for processes that serve many."""
 
     # connecting
 
@@ -136,15 +139,18 @@ class Client:
         params: Mapping[str, Any] | None = None,
         request_id: str | None = None,
         reply_to: str | None = None,
+        is_new: bool = False,
     ) -> Receipt:
         """When this returns the event is stored and will not be lost.
 
         `data`: bytes, text, a `Path`, an asynchronous iterable of bytes, or anything with a JSON form. Large bytes
         travel by claim check. Safe to repeat with the same `request_id`: the same event gives the same receipt, with
         `duplicate`, another one `IdempotencyMismatchError`. Raises `TopicError`, `RequestIdError`, `ReplySubjectError`,
-        `PayloadTooLargeError` before anything is sent, `BackPressureError` when the stream is full.
+        `PayloadTooLargeError` before anything is sent, `BackPressureError` when the stream is full. `is_new` says that
+        the id comes from `new_request_id` and was used for nothing else, which saves a question.
         """
-        return await self._requester.publish(Outgoing(topic, data, content_type, headers, params, request_id, reply_to))
+        event = Outgoing(topic, data, content_type, headers, params, request_id, reply_to, is_new=is_new)
+        return await self._requester.publish(event)
 
     async def request(
         self,
@@ -156,14 +162,15 @@ class Client:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
         request_id: str | None = None,
+        is_new: bool = False,
     ) -> list[Reply]:
         """Publish, then the replies of all runs, in the order they came; failed runs are replies too.
 
         Raises `NoSubscriptionError` when nothing matches, and `WaitExpiredError` after `timeout` seconds: its
         `fields["request_id"]` is what to ask with later, its `partial` the replies so far. Safe to repeat with the same
-        `request_id`: then the stored results answer.
+        `request_id`: then the stored results answer. `is_new` as in `publish`.
         """
-        event = Outgoing(topic, data, content_type, headers, params, request_id)
+        event = Outgoing(topic, data, content_type, headers, params, request_id, is_new=is_new)
         return await self._requester.request(event, timeout)
 
     async def call(
@@ -367,10 +374,15 @@ class Client:
         """One dead letter; the id may be shortened. Raises `UnknownIdError` or `AmbiguousIdError`."""
         return await self._dead.one(id)
 
-    async def redrive(self, id: str) -> str:
-        """Publish a dead letter's event again, as a new request that names the old one; returns its request id."""
+    async def redrive(self, id: str, *, data: Payload | Any = None, content_type: str | None = None) -> str:
+        """Publish a dead letter's event again, as a new request that names the old one; returns its request id.
+
+        Safe to repeat, save with other `data`: then every call makes another request.
+        """
         letter = await self._dead.one(id)
-        return (await self._control.ask("dead.redrive", Redriven, dead_id=letter.id)).request_id
+        if data is None:
+            return (await self._control.ask("dead.redrive", Redriven, dead_id=letter.id)).request_id
+        return (await self._requester.publish(redriven(letter, data, content_type))).request_id
 
     async def logs(
         self, id: str, *, function: str | None = None, follow: bool = False

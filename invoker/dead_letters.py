@@ -28,6 +28,25 @@ class DeadLetterReader:
                 letters.append(_parsed(whole))
         return letters
 
+    async def page(self, limit: int, before: int | None = None) -> list[tuple[int, DeadLetter]]:
+        """Letters with their sequences, newest first, below the sequence `before`; without their bytes."""
+        found: list[tuple[int, DeadLetter]] = []
+        for message in await self._headers(limit, before):
+            whole = await self._reader.at(self._names.dead_stream, message.sequence)
+            if whole is not None:
+                letter = _parsed(whole)
+                body = letter.body.model_copy(update={"inline_base64": None})
+                found.append((message.sequence, letter.model_copy(update={"body": body})))
+        return found
+
+    async def exact(self, dead_id: str) -> DeadLetter:
+        """The letter of exactly that id. Raises `UnknownIdError`."""
+        subject = self._names.dead(dead_id)
+        message = await self._reader.last(self._names.dead_stream, subject) if _legal(dead_id) else None
+        if message is None:
+            raise UnknownIdError(f"no dead letter {dead_id[:80]!a}", hint="invoker dead list")
+        return _parsed(message)
+
     async def one(self, given: str) -> DeadLetter:
         """The letter of that id, which may be shortened. Raises `UnknownIdError` or `AmbiguousIdError`."""
         message = await self._reader.last(self._names.dead_stream, self._names.dead(given)) if _legal(given) else None
@@ -40,11 +59,12 @@ class DeadLetterReader:
             raise UnknownIdError(f"no dead letter {given}", hint="invoker dead list")
         return _parsed(message)
 
-    async def _headers(self, limit: int) -> list[StoredMessage]:
+    async def _headers(self, limit: int, before: int | None = None) -> list[StoredMessage]:
         found: list[StoredMessage] = []
         if limit <= 0:
             return found
-        async with aclosing(self._reader.backwards(self._names.dead_stream, [self._names.dead("*")])) as messages:
+        stream, subjects = self._names.dead_stream, [self._names.dead("*")]
+        async with aclosing(self._reader.backwards(stream, subjects, before=before)) as messages:
             async for message in messages:
                 found.append(message)
                 if len(found) >= limit:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from invoker import wire
 from invoker.errors import InputRefusedError
@@ -25,13 +26,15 @@ _UNFINISHED, _FINISHED = "u", "f"
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs are wanted; None means any. `since` is an instant: queued (or finished) at or after it."""
+    """Which runs are wanted; None means any. `since` is an instant: queued (or finished) at or after it; `topic` is a
+    topic or a topic pattern."""
 
     function: str | None = None
     state: State | None = None
     reason: Reason | None = None
     request_id: str | None = None
     since: datetime | None = None
+    topic: str | None = None
 
     def wants_unfinished(self) -> bool:
         return self.reason is None and (self.state is None or not self.state.finished)
@@ -45,7 +48,20 @@ class RunFilter:
             and self.state in (None, row.state)
             and self.reason in (None, row.reason)
             and self.request_id in (None, row.request_id)
+            and (self.topic is None or wire.subject_matches(self.topic, row.topic))
         )
+
+
+class FinishedRows(Protocol):
+    """Another place where the rows of finished runs are had, sooner than from the stream."""
+
+    def finished(self, wanted: RunFilter, before: int | None) -> AsyncGenerator[RunRow, None]:
+        """The wanted rows with a sequence below `before`, newest first, without a gap, as far back as it knows."""
+        ...
+
+    async def known_from(self) -> int | None:
+        """The sequence from which on it knows every finished run as of now; None when it knows nothing for certain."""
+        ...
 
 
 class RunListing:
@@ -56,15 +72,28 @@ class RunListing:
         self._results = results
         self._names = names
 
-    async def rows(self, wanted: RunFilter, *, before: str | None = None) -> AsyncGenerator[RunRow, None]:
-        """The wanted runs, unfinished before finished, each part newest first; `before` is a row's cursor."""
+    async def rows(
+        self, wanted: RunFilter, *, before: str | None = None, recent: FinishedRows | None = None
+    ) -> AsyncGenerator[RunRow, None]:
+        """The wanted runs, unfinished before finished, each part newest first; `before` is a row's cursor.
+
+        Finished ones are read from `recent` as far back as it reaches, then from the stream.
+        """
         part, sequence = _parsed_cursor(before)
         if part == _UNFINISHED and wanted.wants_unfinished():
             async for row in self._unfinished(wanted, sequence):
                 yield row
         if wanted.wants_finished():
-            async for row in self._finished(wanted, sequence if part == _FINISHED else None):
-                yield row
+            sequence = sequence if part == _FINISHED else None
+            # Asked after the unfinished ones were read: a run that finished in between is on one of the two sides.
+            known = await recent.known_from() if recent is not None else None
+            if recent is not None and known is not None and (sequence is None or sequence > known):
+                async for row in recent.finished(wanted, sequence):
+                    yield row
+                sequence = known
+            if sequence is None or sequence > 1:
+                async for row in self._finished(wanted, sequence):
+                    yield row
 
     async def _finished(self, wanted: RunFilter, before: int | None) -> AsyncGenerator[RunRow, None]:
         subject = self._names.result(wanted.request_id or "*", wanted.function or "*")

@@ -17,7 +17,7 @@ from invoker.errors import AmbiguousIdError, ExpiredError, UnknownIdError
 from invoker.reading import StoredMessage, StreamReader
 from invoker.result import RunStatusDocument
 from invoker.results.nats import Answers, ResultStream
-from invoker.views import DeadLetter, RequestView, RunView, request_view
+from invoker.views import DeadLetter, RequestView, RunView, request_view, run_view
 
 LATEST = "@latest"
 MIN_SHORTENED = 4
@@ -69,6 +69,37 @@ class Lookup:
             return Found(request_id), await self.view_of(request_id, answers)
         return found, await self.view_of(found.request_id)
 
+    async def exact(self, given: str) -> RequestView:
+        """The request of exactly that id, for programs; raises as `view`, but never finds by a part of the id."""
+        request_id = canonical_id(given)
+        answers = await self._results.answers(request_id)
+        if answers.record is None and not answers.results:
+            topic = await self._queued_topic(request_id)
+            if topic is not None:
+                return RequestView(request_id, topic, None)
+            # It may have been accepted between the two looks: then its record is there now.
+            answers = await self._results.answers(request_id)
+            if answers.record is None:
+                raise await self._missing(given, request_id)
+        return await self.view_of(request_id, answers)
+
+    async def run_of_id(self, run_id: str, *, before: int | None = None) -> Found | None:
+        """Whose run that is, None when there is none. `before` is a sequence: results behind it are known not to be it,
+        or None to look at all of them."""
+        return await self._run(run_id, before) if _RUN_ID.fullmatch(run_id) else None
+
+    async def one_run(self, found: Found) -> tuple[RunView, str] | None:
+        """The run and its topic as they are now, read without the other runs of its request; None when it is gone."""
+        function = found.function or ""
+        run_id = wire.run_id_of(found.request_id, function)
+        result = await self._results.result(found.request_id, function)
+        if result is not None:
+            return run_view(found.request_id, function, run_id, result, None), result.topic
+        status, record = await asyncio.gather(self._results.status(run_id), self._results.record(found.request_id))
+        if record is None or function not in record.functions:
+            return None
+        return run_view(found.request_id, function, run_id, None, status), record.topic
+
     async def run(self, given: str, function: str | None = None) -> RunView:
         """One run: of a run id, or of a request id and its function (which may be left out when there is only one)."""
         found, view = await self.view(given)
@@ -113,14 +144,14 @@ class Lookup:
             raise UnknownIdError("no request has been accepted yet", hint="invoker publish TOPIC DATA")
         return Found(_last_token(message.subject))
 
-    async def _run(self, run_id: str) -> Found | None:
+    async def _run(self, run_id: str, before: int | None = None) -> Found | None:
         ticket, status = await asyncio.gather(self._results.ticket(run_id), self._results.status(run_id))
         known = ticket or status
         if known is not None:
             return Found(known.request_id, known.function)
         # Finished, and its status lost (it is kept in memory): the result's headers say whose run it was.
         subjects = [self._names.result("*", "*")]
-        async for message in self._reader.backwards(self._names.results_stream, subjects):
+        async for message in self._reader.backwards(self._names.results_stream, subjects, before=before):
             if wire.header(message.headers, wire.H_RUN_ID) == run_id:
                 return _found_run(message)
         return None
@@ -179,6 +210,7 @@ class Lookup:
                 hint=f"invoker dead show {letter.id}",
                 dead_id=letter.id,
                 reason=letter.reason,
+                topic=letter.topic,
             )
         retention = info.config.max_age or 0.0
         at = wire.time_of_id(request_id)

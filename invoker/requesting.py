@@ -35,7 +35,7 @@ from invoker.replies import Replies, Reply, reply_of_result
 from invoker.request import Content, RequestRecord
 from invoker.result import Result
 from invoker.results.nats import ResultStream
-from invoker.views import Receipt
+from invoker.views import DeadLetter, Receipt
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as NatsClient
@@ -54,6 +54,8 @@ class Outgoing:
     request_id: str | None = None
     reply_to: str | None = None
     lineage: Lineage = field(default_factory=Lineage)
+    is_new: bool = False
+    """The id was made for this event (`new_request_id`): nothing of it can be there yet, so nobody is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class Requester:
         data, content_type = await self._body(event)
         request_id = canonical_id(event.request_id) if event.request_id else new_request_id()
         identity = _Identity(self._seen_topic(event.topic, event.headers), _sha256(data))
-        if event.request_id is not None and await self._is_known(request_id, identity):
+        asked = event.request_id is not None and not event.is_new
+        if asked and await self._is_known(request_id, identity):
             return Receipt(request_id, event.topic, self._names.events_stream, 0, duplicate=True)
         published = await self._publisher.publish(
             OutgoingEvent(
@@ -293,6 +296,22 @@ def replayed(record: RequestRecord, original: str) -> tuple[dict[str, str], Line
     """Headers and lineage of a replay: the user's own headers, and the name of the original."""
     own = {name: value for name, value in record.headers.items() if not name.lower().startswith("invoker-")}
     return own, Lineage(replay_of=original)
+
+
+def redriven(letter: DeadLetter, data: Any, content_type: str | None) -> Outgoing:
+    """A dead letter's event with other bytes: its topic, its user's headers and parameters, and its original's name."""
+    prefix, headers = wire.H_PARAM_PREFIX.lower(), letter.headers
+    own = {name: value for name, value in headers.items() if not name.lower().startswith("invoker-")}
+    return Outgoing(
+        topic=letter.topic,
+        data=data,
+        content_type=content_type or letter.body.content_type,
+        headers={name: value for name, value in own.items() if name.lower() != wire.H_CONTENT_TYPE.lower()},
+        params={
+            name[len(prefix) :]: value for name, value in letter.headers.items() if name.lower().startswith(prefix)
+        },
+        lineage=Lineage(replay_of=letter.request_id),
+    )
 
 
 def _expired(receipt: Receipt, timeout: float, replies: Replies) -> WaitExpiredError:

@@ -99,7 +99,7 @@ async def test_a_dead_letter_says_what_became_of_its_event(sdk: Client, world: S
     await world.take_event()
     with pytest.raises(UnknownIdError, match="it has a space") as caught:
         await sdk.result(receipt.request_id)
-    assert caught.value.fields == {"dead_id": "dead1", "reason": "invalid-topic"}
+    assert caught.value.fields == {"dead_id": "dead1", "reason": "invalid-topic", "topic": ""}
     with pytest.raises(UnknownIdError, match="it has a space"):
         await sdk.result(receipt.request_id, wait=20)
 
