@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 NOBODY = "_"
 """A name that no object can have: what is asked of it is refused for want of the right, or finds nothing."""
 ROLE_HINT = "give it the Role of docs/kubernetes.md#rights (deploy/rbac.yaml)"
-DESK_SECONDS = 2.0
+DESK_SECONDS = 4.0
 """Whoever waits at a desk hears soon that nobody answers; controllers have more patience."""
 GONE_SECONDS = 90.0
 LOOK_SECONDS = 0.3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +13,7 @@ from tests.acceptance.cli_desk import Desk, until
 from tests.cluster.account import Right, make_account
 from tests.cluster.engine_world import PYTHON_IMAGE, build_python_image
 from tests.cluster.facts import Cluster
+from tests.docs.transcript import difference, steps_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -144,11 +144,15 @@ def test_fresh_removes_what_was_made_in_the_cluster(
         until(is_empty(cluster, namespace), within=60, what="an empty namespace")
 
 
-def test_the_demo_ends_with_0_and_leaves_nothing(
-    cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]
-) -> None:
-    ran = desk.run("demo", *on_cluster, timeout=350)
+def test_the_demo_of_the_readme_ends_with_0_and_leaves_nothing(cluster: Cluster, namespace: str, desk: Desk) -> None:
+    (step,) = steps_of(ROOT / "README.md", on_cluster=True)
+    command = step.command.replace("images.example.org/team/invoker-python:0.1.0", PYTHON_IMAGE)
+    command = command.replace("namespace jobs", f"namespace {namespace}").replace("10.0.0.5", cluster.host_address)
+    ran = desk.shell(command, timeout=350)
     assert ran.code == 0, ran.err
+    first, *others = [line.replace("namespace jobs", f"namespace {namespace}") for line in step.expected]
+    assert difference([first, "…"], ran.err) is None, ran.err
+    assert difference(others, ran.out + ran.err) is None, ran.out + ran.err
     assert len([line for line in ran.lines if line.startswith("✓ ")]) == 8
     assert len([line for line in ran.lines if f" Job {namespace}/demo-" in line]) == 8
     assert ran.lines[-1].endswith("8 runs, 1,058 rows")
@@ -236,24 +240,3 @@ def test_the_role_is_enough_for_dev(cluster: Cluster, namespace: str, desk: Desk
     with desk.dev(*on_cluster, "--kubeconfig", str(account.kubeconfig)):
         said = desk.run("publish", "hello", '{"name": "Role"}', "--wait", "90", timeout=120)
         assert said.out == "Hello, Role!", said.err
-
-
-def test_the_documented_command_removes_what_an_uninstalled_invoker_left(
-    cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]
-) -> None:
-    desk.function("sleeper", SLEEPER)
-    with desk.dev(*on_cluster):
-        assert desk.run("publish", "sleeper", "{}").code == 0
-        until(lambda: _running(cluster, namespace), within=90, what="a running pod")
-    command = _documented("remove-all")
-    beside = str(cluster.kubectl_path.parent)
-    environ: dict[str, Any] = {"KUBECONFIG": str(cluster.kubeconfig), "NAMESPACE": namespace}
-    desk.environ |= environ | {"PATH": f"{beside}:{desk.env['PATH']}"}
-    ran = desk.shell(command, timeout=90)
-    assert ran.code == 0, ran.err
-    until(is_empty(cluster, namespace), within=60, what="an empty namespace")
-
-
-def _documented(name: str) -> str:
-    page = (ROOT / "docs" / "kubernetes.md").read_text()
-    return page.split(f"<!-- command: {name} -->\n```sh\n")[1].split("```")[0]

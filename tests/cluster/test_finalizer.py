@@ -28,12 +28,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 OUTPUTS = {OutputMode.API: None, OutputMode.STDOUT: b"printed\n", OutputMode.TERMINATION: b"left"}
 WORK = 'echo printed; printf left > "$INVOKER_TERMINATION_FILE"'
 
-# One command; whoever uninstalled Invoker is given it as it stands here.
-UNINSTALLED = """\
-kubectl -n NAMESPACE get jobs -l app.kubernetes.io/managed-by=invoker -o name |
-  xargs -r kubectl -n NAMESPACE patch --type=merge -p '{"metadata":{"finalizers":null}}' &&
-kubectl -n NAMESPACE delete jobs,configmaps -l app.kubernetes.io/managed-by=invoker
-"""
+PAGE = Path(__file__).parents[2] / "docs" / "kubernetes.md"
 
 
 @dataclass(frozen=True)
@@ -209,7 +204,7 @@ async def hurry(world: KubernetesWorld, plan: RunPlan, job: str) -> None:
 async def test_what_an_uninstalled_invoker_left_is_removed_by_one_command(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
-    """Jobs that wait for a controller, running ones, and code."""
+    """Jobs that wait for a controller, running ones, and code: by the command of docs/kubernetes.md."""
     await asyncio.to_thread(build_python_image, cluster)
     account = await asyncio.to_thread(make_account, cluster, namespace, tmp_path)
     async with host(cluster) as server:
@@ -223,7 +218,8 @@ async def test_what_an_uninstalled_invoker_left_is_removed_by_one_command(
                 await only.engine.start(plan)
         await finished_job(world, over)
         await world.until(lambda: world.alive(live.run_id))
-        await asyncio.to_thread(in_a_shell, cluster, UNINSTALLED.replace("NAMESPACE", namespace))
+        command = PAGE.read_text().split("<!-- command: remove-all -->\n```sh\n")[1].split("```")[0]
+        await asyncio.to_thread(in_a_shell, cluster, command, namespace)
 
         async def nothing() -> bool:
             return not await world.get("jobs,pods,configmaps", "-l", "app.kubernetes.io/managed-by=invoker")
@@ -232,7 +228,7 @@ async def test_what_an_uninstalled_invoker_left_is_removed_by_one_command(
         assert "somebody-elses" in await world.kubectl("get", "configmaps", "-o", "name")
 
 
-def in_a_shell(cluster: Cluster, command: str) -> None:
+def in_a_shell(cluster: Cluster, command: str, namespace: str) -> None:
     path = f"{cluster.kubectl_path.parent}:{os.environ['PATH']}"
-    environ = os.environ | {"KUBECONFIG": str(cluster.kubeconfig), "PATH": path}
+    environ = os.environ | {"KUBECONFIG": str(cluster.kubeconfig), "PATH": path, "NAMESPACE": namespace}
     subprocess.run(["sh", "-c", command], env=environ, check=True, timeout=120)

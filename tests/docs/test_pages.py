@@ -22,9 +22,11 @@ from trigger.field_types import KubernetesFields
 from trigger.function_code import FunctionFolder
 from trigger.function_fields import FunctionFields
 from trigger.function_file import read_functions
+from trigger.kubernetes_engine import names
 from trigger.metrics import Metrics
 from trigger.placeholder import FACTS
 from trigger.settings import ControllerSettings
+from trigger.verdict import Verdict
 
 DOCS = ROOT / "docs"
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -153,6 +155,25 @@ def test_the_stored_documents_on_the_wire_page_are_whole() -> None:
     assert set(record) == set(RequestRecord.model_fields)
     assert Result.model_validate(result).reason is Reason.OUT_OF_MEMORY
     assert RequestRecord.model_validate(record).functions == ("invoice", "notify")
+
+
+def test_the_verdicts_on_the_kubernetes_page_are_states_with_their_reasons() -> None:
+    table = page("kubernetes.md").split("## How runs end")[1].split("\n## ")[0]
+    shown = re.findall(r"`([a-z-]+)`: `([a-z-]+)`", table)
+    assert len(shown) > 15
+    assert [(state, reason) for state, reason in shown if Verdict(Reason(reason)).final_state != state] == []
+    never_there = {Reason.INVALID_INPUT, Reason.INVALID_OUTPUT, Reason.OUTPUT_TOO_LARGE, Reason.FUNCTION_REMOVED,
+                   Reason.EXPIRED_IN_QUEUE, Reason.ENGINE}  # fmt: skip
+    assert {Reason(reason) for _, reason in shown} == set(Reason) - never_there
+
+
+def test_the_kubernetes_page_names_variables_and_labels_that_are() -> None:
+    text = page("kubernetes.md")
+    known = {f"INVOKER_{name.upper()}" for name in ControllerSettings.model_fields} | code_words(page("functions.md"))
+    for name in set(re.findall(r"INVOKER_[A-Z0-9_]*[A-Z0-9]", text)) - {"INVOKER_RUN_TOKEN_KEY_FILE"}:
+        assert name in known, name
+    keys = {value for value in vars(names).values() if isinstance(value, str)}
+    assert set(re.findall(r"\binvoker\.dev/[a-z]+", text)) <= keys
 
 
 def test_the_operations_page_has_exactly_the_metrics() -> None:

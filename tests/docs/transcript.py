@@ -3,7 +3,8 @@
 A line that begins with `$ ` is a command, the lines after it are what it prints. `…` stands for any text within a line,
 a line of only `…` for any number of lines. Lines that begin with `> ` go on with
 the command. A command that ends in `# in a terminal of its own` runs until the page's
-end. A block below `<!-- not replayed: why -->` is left out.
+end. A block below `<!-- not replayed: why -->` is left out, one below `<!-- replayed on a cluster: where -->` needs a
+cluster.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 OWN_TERMINAL = "# in a terminal of its own"
-COMMAND_SECONDS = 60.0
-READY_SECONDS = 20.0
+COMMAND_SECONDS = 90.0
+READY_SECONDS = 60.0
 
-_BLOCK = re.compile(r"(<!-- not replayed: (?P<why>.+?) -->\n)?```console\n(?P<text>.*?)```", re.DOTALL)
+_BLOCK = re.compile(
+    r"(<!-- (not replayed: (?P<why>[^>]+?)|replayed on a cluster: (?P<where>[^>]+?)) -->\n)?"
+    r"```console\n(?P<text>.*?)```",
+    re.DOTALL,
+)
 _ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[=>78])")
 
 
@@ -43,9 +48,11 @@ class Step:
         return self.command.endswith(OWN_TERMINAL)
 
 
-def steps_of(page: Path) -> list[Step]:
-    """The commands of a page in their order, save those of blocks that say why they are not replayed."""
-    return [step for block in _BLOCK.finditer(page.read_text()) if not block["why"] for step in _steps(block["text"])]
+def steps_of(page: Path, *, on_cluster: bool = False) -> list[Step]:
+    """The commands of a page in their order, save those of blocks that say why they are not replayed; those that need a
+    cluster, or all others."""
+    blocks = [one for one in _BLOCK.finditer(page.read_text()) if not one["why"] and bool(one["where"]) is on_cluster]
+    return [step for block in blocks for step in _steps(block["text"])]
 
 
 def commands_left_out(page: Path) -> list[str]:
