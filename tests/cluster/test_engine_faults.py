@@ -221,7 +221,7 @@ async def test_a_stop_before_the_first_list(cluster: Cluster, module_namespace: 
             await world.engine.stop("never-started", "cancelled")
 
             async def asked() -> bool:
-                return world.requests["patch", 404] > 0
+                return world.requests["get", 404] > 0
 
             await world.until(asked)
             proxy.clear(late)

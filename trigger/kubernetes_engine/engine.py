@@ -30,7 +30,7 @@ from trigger.kubernetes_engine.log import read_lines
 from trigger.kubernetes_engine.manifest import ManifestOptions, job_body, job_manifest
 from trigger.kubernetes_engine.policy import Policy
 from trigger.kubernetes_engine.runs import Care, Runs
-from trigger.kubernetes_engine.status import Stop, job_view
+from trigger.kubernetes_engine.status import Stop, job_view, run_job
 from trigger.kubernetes_engine.watch import Mirror
 from trigger.plan import Code, RunPlan
 
@@ -226,9 +226,7 @@ class KubernetesEngine:
             raise _refusal(failure, plan) from failure
         if job is None:
             raise EngineUnavailableError(f"the Job {name} was there a moment ago and is not any more")
-        view = job_view(job)
-        labels = job["metadata"].get("labels") or {}
-        if view is None or view.run_id != plan.run_id or labels.get(names.INSTANCE) != self._instance:
+        if run_job(job, self._instance, plan.run_id) is None:
             raise StartRefusedError(
                 f"a Job {self._api.namespace}/{name} is there that Invoker did not make for this run",
                 hint=f"look at it with: kubectl -n {self._api.namespace} get job {name} -o yaml",

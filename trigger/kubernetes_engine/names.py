@@ -21,6 +21,8 @@ TERMS = "invoker.dev/terms"
 DEADLINE = "invoker.dev/deadline"
 STOP = "invoker.dev/stop"
 CODE = "invoker.dev/code"
+JOB = "batch.kubernetes.io/job-name"
+"""Kubernetes' own label on the pods of a Job."""
 
 RESULT_FINALIZER = "invoker.dev/result"
 """On a Job: it stays until its run's result is sealed and its reply sent."""

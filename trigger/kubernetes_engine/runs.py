@@ -23,7 +23,7 @@ from trigger.kubernetes_engine.background import Background, Step, until_done
 from trigger.kubernetes_engine.conclusion import Evidence, reads_log, reads_output, run_end
 from trigger.kubernetes_engine.log import Listener
 from trigger.kubernetes_engine.run import KnownRun
-from trigger.kubernetes_engine.status import JobEnd, PodView, Stop, job_view, pod_view
+from trigger.kubernetes_engine.status import JobEnd, PodView, Stop, pod_view, run_job
 from trigger.levels import Watcher
 
 SOONEST_LOOK_SECONDS = 0.05
@@ -89,14 +89,17 @@ class Runs:
             self.claim(run)
 
     async def stop_unknown(self, run_id: str, stop: Stop) -> None:
-        """End a run whose Job was not seen here: perhaps another controller made it a moment ago."""
+        """End a run whose Job was not seen here: perhaps another controller made it a moment ago. Looked at first: a
+        run that was refused because a stranger's Job has its name is stopped too, and that Job is not to be."""
         if run_id in self._released:
             self.tell_unknown(run_id)
             return
         name = names.job_name(self._care.instance, run_id)
-        job = await actions.stop_job(self._api, name, stop)
-        if job is not None:
-            self.job_seen(job)
+        job = await self._api.get_job(name)
+        if job is not None and run_job(job, self._care.instance, run_id) is not None:
+            job = await actions.stop_job(self._api, name, stop)
+            if job is not None:
+                self.job_seen(job)
         run = self._runs.get(run_id)
         if run is None:
             self.tell_unknown(run_id)
@@ -120,7 +123,7 @@ class Runs:
     # what the mirrors tell
 
     def job_seen(self, item: dict[str, Any], *, is_gone: bool = False) -> None:
-        view = job_view(item)
+        view = run_job(item, self._care.instance)
         if view is None:
             return
         if view.run_id in self._released:
@@ -168,7 +171,7 @@ class Runs:
 
     async def _confirm_gone(self, run: KnownRun) -> None:
         job = await self._api.get_job(run.job.name)
-        if job is not None:
+        if job is not None and run_job(job, self._care.instance, run.run_id) is not None:
             self.job_seen(job)
         elif self._runs.get(run.run_id) is run:
             run.is_gone = True

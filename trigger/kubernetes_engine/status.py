@@ -152,6 +152,16 @@ def job_view(job: Object) -> JobView | None:
     )
 
 
+def run_job(job: Object, instance: str, run_id: str | None = None) -> JobView | None:
+    """The Job as a value, if it is that of a run of this instance (of this very run): not one that merely has the
+    name, nor a copy of it under another name."""
+    view = job_view(job)
+    if view is None or view.run_id != (run_id or view.run_id):
+        return None
+    owner = _map(_map(job.get("metadata")).get("labels")).get(names.INSTANCE)
+    return view if owner == instance and view.name == names.job_name(instance, view.run_id) else None
+
+
 def stop_annotation(stop: Stop) -> str:
     return json.dumps({"reason": stop.reason, "message": stop.message}, ensure_ascii=False, separators=(",", ":"))
 
@@ -159,9 +169,13 @@ def stop_annotation(stop: Stop) -> str:
 def pod_view(pod: Object) -> PodView | None:
     """The pod as a value; None for one that belongs to no run."""
     metadata, status = _map(pod.get("metadata")), _map(pod.get("status"))
-    run_id = _map(metadata.get("labels")).get(names.RUN)
+    labels = _map(metadata.get("labels"))
+    run_id = labels.get(names.RUN)
     if not isinstance(run_id, str) or not run_id:
         return None
+    job = _text(labels, names.JOB)
+    if job and not job.endswith(f"-{run_id}"):
+        return None  # of a copy that somebody made of the run's Job
     conditions = {_text(one, "type"): one for one in _list(status.get("conditions"))}
     scheduled, target = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
     initial = [(_text(one, "name"), _container(one)) for one in _list(status.get("initContainerStatuses"))]
