@@ -33,6 +33,7 @@ from invoker.request import Content, RequestRecord
 from invoker.requesting import Outgoing, Requester, new_request_id, redriven, replayed
 from invoker.result import Reason, Result, RunStatusDocument, State
 from invoker.results.nats import ResultStream
+from invoker.results.store import ResultStore
 from invoker.run_log import RunLogs
 from invoker.stored import Stored
 from invoker.views import (
@@ -60,11 +61,12 @@ DEFAULT_REQUEST_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Custody:
-    """What a client stands on, for a process that serves the run API beside it."""
+    """What a client stands on, for a process that serves the run API beside it, or fills a copy of the results."""
 
     results: ResultStream
     claims: ClaimStore
     publisher: EventPublisher
+    reader: StreamReader
 
 
 class Client:
@@ -88,7 +90,7 @@ class Client:
         self._dead = DeadLetterReader(self._reader, names)
         self._logs = RunLogs(self._control, self._lookup, self._claims)
         self._news = RunNews(client, names)
-        self.custody = Custody(self._results, self._claims, publisher)
+        self.custody = Custody(self._results, self._claims, publisher, self._reader)
         self.feed = Feed(self._reader, names, self._news)
         """What is stored as it is stored, for processes in which many wait; somebody has to run `feed.run()`."""
         self.stored = Stored(self._lookup, self._listing, self._claims, self._logs, self._dead)
@@ -122,6 +124,10 @@ class Client:
         """End the connection; what is waited for ends with an error. Safe to repeat."""
         if not self._client.is_closed:
             await self._client.close()
+
+    def read_results_from(self, store: ResultStore) -> None:
+        """Ask that store for what requests and their runs came to, from here on."""
+        self._lookup.store = store
 
     # sending
 

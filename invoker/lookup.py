@@ -17,6 +17,7 @@ from invoker.errors import AmbiguousIdError, ExpiredError, UnknownIdError
 from invoker.reading import StoredMessage, StreamReader
 from invoker.result import RunStatusDocument
 from invoker.results.nats import Answers, ResultStream
+from invoker.results.store import ResultStore
 from invoker.views import DeadLetter, RequestView, RunView, request_view, run_view
 
 LATEST = "@latest"
@@ -43,6 +44,8 @@ class Lookup:
         self._reader = reader
         self._results = results
         self._names = names
+        self.store: ResultStore = results
+        """What answers for requests: NATS itself, or a copy in front of it."""
 
     async def view(self, given: str) -> tuple[Found, RequestView]:
         """What the id stands for, and its request as it is now.
@@ -54,7 +57,7 @@ class Lookup:
             raise UnknownIdError("an empty id stands for nothing", hint="invoker runs list")
         request_id = canonical_id(given)
         if given != LATEST:
-            answers = await self._results.answers(request_id)
+            answers = await self.store.answers(request_id)
             if answers.record is not None or answers.results:
                 return Found(request_id), await self.view_of(request_id, answers)
         found = await self._find(given, request_id)
@@ -63,7 +66,7 @@ class Lookup:
             if topic is not None:
                 return Found(request_id), RequestView(request_id, topic, None)
             # It may have been accepted between the two looks: then its record is there now.
-            answers = await self._results.answers(request_id)
+            answers = await self.store.answers(request_id)
             if answers.record is None:
                 raise await self._missing(given, request_id)
             return Found(request_id), await self.view_of(request_id, answers)
@@ -72,13 +75,13 @@ class Lookup:
     async def exact(self, given: str) -> RequestView:
         """The request of exactly that id, for programs; raises as `view`, but never finds by a part of the id."""
         request_id = canonical_id(given)
-        answers = await self._results.answers(request_id)
+        answers = await self.store.answers(request_id)
         if answers.record is None and not answers.results:
             topic = await self._queued_topic(request_id)
             if topic is not None:
                 return RequestView(request_id, topic, None)
             # It may have been accepted between the two looks: then its record is there now.
-            answers = await self._results.answers(request_id)
+            answers = await self.store.answers(request_id)
             if answers.record is None:
                 raise await self._missing(given, request_id)
         return await self.view_of(request_id, answers)
@@ -92,7 +95,7 @@ class Lookup:
         """The run and its topic as they are now, read without the other runs of its request; None when it is gone."""
         function = found.function or ""
         run_id = wire.run_id_of(found.request_id, function)
-        result = await self._results.result(found.request_id, function)
+        result = await self.store.result(found.request_id, function)
         if result is not None:
             return run_view(found.request_id, function, run_id, result, None), result.topic
         status, record = await asyncio.gather(self._results.status(run_id), self._results.record(found.request_id))
@@ -120,7 +123,7 @@ class Lookup:
 
     async def view_of(self, request_id: str, answers: Answers | None = None) -> RequestView:
         """The request's record, results and latest statuses, joined."""
-        answers = answers or await self._results.answers(request_id)
+        answers = answers or await self.store.answers(request_id)
         return request_view(request_id, answers.record, answers.results, await self._statuses(request_id, answers))
 
     async def _statuses(self, request_id: str, answers: Answers) -> dict[str, RunStatusDocument]:

@@ -29,6 +29,8 @@ from invoker.gateway.door import Door, shown_path
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.http_protocol import ServerLimits
 from invoker.gateway.http_server import http_server, probe_routes
+from invoker.gateway.request_target import OriginForm
+from invoker.gateway.result_source import ToldSource, chosen_results
 from invoker.gateway.routes import OPEN_PATHS, routers
 from invoker.gateway.run_address import PATH_PREFIX
 from invoker.gateway.run_api import RunApi
@@ -58,7 +60,8 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
             asyncio.create_task(catalog.run(), name="catalog"),
         ]
         try:
-            yield Gateway(settings, client, catalog, run_api=run_api_of(settings, client, catalog))
+            async with chosen_results(settings, client):
+                yield Gateway(settings, client, catalog, run_api=run_api_of(settings, client, catalog))
         finally:
             for task in tasks:
                 task.cancel()
@@ -83,17 +86,17 @@ def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
     app.add_exception_handler(HTTPException, _no_route)
     own_doors = tuple(route.path for route in inner if hasattr(route, "path") and "{" not in route.path)
     door = Door(
-        app,
+        ToldSource(app, gateway.metrics),
         login=CallerLogin(settings),
         limiter=CallLimiter(settings),
         witness=CallWitness(gateway.metrics),
         guard=PageGuard.of(settings),
-        is_open=lambda path: path.startswith(OPEN_PATHS) or gitfaas.is_open(path),
-        has_own_door=lambda path: path.startswith(PATH_PREFIX) or path in own_doors,
+        is_open=lambda path: path.startswith(OPEN_PATHS),
+        has_own_door=lambda path: path.startswith(PATH_PREFIX) or gitfaas.has_own_door(path) or path in own_doors,
         address_of=address_finder(settings),
         body_seconds=settings.gateway_body_seconds,
     )
-    return allowing_pages(door, settings.gateway_cors_origins)
+    return OriginForm(allowing_pages(door, settings.gateway_cors_origins))
 
 
 def run_api_of(settings: GatewaySettings, client: Client, catalog: CatalogCopy) -> RunApi | None:

@@ -45,8 +45,6 @@ from invoker.payload import Payload
 from invoker.result import Result
 from invoker.views import RequestView, RunView
 
-OPEN_PATH = "/response/"
-"""`POST` below it is open at the door: the uid holds a token of its own."""
 RESERVED = frozenset({"PAYLOAD", "FUNCTION_UID", "RANDOM", "TOPIC"})
 CHECKED_JSON_BYTES = 16 * 1024 * 1024
 """A body that says it is JSON is looked at before it is published, so it must be held in memory."""
@@ -56,9 +54,9 @@ _log = structlog.get_logger(component="gateway")
 _Route = Callable[[Request], Awaitable[Response]]
 
 
-def is_open(path: str) -> bool:
-    """Whether the door lets the path pass: the uid of a function has a dot, the id of a request never has."""
-    return path.startswith(OPEN_PATH) and "." in path
+def has_own_door(path: str) -> bool:
+    """Whether the path is that of a function's answer, whose uid holds a token: the id of a request has no dot."""
+    return path.startswith("/response/") and "." in path
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -159,7 +157,7 @@ async def _report(gateway: Gateway, topic: str, request_id: str) -> dict[str, An
     """What became of the event: it is stored, whatever goes wrong from here on."""
     report: dict[str, Any] = {"requestUid": request_id, "applies": [], "error": False}
     try:
-        view = await gateway.client.result(request_id)
+        view = await gateway.client.stored.request(request_id)
     except UnknownIdError as error:
         return report | {"error": True, "message": error.message}  # a dead letter by now
     except InvokerError:
@@ -183,8 +181,8 @@ async def _responses(gateway: Gateway, request: Request) -> Response:
         refused = RequestIdError("the request uid is not valid")
         return JsonResponse({"error": True, "message": refused.message, "responses": []})
     try:
-        view = await gateway.client.result(uid)
-        if view.request_id != uid or not caller.may(Action.READ, topic=_seen_as(gateway, view)):
+        view = await gateway.client.stored.request(uid)
+        if not caller.may(Action.READ, topic=_seen_as(gateway, view)):
             raise UnknownIdError(f"nothing is known of the request {uid}")
     except UnknownIdError as error:
         state = "expired" if isinstance(error, ExpiredError) else "unknown"

@@ -42,6 +42,10 @@ class GatewaySettings(BaseModel):
     results: str = Field(default="nats", repr=False)
     """Where polls are answered from: `nats`, or a Redis (`redis://[user:password@]host[:port][/number]`, `rediss://`
     with TLS) that is filled from NATS and may be emptied at any time."""
+    results_ca: Path | None = None
+    """File with the certificates that a Redis with TLS is checked with; by default those of the system."""
+    results_prefix: str = ""
+    """What the keys in Redis begin with; by default the instance and a colon."""
     log_format: Literal["json", "console"] = "json"
     """One JSON object a line, or lines for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
