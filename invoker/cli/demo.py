@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 DEMO_SOURCE = "data/tzdata"
 """Lies with the code of `collect`, so it is there wherever that runs: as a process here or in a pod."""
+OURS = "app.kubernetes.io/managed-by=invoker"
 EXAMPLES = examples(
     "invoker demo",
     "invoker demo -o json",
@@ -84,7 +86,15 @@ def demo(
     finally:
         shutil.rmtree(state, ignore_errors=True)
     if outcome.error is not None:
-        raise outcome.error
+        raise _with_next_step(outcome.error, engine, keep=keep)
+
+
+def _with_next_step(error: InvokerError, engine: EngineName, *, keep: bool) -> InvokerError:
+    """The error with a command that helps now: those about a run find nobody who knows it any more."""
+    error.fields["try_command"] = shlex.join(["invoker", *sys.argv[1:], *([] if keep else ["--keep"])])
+    if engine is EngineName.KUBERNETES:
+        error.hint = f"while it runs, its pods say more: kubectl describe pods --selector {OURS}"
+    return error
 
 
 def samples_folder() -> Path:
@@ -110,6 +120,7 @@ def _cluster(session: Session, plan: DevPlan) -> Iterator[None]:
     try:
         yield
     finally:
+        session.note(" removing what it made in the cluster …")
         session.note(clear_cluster(settings))
 
 

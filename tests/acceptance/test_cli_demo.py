@@ -73,6 +73,7 @@ def test_a_run_that_fails_is_an_exit_code(desk: Desk) -> None:
     assert "✗ uncompress" in ran.out
     assert "not done in" in ran.out
     assert "[run-failed]" in ran.err
+    assert ran.err.rstrip().endswith("try: invoker demo broken.gz --keep"), "its run is known to nobody any more"
     assert "Traceback" not in ran.err
     assert left_behind(desk) == []
 

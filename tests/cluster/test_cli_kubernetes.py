@@ -161,6 +161,18 @@ def test_the_demo_of_the_readme_ends_with_0_and_leaves_nothing(cluster: Cluster,
     assert [one.name for one in desk.folder.iterdir() if one.name.startswith("invoker-demo-")] == []
 
 
+def test_a_demo_that_does_not_end_says_where_to_look(
+    cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]
+) -> None:
+    """The mistake that a first run makes: an image that nobody answers for."""
+    desk.environ |= {"INVOKER_RUNTIME_IMAGES": "python=localhost:9/nothing:1", "INVOKER_IMAGE_PULL_POLICY": "Always"}
+    ran = desk.run("demo", *on_cluster, "--wait", "5", timeout=90)
+    assert ran.code == 5, ran.err
+    assert "its pods say more: kubectl describe pods --selector app.kubernetes.io/managed-by=invoker" in ran.err
+    assert ran.err.rstrip().endswith("--wait 5 --keep")
+    until(is_empty(cluster, namespace), within=60, what="an empty namespace")
+
+
 def test_a_file_of_this_machine_is_no_source_for_pods(desk: Desk, on_cluster: tuple[str, ...]) -> None:
     (desk.folder / "table.csv").write_text("a\n1\n")
     ran = desk.run("demo", *on_cluster, "table.csv")
