@@ -17,7 +17,8 @@ class OriginForm:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not scope["path"].startswith("/"):
-            scope = scope | {"path": path_of(scope["path"]), "raw_path": path_of(scope["raw_path"].decode()).encode()}
+            raw = path_of(scope["raw_path"].decode("latin-1")).encode("latin-1")
+            scope = {**scope, "path": path_of(scope["path"]), "raw_path": raw}
         await self._app(scope, receive, send)
 
 
