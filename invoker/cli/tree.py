@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from invoker.cli import controller, dead, demo, dev, explain, functions, gateway, publish, result, runs
+from invoker.cli import controller, dead, demo, dev, explain, functions, gateway, keys, publish, result, runs
 from invoker.cli.failure import lines_of
 from invoker.cli.session import Session, forget_stdout
 from invoker.errors import InvokerError
@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 for _module in (dev, demo, publish, result, explain, controller, gateway):
     _module.register(app)
-for _group in (runs, functions, dead):
+for _group in (runs, functions, dead, keys):
     app.add_typer(_group.app)
 
 

@@ -1,4 +1,4 @@
-"""API keys: the text that a caller shows, and the file in which only its hash stands. Pure, but for `store`.
+"""API keys: the text that a caller shows, and the file in which only its hash stands.
 
 A key is `inv_<id>_<secret>`: ten characters that name it and 52 that nobody can guess (260 bits, so a plain sha256 is
 as good as a slow one). The file is JSON:
@@ -9,15 +9,17 @@ as good as a slow one). The file is JSON:
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,7 +77,7 @@ class StoredKey(BaseModel):
     scopes: tuple[Scope, ...]
     created_at: AwareDatetime | None = None
     expires_at: AwareDatetime | None = None
-    calls_per_second: Annotated[float, Field(gt=0)] | None = None
+    calls_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @field_validator("name")
     @classmethod
@@ -141,11 +143,7 @@ def read_keys(data: bytes) -> KeyFile:
     try:
         return KeyFile.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise SettingsError(
-            f"{where}: {first['msg'].removeprefix('Value error, ')}", hint="invoker keys makes and changes this file"
-        ) from error
+        raise SettingsError(_first(error), hint="invoker keys makes and changes this file") from error
 
 
 def read_ring(data: bytes) -> KeyRing:
@@ -171,10 +169,20 @@ def new_key(
             calls_per_second=calls_per_second,
         )  # fmt: skip
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputRefusedError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise InputRefusedError(_first(error)) from error
     return NewKey(f"{PREFIX}{identifier}_{secret}", stored)
+
+
+def scope_of(words: str) -> Scope:
+    """The scope that `ACTIONS [TOPICS [FUNCTIONS]]` says, each part with commas. Raises `InputRefusedError`."""
+    parts = [part.split(",") for part in words.split()]
+    if not 1 <= len(parts) <= 3:
+        raise InputRefusedError(f"{words[:80]!a} is no scope: ACTIONS [TOPICS [FUNCTIONS]] is wanted")
+    given = dict(zip(("actions", "topics", "functions"), parts, strict=False))
+    try:
+        return Scope.model_validate(given)
+    except ValidationError as error:
+        raise InputRefusedError(f"{words[:80]!a}: {_first(error)}") from error
 
 
 def with_key(file: KeyFile, key: StoredKey) -> KeyFile:
@@ -194,16 +202,30 @@ def without_key(file: KeyFile, wanted: str) -> tuple[KeyFile, StoredKey]:
     raise UnknownIdError(f"there is no key {wanted[:80]!a}", try_command="invoker keys list")
 
 
-def load(path: Path) -> KeyFile:
-    """The file as it is; empty when there is none. Raises `SettingsError` when it cannot be used."""
+def load(path: Path, *, begin: bool = False) -> KeyFile:
+    """The file as it is; with `begin` an empty one when there is none. Raises `SettingsError`."""
     try:
         return read_keys(path.read_bytes())
-    except FileNotFoundError:
-        return KeyFile()
     except OSError as error:
+        if begin and isinstance(error, FileNotFoundError):
+            return KeyFile()
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     except SettingsError as error:
         raise SettingsError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """While this is entered nobody else changes keys in the same folder: of two changes at once none is lost."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise SettingsError(f"the folder {path.parent} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def store(path: Path, file: KeyFile) -> None:
@@ -224,8 +246,11 @@ def store(path: Path, file: KeyFile) -> None:
         raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def is_expired(key: StoredKey, now: datetime | None = None) -> bool:
-    return key.expires_at is not None and key.expires_at <= (now or datetime.now(UTC))
+def _first(error: ValidationError) -> str:
+    """The first thing that does not fit, without what was given: it may be a hash, or a secret in the wrong place."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _sha256(secret: str) -> str:
