@@ -30,10 +30,19 @@ def asked_by(cluster: Cluster, namespace: str, account: str) -> list[Asked]:
 
 def created_jobs(cluster: Cluster, namespace: str) -> Iterator[dict[str, Any]]:
     """Every Job that was ever made in this namespace, by whomever, as it was made."""
+    return (line["responseObject"] for line in _creations(cluster, namespace, "jobs"))
+
+
+def created_claims(cluster: Cluster, namespace: str) -> Iterator[dict[str, Any]]:
+    """The name, under `name`, of every volume claim that was ever made in this namespace."""
+    return (line["objectRef"] for line in _creations(cluster, namespace, "persistentvolumeclaims"))
+
+
+def _creations(cluster: Cluster, namespace: str, resource: str) -> Iterator[dict[str, Any]]:
     for line in _lines(cluster, f'"namespace":"{namespace}"'):
-        is_creation = line["verb"] == "create" and line["objectRef"]["resource"] == "jobs"
+        is_creation = line["verb"] == "create" and line["objectRef"]["resource"] == resource
         if is_creation and line["responseStatus"]["code"] == 201 and "dryRun" not in line["requestURI"]:
-            yield line["responseObject"]
+            yield line
 
 
 def _lines(cluster: Cluster, text: str) -> Iterator[dict[str, Any]]:
