@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from invoker import wire
-from invoker.errors import InvokerError, ServerUnreachableError
+from invoker.errors import ServerUnreachableError
 from invoker.reading import StoredMessage, StreamReader, Tail
 
 LOOK_SECONDS = 1.0
@@ -28,11 +28,9 @@ DEFAULT_RETENTION = timedelta(days=2)
 _log = structlog.get_logger(component="results")
 
 
-class CopyAwayError(InvokerError):
-    """The copy cannot be reached, or does not do what it is asked; the message says why, without secrets."""
-
-    code = "results-copy-away"
-    http_status = 503
+class CopyAwayError(Exception):
+    """The copy cannot be reached, or does not do what it is asked; the message says why, without secrets. No caller
+    meets it: NATS answers instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Filler:
             try:
                 await self._fill()
             except (ServerUnreachableError, CopyAwayError) as error:
-                self._tell(error.message)
+                self._tell(str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _fill(self) -> None:

@@ -93,7 +93,7 @@ class RedisResults:
                 return await getattr(self._redis, command)(self._request_key(request_id), *arguments)
         except CopyAwayError as error:
             self._away_until = time.monotonic() + AWAY_SECONDS
-            _log.warning("results are read from NATS", error_message=error.message)
+            _log.warning("results are read from NATS", error_message=str(error))
             return None
 
     async def place(self, stream_identity: str, retention: timedelta, *, anew: bool = False) -> Place:
