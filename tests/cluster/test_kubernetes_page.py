@@ -99,5 +99,5 @@ def story(transcript: str) -> dict[str, list[str]]:
 _ENDS = re.compile(r"ttl \d+ s, finalizers (-|invoker)|finalizers foreground")
 STEPS = {
     "MODIFIED ttl 604800 s, finalizers invoker", "MODIFIED ttl 10 s, finalizers -", "DELETED finalizers foreground",
-    "ADDED Pending", "MODIFIED Running", "MODIFIED Succeeded", "MODIFIED Bound", "DELETED Succeeded", "DELETED Bound",
+    "ADDED Pending", "MODIFIED Succeeded", "MODIFIED Bound", "DELETED Succeeded", "DELETED Bound",
 }  # fmt: skip
