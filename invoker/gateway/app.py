@@ -34,6 +34,7 @@ from invoker.gateway.result_source import ToldSource, chosen_results
 from invoker.gateway.routes import OPEN_PATHS, routers
 from invoker.gateway.run_address import PATH_PREFIX
 from invoker.gateway.run_api import RunApi
+from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
 from invoker.gateway.witness import CallWitness
 from invoker.version import __version__
@@ -54,14 +55,15 @@ class RunningGateway:
 async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) -> AsyncIterator[Gateway]:
     """What the routes stand on, connected; its tasks run until this is left. Raises `ServerUnreachableError`."""
     async with Client.connect(options, names=settings.names, timeout=5.0) as client:
-        catalog = CatalogCopy(client)
+        catalog, runs = CatalogCopy(client), RunTable(client.feed)
         tasks = [
             asyncio.create_task(client.feed.run(), name="feed"),
             asyncio.create_task(catalog.run(), name="catalog"),
+            asyncio.create_task(runs.run(), name="recent-runs"),
         ]
         try:
             async with chosen_results(settings, client):
-                yield Gateway(settings, client, catalog, run_api=run_api_of(settings, client, catalog))
+                yield Gateway(settings, client, catalog, runs, run_api=run_api_of(settings, client, catalog))
         finally:
             for task in tasks:
                 task.cancel()
@@ -131,7 +133,9 @@ async def run_gateway(
     """
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(opened_gateway(settings, options))
-        limits = ServerLimits(settings.gateway_max_connections, settings.gateway_header_seconds)
+        limits = ServerLimits(
+            settings.gateway_max_connections, settings.gateway_header_seconds, settings.gateway_body_seconds
+        )
         probes = probe_routes(lambda: unready(gateway), lambda: exposition(gateway))
         probe_url = await stack.enter_async_context(
             http_server(probes, settings.gateway_probe_host, settings.gateway_probe_port, "INVOKER_GATEWAY_PROBE_PORT")

@@ -8,6 +8,7 @@ from invoker.client import Client
 from invoker.gateway.catalog_copy import CatalogCopy
 from invoker.gateway.metrics import GatewayMetrics
 from invoker.gateway.run_api import RunApi
+from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
 
 
@@ -18,6 +19,7 @@ class Gateway:
     settings: GatewaySettings
     client: Client
     catalog: CatalogCopy
+    runs: RunTable
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
     run_api: RunApi | None = None
     """The run API, when the key of its tokens is known here."""

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from invoker.gateway import gitfaas, publishing
+from invoker.gateway import (
+    calls,
+    dead_letters,
+    event_stream,
+    functions,
+    gitfaas,
+    publishing,
+    requests,
+    run_logs,
+    runs,
+)
 from invoker.gateway.gateway import Gateway
 
 OPEN_PATHS: tuple[str, ...] = ()
@@ -13,4 +23,5 @@ OPEN_PATHS: tuple[str, ...] = ()
 
 def routers(gateway: Gateway) -> list[APIRouter]:
     """The routes, group by group."""
-    return [publishing.router(gateway), gitfaas.router(gateway)]
+    groups = (publishing, calls, requests, runs, run_logs, event_stream, functions, dead_letters, gitfaas)
+    return [group.router(gateway) for group in groups]

@@ -1,0 +1,109 @@
+"""Dead letters over HTTP: events that could not become runs; their bytes, and sending them again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from invoker.errors import InputRefusedError, UnknownIdError
+from invoker.gateway.access.scopes import Action
+from invoker.gateway.answers import JsonResponse
+from invoker.gateway.conditional import tagged
+from invoker.gateway.content import content_answer, sha256_of
+from invoker.gateway.documents import Accepted, Answer
+from invoker.gateway.door import caller_of
+from invoker.gateway.gateway import Gateway
+from invoker.gateway.openapi_parts import BYTES, REPLACING_BODY
+from invoker.gateway.requests import new_request, replacement
+from invoker.gateway.runs import MAX_LIMIT, next_link
+from invoker.gateway.sight import Sight, unknown
+from invoker.views import DeadLetter
+
+_READ_AT_ONCE = 50
+
+
+class DeadLetterPage(Answer):
+    """A page of dead letters, newest first, without their bytes."""
+
+    items: list[DeadLetter]
+    next: str | None = Field(None, description="The cursor of the next page; null on the last one")
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The routes of this group."""
+    routes = APIRouter(tags=["dead letters"])
+
+    @routes.get("/v1/dead-letters", response_model=DeadLetterPage)
+    async def list_dead_letters(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+        cursor: Annotated[str | None, Query(max_length=64, description="`next` of the page before")] = None,
+    ) -> Response:
+        """Dead letters, newest first."""
+        sight = Sight(gateway, caller_of(request))
+        sight.caller.check(Action.READ)
+        letters = await _letters(sight, limit + 1, _sequence(cursor))
+        following = str(letters[limit - 1][0]) if len(letters) > limit else None
+        page = DeadLetterPage(items=[letter for _, letter in letters[:limit]], next=following)
+        return JsonResponse(page, headers=next_link(request, following))
+
+    @routes.get("/v1/dead-letters/{dead_id}", response_model=DeadLetter)
+    async def get_dead_letter(dead_id: str, request: Request) -> Response:
+        """One dead letter: what was wrong, where it came from, and its bytes when they are few."""
+        return tagged(request, await _visible(Sight(gateway, caller_of(request)), dead_id))
+
+    @routes.head("/v1/dead-letters/{dead_id}/body", include_in_schema=False)
+    @routes.get("/v1/dead-letters/{dead_id}/body", response_class=Response, responses=BYTES)
+    async def get_body(dead_id: str, request: Request) -> Response:
+        """The bytes of the event, whole or the part that `Range` asks for."""
+        letter = await _visible(Sight(gateway, caller_of(request)), dead_id)
+        return await content_answer(request, gateway, letter.body, sha256_of(letter.body), letter.id)
+
+    @routes.post(
+        "/v1/dead-letters/{dead_id}/redrive", status_code=202, response_model=Accepted, openapi_extra=REPLACING_BODY
+    )
+    async def redrive(dead_id: str, request: Request) -> Response:
+        """Publish the event again, as a new request that names the old one. Safe to repeat, save with a body: that
+        replaces the payload, and makes another request each time."""
+        sight = Sight(gateway, caller_of(request))
+        letter = await _visible(sight, dead_id)
+        sight.check(Action.OPERATE, letter.topic)
+        body, content_type = await replacement(request, gateway.settings.max_event_bytes)
+        request_id = await gateway.client.redrive(letter.id, data=body, content_type=content_type)
+        return await new_request(gateway, request_id, letter.topic)
+
+    return routes
+
+
+async def _visible(sight: Sight, dead_id: str) -> DeadLetter:
+    try:
+        letter = await sight.gateway.client.stored.dead_letter(dead_id)
+    except UnknownIdError as error:
+        raise unknown("dead letter", dead_id) from error
+    if not sight.may(Action.READ, letter.topic):
+        raise unknown("dead letter", dead_id)
+    return letter
+
+
+async def _letters(sight: Sight, limit: int, before: int | None) -> list[tuple[int, DeadLetter]]:
+    """So many letters that the caller may see, with their places."""
+    found: list[tuple[int, DeadLetter]] = []
+    while len(found) < limit:
+        part = await sight.gateway.client.stored.dead_letters(_READ_AT_ONCE, before)
+        found += [(place, letter) for place, letter in part if sight.may(Action.READ, letter.topic)]
+        if len(part) < _READ_AT_ONCE:
+            break
+        before = part[-1][0]
+    return found[:limit]
+
+
+def _sequence(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit()) or len(cursor) > 18:
+        raise InputRefusedError(f"{cursor[:40]!a} is not a cursor of a list of dead letters")
+    return int(cursor)

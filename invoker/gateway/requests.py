@@ -1,0 +1,230 @@
+"""Requests over HTTP: how they stand, their input, their chain; cancel and replay."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from invoker.errors import InputRefusedError, InvokerError, NotReadyError, PayloadTooLargeError, WaitExpiredError
+from invoker.gateway.access.scopes import Action
+from invoker.gateway.answers import JsonResponse
+from invoker.gateway.conditional import has_already, tag_of, tagged
+from invoker.gateway.content import content_answer
+from invoker.gateway.documents import Accepted, accepted
+from invoker.gateway.door import caller_of
+from invoker.gateway.gateway import Gateway
+from invoker.gateway.openapi_parts import BYTES, ORDER_BODY, REPLACING_BODY
+from invoker.gateway.polling import Wait, seconds_to_wait, small_body, waited
+from invoker.gateway.publish_call import read_call
+from invoker.gateway.request_documents import (
+    CancelledRuns,
+    CancelOrder,
+    ChainDetail,
+    RequestDetail,
+    chain_detail,
+    request_detail,
+)
+from invoker.gateway.sight import Sight, unknown
+from invoker.lookup import canonical_id
+from invoker.request import RequestRecord
+from invoker.views import Cancelled, ChainNode, RequestView
+
+MAX_ORDER_BYTES = 16 * 1024
+
+Order = TypeVar("Order", bound=BaseModel)
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The routes of this group."""
+    routes = APIRouter(tags=["requests"])
+
+    @routes.get("/v1/requests/{request_id}", response_model=RequestDetail)
+    async def get_request(request_id: str, request: Request, wait: Wait = None) -> Response:
+        """A request and its runs. With `wait` the answer comes once all have finished, or once anything differs from
+        what `If-None-Match` names, or as it is when the time is over."""
+        sight = Sight(gateway, caller_of(request))
+        seconds = seconds_to_wait(gateway, request, wait)
+        knows = "if-none-match" in request.headers
+
+        def enough(view: RequestView) -> bool:
+            return view.complete or (knows and not has_already(request, _tag(view)))
+
+        async with gateway.client.feed.watch(canonical_id(request_id)) as watch:
+            view = await waited(request, watch, lambda: sight.request(request_id), enough, seconds)
+        return tagged(request, request_detail(view))
+
+    @routes.get("/v1/requests/{request_id}/chain", response_model=ChainDetail)
+    async def get_chain(request_id: str, request: Request, wait: Wait = None) -> Response:
+        """The chain that the request belongs to, as a tree; with `wait` once nothing more can come, or as it is when
+        the time is over (`settled` says which)."""
+        sight = Sight(gateway, caller_of(request))
+        view = await sight.request(request_id)
+        try:
+            chain = await gateway.client.chain(view.request_id, wait=seconds_to_wait(gateway, request, wait))
+        except WaitExpiredError as error:
+            if error.partial is None:
+                raise
+            chain = error.partial
+        node = visible_chain(sight, chain.root, view.request_id)
+        if node is None:
+            raise unknown("request", request_id)
+        return tagged(request, chain_detail(node, settled=chain.settled))
+
+    @routes.head("/v1/requests/{request_id}/input", include_in_schema=False)
+    @routes.get("/v1/requests/{request_id}/input", response_class=Response, responses=BYTES)
+    async def get_input(request_id: str, request: Request) -> Response:
+        """The bytes of the event, whole or the part that `Range` asks for."""
+        view = await Sight(gateway, caller_of(request)).request(request_id)
+        record = accepted_record(view)
+        return await content_answer(request, gateway, record.body, record.sha256, view.request_id)
+
+    @routes.post("/v1/requests/{request_id}/cancel", response_model=CancelledRuns, openapi_extra=ORDER_BODY)
+    async def cancel(request_id: str, request: Request) -> Response:
+        """Cancel the unfinished runs of a request; finished ones keep their result. Safe to repeat."""
+        sight = Sight(gateway, caller_of(request))
+        whole = await sight.whole_request(request_id)
+        order = await read_order(request, CancelOrder)
+        return JsonResponse(_cancelled(await _cancel(sight, whole, order, request_id)))
+
+    @routes.post(
+        "/v1/requests/{request_id}/replay", status_code=202, response_model=Accepted, openapi_extra=REPLACING_BODY
+    )
+    async def replay(
+        request_id: str,
+        request: Request,
+        function: Annotated[str | None, Query(max_length=63, description="Run only this function again")] = None,
+    ) -> Response:
+        """Publish a request again, as a new one that names the original. A body (or a `Content-Type`) replaces the
+        payload; other query parameters and `Invoker-Param-…` headers replace parameters."""
+        sight = Sight(gateway, caller_of(request))
+        view = await sight.request(request_id)
+        accepted_record(view)
+        if function is not None and view.run(function) is None and view.runs:
+            raise unknown("run of the function", function)
+        sight.check(Action.OPERATE, view.topic, function)
+        return await replayed(gateway, request, view.request_id, function)
+
+    return routes
+
+
+def visible_chain(sight: Sight, root: ChainNode, asked: str) -> ChainNode | None:
+    """The chain without what the caller may not see: what hangs below a hidden request hangs higher. From the first
+    request on, or from the asked one when that is hidden. Pure."""
+    shown = _shown(sight, root)
+    if shown and shown[0].view.request_id == root.view.request_id:
+        return shown[0]
+    nodes = (node for top in shown for node in top)
+    return next((node for node in nodes if node.view.request_id == asked), None)
+
+
+def _shown(sight: Sight, node: ChainNode) -> tuple[ChainNode, ...]:
+    below = tuple(shown for child in node.children for shown in _shown(sight, child))
+    view = sight.part_of(node.view)
+    return below if view is None else (ChainNode(view, node.parent_run_id, below),)
+
+
+def accepted_record(view: RequestView) -> RequestRecord:
+    """The record of the request. Raises `NotReadyError` while there is none."""
+    if view.record is None:
+        raise NotReadyError(
+            f"request {view.request_id} is not accepted yet (or its record has expired)",
+            hint="GET /v1/requests/{id}?wait=30 answers once it is",
+        )
+    return view.record
+
+
+async def replayed(gateway: Gateway, request: Request, given: str, function: str | None) -> Response:
+    """Replay with what the call's body, query and headers replace; answers 202 with the new request."""
+    rest = [(name, value) for name, value in request.query_params.multi_items() if name != "function"]
+    call = read_call(request.headers.items(), urlencode(rest).encode(), gateway.settings.gateway_wait_seconds)
+    body, content_type = await replacement(request, gateway.settings.max_event_bytes)
+    receipt = await gateway.client.replay(
+        given, function=function, data=body, content_type=content_type, params=call.params
+    )
+    return await new_request(gateway, receipt.request_id, receipt.topic)
+
+
+async def new_request(gateway: Gateway, request_id: str, topic: str) -> Response:
+    """202 with the request that was made: its event is stored, whatever goes wrong from here on."""
+    try:
+        view = await gateway.client.stored.request(request_id)
+    except InvokerError:
+        view = RequestView(request_id, topic, None)
+    headers = {"Location": f"/v1/requests/{request_id}"}
+    return JsonResponse(accepted(view, duplicate=False), 202, headers=headers)
+
+
+async def replacement(request: Request, limit_bytes: int) -> tuple[AsyncIterator[bytes] | bytes | None, str | None]:
+    """The body that replaces a payload, None when there is none; with a `Content-Type` an empty one is one too."""
+    content_type = request.headers.get("content-type")
+    parts = request.stream()
+    async for part in parts:
+        if part:
+            return _bounded(part, parts, limit_bytes), content_type
+    return (b"", content_type) if content_type else (None, None)
+
+
+async def _bounded(first: bytes, rest: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:
+    size = len(first)
+    yield first
+    async for part in rest:
+        size += len(part)
+        if size > limit_bytes:
+            raise PayloadTooLargeError(
+                f"the body is larger than {limit_bytes} bytes (INVOKER_MAX_EVENT_BYTES)", limit_bytes=limit_bytes
+            )
+        yield part
+
+
+async def read_order(request: Request, kind: type[Order]) -> Order:
+    """A small JSON document in the body, its defaults when there is none. Raises `InputRefusedError` field by field."""
+    return parsed_document(await small_body(request, MAX_ORDER_BYTES) or b"{}", kind)
+
+
+def parsed_document(data: bytes, kind: type[Order]) -> Order:
+    """The document in that JSON; raises `InputRefusedError` field by field. Pure."""
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        errors: list[dict[str, Any]] = [
+            {"pointer": "/" + "/".join(str(part) for part in one["loc"]), "detail": one["msg"][:200]}
+            for one in error.errors(include_input=False, include_url=False)[:20]
+        ]
+        raise InputRefusedError(f"the body: {errors[0]['pointer']}: {errors[0]['detail']}", errors=errors) from error
+
+
+async def _cancel(sight: Sight, whole: RequestView, order: CancelOrder, given: str) -> Cancelled:
+    """Cancel what is meant. Why one by one for some callers: what they cannot see is not theirs to cancel."""
+    accepted_record(whole)
+    seen = sight.part_of(whole) or whole
+    if order.function is not None and seen.run(order.function) is None:
+        raise unknown("run of the function", order.function)
+    meant = [run for run in seen.runs if order.function in (None, run.function)]
+    for run in meant:
+        sight.check(Action.OPERATE, whole.topic, run.function)
+    if not meant:
+        sight.check(Action.OPERATE, whole.topic)
+    if len(seen.runs) == len(whole.runs):
+        return await sight.gateway.client.cancel(whole.request_id, function=order.function, message=order.message)
+    done = [
+        await sight.gateway.client.cancel(whole.request_id, function=run.function, message=order.message)
+        for run in meant
+    ]
+    return Cancelled(
+        cancelled=tuple(one for part in done for one in part.cancelled),
+        already_finished=tuple(one for part in done for one in part.already_finished),
+    )
+
+
+def _cancelled(done: Cancelled) -> CancelledRuns:
+    return CancelledRuns(cancelled=list(done.cancelled), already_finished=list(done.already_finished))
+
+
+def _tag(view: RequestView) -> str:
+    return tag_of(bytes(JsonResponse(request_detail(view)).body))

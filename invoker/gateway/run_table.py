@@ -1,0 +1,225 @@
+"""The newest finished runs in memory, so that a page of a list needs no reading of the stream.
+
+A table of the headers of results in SQLite's memory: filled backwards from the stream at the start, fed by the feed
+from then on, and bounded. It is a copy: what it does not reach (yet) is read from the stream, only slower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from invoker import wire
+from invoker.errors import ServerUnreachableError
+from invoker.feed import Feed, FeedItem
+from invoker.listing import RunFilter
+from invoker.lookup import Found
+from invoker.result import Reason, State
+from invoker.views import RunRow
+
+KEPT_ROWS = 200_000
+"""Rows at most: about 250 bytes each."""
+_SLACK = 1_000
+"""Rows above that before the oldest are dropped, many at once."""
+_AT_ONCE = 200
+_MANY_WORDS = 10_000
+RETRY_SECONDS = 1.0
+CURRENT_SECONDS = 1.0
+"""The feed is at most this far behind the stream, or the stream itself is read."""
+
+_SCHEMA = """
+CREATE TABLE words (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE runs (
+    sequence INTEGER PRIMARY KEY, run_id TEXT NOT NULL, request_id TEXT NOT NULL, function INTEGER NOT NULL,
+    topic INTEGER NOT NULL, state INTEGER NOT NULL, reason INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    queued_at INTEGER, started_at INTEGER, finished_at INTEGER
+);
+CREATE INDEX runs_by_run_id ON runs (run_id);
+CREATE INDEX runs_by_request_id ON runs (request_id);
+"""
+_STATES, _REASONS = list(State), list(Reason)
+
+_log = structlog.get_logger(component="gateway")
+
+
+class RunTable:
+    """The newest finished runs of one instance. `run` is its task."""
+
+    def __init__(self, feed: Feed, *, kept: int = KEPT_ROWS) -> None:
+        self._feed = feed
+        self._kept = kept
+        self._rows = 0
+        self._words: dict[str, int] = {}
+        self._many_words = _MANY_WORDS
+        self._database = sqlite3.connect(":memory:", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.executescript(_SCHEMA)
+        self._oldest: int | None = None
+        self.loaded = False
+        """Whether the past has been read, as far back as it is kept."""
+        feed.listen(self._hear)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    async def run(self) -> None:
+        """Read the past, newest first, then stay: what is stored from now on is heard. An outage is only a pause."""
+        await self._feed.live()
+        if self._oldest is None:
+            self._oldest = self._feed.began
+        while not self.loaded:
+            try:
+                await self._load()
+            except ServerUnreachableError:
+                await asyncio.sleep(RETRY_SECONDS)
+        _log.info("recent runs read", rows=self._rows)
+
+    async def _load(self) -> None:
+        async with aclosing(self._feed.older(self._oldest or 1)) as items:
+            async for item in items:
+                self._put(item)
+                self._oldest = item.sequence
+                if self._rows >= self._kept:
+                    break
+                if self._rows % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            else:
+                self._oldest = 1
+        self.loaded = True
+
+    async def known_from(self) -> int | None:
+        """The sequence from which on every finished run is here as of now, None while that cannot be said."""
+        if self._oldest is None:
+            return None
+        _, newest = await self._feed.kept()
+        try:
+            async with asyncio.timeout(CURRENT_SECONDS):
+                await self._feed.passed(newest)
+        except TimeoutError:
+            return None
+        return self._oldest
+
+    async def finished(self, wanted: RunFilter, before: int | None) -> AsyncGenerator[RunRow, None]:
+        """The wanted rows with a sequence below `before`, newest first, without those whose retention is over."""
+        first = (await self._feed.kept())[0]
+        condition, values = self._condition(wanted, first)
+        if condition is None:
+            return
+        limit = _AT_ONCE // 2
+        while True:
+            found = self._database.execute(
+                "SELECT sequence, run_id, request_id, f.text, t.text, state, reason, attempts, queued_at, started_at, "
+                "finished_at FROM runs JOIN words f ON f.id = function JOIN words t ON t.id = topic "
+                f"WHERE {condition} AND sequence < ? ORDER BY sequence DESC LIMIT ?",
+                (*values, before if before is not None else 2**62, limit),
+            ).fetchall()
+            for one in found:
+                yield _row(one)
+            if len(found) < limit:
+                return
+            before = found[-1][0]
+
+    def find(self, run_id: str) -> Found | None:
+        """Whose run that is, None when it is not here."""
+        found = self._database.execute(
+            "SELECT request_id, text FROM runs JOIN words ON id = function WHERE run_id = ?", (run_id,)
+        ).fetchone()
+        return Found(found[0], found[1]) if found is not None else None
+
+    def _hear(self, item: FeedItem) -> None:
+        self._put(item)
+        if self._rows > self._kept + _SLACK:
+            self._drop_oldest()
+
+    def _put(self, item: FeedItem) -> None:
+        row = item.row
+        if row is None or row.reason is None:
+            return
+        done = self._database.execute(
+            "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                item.sequence, row.run_id, row.request_id, self._word(row.function), self._word(row.topic),
+                _STATES.index(row.state), _REASONS.index(row.reason), row.attempts,
+                _number(row.queued_at), _number(row.started_at), _number(row.finished_at),
+            ),
+        )  # fmt: skip
+        self._rows += done.rowcount
+
+    def _drop_oldest(self) -> None:
+        oldest = self._database.execute(
+            "SELECT sequence FROM runs ORDER BY sequence DESC LIMIT 1 OFFSET ?", (self._kept - 1,)
+        ).fetchone()[0]
+        self._rows -= self._database.execute("DELETE FROM runs WHERE sequence < ?", (oldest,)).rowcount
+        self._oldest = max(oldest, self._oldest or 1)
+        if len(self._words) > self._many_words:
+            self._forget_words()
+
+    def _forget_words(self) -> None:
+        """Topics may be invented without end: those that no row has are dropped, now and then."""
+        self._database.execute(
+            "DELETE FROM words WHERE id NOT IN (SELECT function FROM runs UNION SELECT topic FROM runs)"
+        )
+        self._words = dict(self._database.execute("SELECT text, id FROM words"))
+        self._many_words = 2 * max(len(self._words), _MANY_WORDS)
+
+    def _word(self, text: str) -> int:
+        """The number of a function's name or a topic: they repeat, so each is kept once."""
+        found = self._words.get(text)
+        if found is None:
+            done = self._database.execute("INSERT INTO words (text) VALUES (?)", (text,))
+            found = self._words[text] = done.lastrowid or 0
+        return found
+
+    def _condition(self, wanted: RunFilter, first: int) -> tuple[str | None, list[Any]]:
+        """The filter as SQL; None when nothing can fit. Values never are part of the text."""
+        conditions, values = ["sequence >= ?"], [first]
+        given: list[tuple[str, Any]] = [
+            ("request_id = ?", wanted.request_id),
+            ("state = ?", None if wanted.state is None else _STATES.index(wanted.state)),
+            ("reason = ?", None if wanted.reason is None else _REASONS.index(wanted.reason)),
+            ("finished_at >= ?", _number(wanted.since)),
+        ]
+        if wanted.function is not None:
+            given.append(("function = ?", self._words.get(wanted.function, 0)))
+        for condition, value in given:
+            if value is not None:
+                conditions.append(condition)
+                values.append(value)
+        if wanted.topic is not None:
+            fitting = [number for text, number in self._words.items() if wire.subject_matches(wanted.topic, text)]
+            if not fitting:
+                return None, []
+            conditions.append(f"topic IN ({','.join(map(str, fitting))})")
+        return " AND ".join(conditions), values
+
+
+def _row(found: tuple[Any, ...]) -> RunRow:
+    sequence, run_id, request_id, function, topic, state, reason, attempts, queued, started, finished = found
+    return RunRow(
+        run_id=run_id,
+        request_id=request_id,
+        function=function,
+        topic=topic,
+        state=_STATES[state],
+        reason=_REASONS[reason],
+        attempts=attempts,
+        queued_at=_instant(queued),
+        started_at=_instant(started),
+        finished_at=_instant(finished),
+        cursor=f"f{sequence}",
+    )
+
+
+def _number(at: datetime | None) -> int | None:
+    """The instant in microseconds."""
+    return None if at is None else round(at.timestamp() * 1_000_000)
+
+
+def _instant(number: int | None) -> datetime | None:
+    return None if number is None else datetime.fromtimestamp(number / 1_000_000, UTC)

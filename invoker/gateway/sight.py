@@ -1,0 +1,99 @@
+"""What a caller may see. Everything else answers exactly as if it had never been there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from invoker import wire
+from invoker.errors import ExpiredError, UnknownIdError
+from invoker.gateway.access.scopes import Action, Caller
+from invoker.gateway.gateway import Gateway
+from invoker.lookup import Found
+from invoker.views import RequestView, RunView
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One caller's view of one gateway."""
+
+    gateway: Gateway
+    caller: Caller
+
+    def may(self, action: Action, topic: str, function: str | None = None) -> bool:
+        """Whether the caller may do that with a request of the topic, or with one run of it.
+
+        A direct call has no topic of its own: who may see the function may see it.
+        """
+        called = self.gateway.client.names.function_of_direct_topic(topic)
+        if called is not None:
+            return self.caller.may(action, function=function or called)
+        return self.caller.may(action, topic=topic, function=function)
+
+    def check(self, action: Action, topic: str, function: str | None = None) -> None:
+        """Raise `ForbiddenError` unless the caller may."""
+        if not self.may(action, topic, function):
+            called = self.gateway.client.names.function_of_direct_topic(topic)
+            self.caller.check(action, topic=None if called else topic, function=function or called)
+
+    def part_of(self, view: RequestView) -> RequestView | None:
+        """The request with the runs that the caller may see, None when that is nothing."""
+        if not self.may(Action.READ, view.topic):
+            return None
+        runs = tuple(run for run in view.runs if self.may(Action.READ, view.topic, run.function))
+        return None if view.runs and not runs else replace(view, runs=runs)
+
+    async def request(self, given: str) -> RequestView:
+        """The visible part of the request of exactly that id. Raises `UnknownIdError` or `ExpiredError`."""
+        view = self.part_of(await self.whole_request(given))
+        if view is None:
+            raise unknown("request", given)
+        return view
+
+    async def whole_request(self, given: str) -> RequestView:
+        """The request with all of its runs, when the caller may see at least one."""
+        try:
+            view = await self.gateway.client.stored.request(given)
+        except ExpiredError:
+            raise  # told from the id alone
+        except UnknownIdError as error:
+            if "dead_id" in error.fields and self.may(Action.READ, str(error.fields.get("topic"))):
+                raise
+            raise unknown("request", given) from error
+        if self.part_of(view) is None:
+            raise unknown("request", given)
+        return view
+
+    async def run(self, run_id: str) -> tuple[RunView, str]:
+        """The run of exactly that id, and its topic. Raises `UnknownIdError`."""
+        found = await self._found(run_id)
+        if found is None:
+            raise unknown("run", run_id)
+        return await self.run_of(found, run_id)
+
+    async def run_of(self, found: Found, run_id: str) -> tuple[RunView, str]:
+        """That run as it is now."""
+        try:
+            run, topic = await self.gateway.client.stored.run(found)
+        except UnknownIdError as error:
+            raise unknown("run", run_id) from error
+        if not self.may(Action.READ, topic, run.function):
+            raise unknown("run", run_id)
+        return run, topic
+
+    async def _found(self, run_id: str) -> Found | None:
+        if not wire.is_plain_id(run_id):
+            return None
+        recent = self.gateway.runs.find(run_id)
+        if recent is not None:
+            return recent
+        return await self.gateway.client.stored.run_of_id(run_id, before=await self.gateway.runs.known_from())
+
+
+_LISTS = {"function": "functions", "dead letter": "dead-letters"}
+
+
+def unknown(what: str, given: str) -> UnknownIdError:
+    """The one answer for what is not there and for what the caller may not see."""
+    return UnknownIdError(
+        f"no {what} {given[:80]!a} is known", hint=f"GET /v1/{_LISTS.get(what, 'runs')} lists what there is"
+    )
