@@ -161,6 +161,8 @@ def unready(gateway: Gateway) -> list[str]:
 def exposition(gateway: Gateway) -> bytes:
     """The metrics, with the gauges as of now."""
     gateway.metrics.nats_connected.set(1 if gateway.client.is_connected else 0)
+    gateway.metrics.recent_runs.set(len(gateway.runs))
+    gateway.metrics.recent_runs_loaded.set(1 if gateway.runs.loaded else 0)
     return gateway.metrics.exposition()
 
 

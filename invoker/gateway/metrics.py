@@ -26,6 +26,10 @@ class GatewayMetrics:
         self.results_read = Counter(
             "invoker_results_read", "Requests read, by the store that answered", ("source",), registry=registry
         )
+        self.recent_runs = Gauge("invoker_recent_runs", "Finished runs kept in memory for lists", registry=registry)
+        self.recent_runs_loaded = Gauge(
+            "invoker_recent_runs_loaded", "1 once they have been read; lists are slower before", registry=registry
+        )
         self.nats_connected = Gauge("invoker_nats_connected", "1 while connected to NATS", registry=registry)
 
     def exposition(self) -> bytes:
