@@ -229,7 +229,7 @@ class _Passage:
 
     def route(self) -> str:
         """The template of the path, of which there are only so many."""
-        return getattr(self._scope.get("route"), "path", None) or "(none)"
+        return path_template(self._scope) or "(none)"
 
     def call(self, address: str, seconds: float) -> Call:
         for name, value in self._scope.get("path_params", {}).items():
@@ -262,10 +262,26 @@ def _refuse_encoded(headers: Headers) -> None:
 
 def shown_path(scope: Scope) -> str:
     """The path of a call as its own answer may repeat it: without what is no id in it, such as the token of a run."""
-    route = getattr(scope.get("route"), "path", None)
-    if route is None or set(scope.get("path_params", {})) <= AUDITED:
+    template = path_template(scope)
+    if template is None or set(scope.get("path_params", {})) <= AUDITED:
         return str(scope["path"])[:200]
-    return str(route)
+    return template
+
+
+def path_template(scope: Scope) -> str | None:
+    """The path of the route that a call went to, with names for its parts; None when it went to none."""
+    if "route" in scope:
+        return str(scope["route"].path)
+    if "endpoint" not in scope:
+        return None
+    # A plain route does not tell its own path, only what its parameters are.
+    segments = str(scope["path"]).split("/")
+    for name, value in scope.get("path_params", {}).items():
+        for position in range(len(segments) - 1, -1, -1):
+            if segments[position] == str(value):
+                segments[position] = f"{{{name}}}"
+                break
+    return "/".join(segments)
 
 
 def audit(request: Request, **ids: str) -> None:

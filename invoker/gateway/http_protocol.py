@@ -30,6 +30,7 @@ _WORDS = {
     414: ("url-too-long", "the address of the call is longer than {url_bytes} bytes"),
     431: ("head-too-large", "the head of the call is larger than {head_bytes} bytes, or has over {headers} headers"),
     501: ("invalid-request", "the call uses a transfer encoding that is not spoken here"),
+    505: ("invalid-request", "only HTTP/1.1 is spoken here"),
     503: ("too-many-connections", "the gateway has as many connections as it may"),
 }
 # Faults of callers are answered, not logged: whoever sends nonsense shall not fill our disk with it.
@@ -68,8 +69,12 @@ class _Connection(h11.Connection):
     def _check(self, request: h11.Request) -> None:
         if len(request.target) > self._limits.url_bytes:
             raise h11.RemoteProtocolError("url too long", error_status_hint=414)
-        if len(request.headers) > self._limits.headers:
+        # h11 itself only measures heads that have not come whole yet.
+        size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
+        if size > self._limits.head_bytes or len(request.headers) > self._limits.headers:
             raise h11.RemoteProtocolError("too many headers", error_status_hint=431)
+        if request.http_version not in (b"1.0", b"1.1"):
+            raise h11.RemoteProtocolError("no HTTP/1.1", error_status_hint=505)
         names = [name for name, _ in request.headers]
         if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
             # A proxy before us may believe the other one, and take the rest for a call of somebody else's.

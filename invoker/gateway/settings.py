@@ -84,7 +84,7 @@ class GatewaySettings(BaseModel):
     gateway_header_seconds: Annotated[float, Field(gt=0)] = 10.0
     """How long a connection may take for the head of a request."""
     gateway_body_seconds: Annotated[float, Field(gt=0)] = 30.0
-    """How long a body may pause while it is being received."""
+    """How long a body may pause while it is being received, and an answer while it is being read."""
     gateway_accept_seconds: Annotated[float, Field(ge=0)] = 1.0
     """How long a publish waits for the list of its runs before it answers without it."""
     gateway_wait_seconds: Annotated[float, Field(ge=1)] = 300.0
