@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import tempfile
@@ -24,7 +25,7 @@ import asyncio, json, sys
 from pathlib import Path
 from invoker.connection import ConnectionOptions
 from trigger.app import run_controller
-from trigger.logs import configure_logs
+from invoker.logs import configure_logs
 from trigger.settings import load_settings
 
 configure_logs("json", "warning")
@@ -85,7 +86,10 @@ class Rig:
 async def rig(
     functions: Mapping[str, str], settings: Mapping[str, Any] | None = None, *, started: bool = True
 ) -> AsyncIterator[Rig]:
-    """An installation with these functions (YAML by name), ended and removed when this is left."""
+    """An installation with these functions (YAML by name), ended and removed when this is left, also by SIGTERM."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with tempfile.TemporaryDirectory(prefix="invoker-bench-") as folder:
         for name, text in functions.items():
             (Path(folder) / "functions" / name).mkdir(parents=True)

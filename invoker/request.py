@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from invoker import wire
 
@@ -115,19 +115,34 @@ class RequestRecord(Document):
         return {function: wire.run_id_of(self.request_id, function) for function in self.functions}
 
 
-class RunTicket(Document):
-    """The message of one unfinished run in the RUNS stream: ids only, never a payload."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTicket:
+    """The message of one unfinished run in the RUNS stream: ids only, never a payload.
+
+    No `Document`: a controller keeps one for each of its runs, and a model takes five times the room.
+    """
 
     version: int = 1
     run_id: str
     request_id: str
     function: str
 
+    def to_json(self) -> bytes:
+        return _TICKETS.dump_json(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> RunTicket:
+        """Raises `ValueError` for what is no ticket; keys that a later version added do no harm."""
+        return _TICKETS.validate_json(data)
+
     @classmethod
     def read(cls, data: bytes) -> RunTicket | None:
         """The ticket in a message of RUNS; None for anything else, such as what somebody put there by hand."""
         try:
-            ticket = cls.model_validate_json(data)
+            ticket = cls.from_json(data)
         except ValueError:
             return None
         return ticket if ticket.run_id == wire.run_id_of(ticket.request_id, ticket.function) else None
+
+
+_TICKETS = TypeAdapter(RunTicket)

@@ -325,7 +325,7 @@ class Controller:
 
     def _make_pull(self, function: str) -> Pull:
         names = self.settings.names
-        return Pull(self._client, names.runs_stream, names.run_consumer(function))
+        return Pull(self._client, names.runs_stream, names.run_consumer(function), batch=32)
 
     def _owner(self) -> asyncio.TaskGroup:
         assert self._tasks is not None, "start comes first"

@@ -194,7 +194,7 @@ class Dispatcher:
         while True:
             pull = make_pull(function)
             try:
-                async for message in pull.messages():
+                async for message in pull.messages(lambda: self._custody.slots.room(function)):
                     await self._take(message, tasks)
             except ConsumerGoneError:
                 # Deleted by hand: on a work queue a new one hands out what is unfinished and nothing else.

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from invoker.connection import nats_errors
 from invoker.errors import ServerUnreachableError
@@ -63,17 +65,19 @@ class Pull:
         self._batch = batch
         self._wanted = 0
 
-    async def messages(self) -> AsyncIterator[Msg]:
-        """Every message handed out; a new one is asked for only when the caller comes back for it.
+    async def messages(self, room: Callable[[], int] | None = None) -> AsyncIterator[Msg]:
+        """Every message handed out; new ones are asked for only when the caller comes back and has had the last ones.
 
-        Raises `ConsumerGoneError` when the consumer is missing. A lost connection is waited out.
+        `room` says how many the caller could take at that moment: so many are asked for, at least one and at most the
+        batch. What it was handed out and did not get to is given back at the end. Raises `ConsumerGoneError` when the
+        consumer is missing. A lost connection is waited out.
         """
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(inbox)
         try:
             while True:
                 if self._wanted <= 0:
-                    await self._ask(inbox)
+                    await self._ask(inbox, self._batch if room is None else max(1, min(self._batch, room())))
                 try:
                     # Not next_msg's own limit: its `wait_for` may swallow our cancellation before Python 3.12.
                     async with asyncio.timeout(3 * HEARTBEAT_SECONDS):
@@ -91,17 +95,25 @@ class Pull:
                     await self._ended(message, status)
         finally:
             if not self._client.is_closed:
-                await asyncio.shield(subscription.unsubscribe())
+                await asyncio.shield(self._leave(subscription))
 
-    async def _ask(self, inbox: str) -> None:
+    async def _leave(self, subscription: Subscription) -> None:
+        with suppress(nats.errors.Error):  # without a connection they come back after their ack wait
+            while subscription.pending_msgs:
+                message = await subscription.next_msg(timeout=None)
+                if message.reply and not (message.headers or {}).get("Status"):
+                    await self._client.publish(message.reply, b"-NAK")
+        await subscription.unsubscribe()
+
+    async def _ask(self, inbox: str, batch: int) -> None:
         request = {
-            "batch": self._batch,
+            "batch": batch,
             "expires": int(_EXPIRES_SECONDS * 1e9),
             "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9),
         }
         with nats_errors("asking for messages"):
             await self._client.publish(self._subject, json.dumps(request).encode(), reply=inbox)
-        self._wanted = self._batch
+        self._wanted = batch
 
     async def _ended(self, message: Msg, status: str) -> None:
         description = (message.headers or {}).get("Description", "").lower()

@@ -105,7 +105,11 @@ class ResultStream:
 
     async def ticket(self, run_id: str, function: str = "*") -> RunTicket | None:
         """The message of an unfinished run, None when the run is finished or never was."""
-        return _parsed(RunTicket, await self._last(self._names.runs_stream, self._names.run(function, run_id)))
+        data = await self._last(self._names.runs_stream, self._names.run(function, run_id))
+        try:
+            return None if data is None else RunTicket.from_json(data)
+        except ValueError as error:
+            raise InvokerError(f"a stored RunTicket cannot be read: {error}") from error
 
     async def status(self, run_id: str) -> RunStatusDocument | None:
         """The latest news of a run, None when there is none; lossy, never decide from it."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from invoker.request import RunTicket
 from invoker.result import Reason, State
-from trigger.custody import Custody, HeldRun, Slots
+from trigger.custody import Custody, HeldRun, Once, Slots
 from trigger.engine import Phase, RunEnd, RunStatus
 
 ENDED = RunStatus("run", Phase.ENDED, end=RunEnd(State.SUCCEEDED, Reason.COMPLETED))
@@ -117,3 +119,15 @@ def test_counting_per_function() -> None:
     for number in range(3):
         table.take(ticket(f"run-{number}", "f" if number else "g"), "ack", 1)
     assert (table.count("f"), table.count("g"), table.count("h")) == (2, 1, 0)
+
+
+async def test_once_wakes_everybody_who_waits_and_holds_up_nobody_later() -> None:
+    moment = Once()
+    waiting = [asyncio.create_task(moment.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not moment.is_set()
+    assert not any(task.done() for task in waiting)
+    moment.set()
+    moment.set()
+    await asyncio.gather(*waiting, moment.wait())
+    assert moment.is_set()

@@ -115,3 +115,16 @@ async def _history(total: int, actions: list[tuple[str, int, int]]) -> None:
         holding += [name for name, task in waiting if task.done()]
         waiting = [(name, task) for name, task in waiting if not task.done()]
     assert slots.free == total
+
+
+async def test_room_is_what_would_be_given_at_once() -> None:
+    slots = Slots(10)
+    assert (slots.room("f"), slots.room("g")) == (9, 9), "the last tenth is nobody's alone"
+    for _ in range(8):
+        await slots.acquire("f")
+    assert (slots.room("f"), slots.room("g")) == (1, 2)
+    await slots.acquire("f")
+    assert (slots.room("f"), slots.room("g")) == (0, 1)
+    waiting = await take(slots, "f")
+    assert slots.room("g") == 0, "somebody asked before"
+    waiting.cancel()
