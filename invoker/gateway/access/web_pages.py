@@ -71,7 +71,7 @@ class PageGuard:
 def host_name(host: str) -> str:
     """The name in a `Host` header, without port and brackets."""
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        return host[1:].partition("]")[0] if "]" in host else ""
     return host.partition(":")[0]
 
 

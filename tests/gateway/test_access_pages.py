@@ -1,0 +1,106 @@
+"""Web pages: whose may call, and that others can do nothing where no key is needed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from invoker.errors import SettingsError
+from invoker.gateway.settings import load_gateway_settings
+from tests.gateway.access_world import guarded_gateway, wire_to
+from tests.gateway.stack import Stack, running_gateway, session
+
+CONSOLE = "https://console.example.org"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(stack: Stack) -> AsyncIterator[str]:
+    """A gateway for everybody on this machine, and for the pages of one origin."""
+    async with running_gateway(stack.server.url, gateway_cors_origins=(CONSOLE,)) as running:
+        yield running.url
+
+
+async def said(url: str, *lines: str, method: str = "POST", path: str = "/v1/topics/echo.a") -> int:
+    """The status of a call with these header lines; Host is among them or missing."""
+    async with wire_to(url) as wire:
+        await wire.say("\r\n".join([f"{method} {path} HTTP/1.1", *lines, "Content-Length: 0", "", ""]).encode())
+        return (await wire.answer())[0]
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "localhost:80", "LOCALHOST", "127.0.0.1", "127.1.2.3:7222", "[::1]", "[::1]:80", "dev.localhost",
+     "localhost."],
+)  # fmt: skip
+async def test_this_machine_calls_itself_by_its_names(url: str, host: str) -> None:
+    assert await said(url, f"Host: {host}") == 202
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:7222", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "0.0.0.0",
+     "[2001:db8::1]", "127.0.0.1@evil.example", "", "evil/..", "[::1", "2130706433"],
+)  # fmt: skip
+async def test_a_name_that_was_turned_to_this_machine_is_not_its_own(url: str, host: str) -> None:
+    assert await said(url, f"Host: {host}") == 403
+    assert await said(url, f"Host: {host}", method="GET", path="/openapi.json") == 403, "nor is anything read"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "null", "http://localhost:1", "http://localhost.evil.example", "file://", "http://[", "*",
+     "https://console.example.org.evil.example", "http://console.example.org"],
+)  # fmt: skip
+async def test_the_pages_of_others_change_nothing(url: str, origin: str) -> None:
+    assert await said(url, "Host: localhost", f"Origin: {origin}") == 403
+    assert await said(url, "Host: localhost", f"Origin: {origin}", "Content-Type: text/plain") == 403
+
+
+async def test_our_own_pages_and_those_that_are_set_may(url: str) -> None:
+    port = url.rpartition(":")[2]
+    assert await said(url, f"Host: localhost:{port}", f"Origin: http://localhost:{port}") == 202
+    assert await said(url, "Host: localhost", f"Origin: {CONSOLE}") == 202
+    assert await said(url, "Host: localhost", "Sec-Fetch-Site: same-origin") == 202
+    assert await said(url, "Host: localhost", "Sec-Fetch-Site: cross-site") == 403
+
+
+async def test_with_a_key_needed_a_page_has_nothing_to_gain(stack: Stack) -> None:
+    async with guarded_gateway(stack.server.url) as running:
+        assert await said(running.url, "Host: gateway.example.org", "Origin: https://evil.example") == 401
+
+
+async def test_cors_is_off_unless_set(http: aiohttp.ClientSession) -> None:
+    asked = {"Origin": CONSOLE, "Access-Control-Request-Method": "POST"}
+    async with http.options("/v1/topics/echo.a", headers=asked) as answer:
+        assert answer.status == 405
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+async def test_cors_for_the_origins_that_are_set_and_no_other(stack: Stack, url: str) -> None:
+    async with session(url) as http:
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,ce-id"}
+        async with http.options("/v1/topics/echo.a", headers=asked | {"Origin": CONSOLE}) as answer:
+            assert answer.status == 200
+            assert answer.headers["Access-Control-Allow-Origin"] == CONSOLE
+            assert answer.headers["Access-Control-Allow-Headers"] == "authorization,ce-id"
+            assert "Access-Control-Allow-Credentials" not in answer.headers
+        async with http.options("/v1/topics/echo.a", headers=asked | {"Origin": "https://evil.example"}) as answer:
+            assert answer.status == 400
+            assert "Access-Control-Allow-Origin" not in answer.headers
+    async with (
+        guarded_gateway(stack.server.url, gateway_cors_origins=(CONSOLE,)) as running,
+        session(running.url) as http,
+        http.post("/v1/topics/echo.a", data=b"x", headers={"Origin": CONSOLE}) as answer,
+    ):
+        assert answer.status == 401
+        assert answer.headers["Access-Control-Allow-Origin"] == CONSOLE, "the page can read why"
+        assert "X-Request-Id" in answer.headers["Access-Control-Expose-Headers"]
+
+
+@pytest.mark.parametrize("origin", ["*", "console.example.org", "https://console.example.org/", "https://a b", "null"])
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    with pytest.raises(SettingsError, match="INVOKER_GATEWAY_CORS_ORIGINS"):
+        load_gateway_settings({"INVOKER_GATEWAY_CORS_ORIGINS": origin})
