@@ -268,11 +268,13 @@ class SubscriptionInfo(Document):
 
 
 class ParameterInfo(Document):
-    """A declared parameter: its JSON schema and default."""
+    """A declared parameter: its JSON schema and default, and whether every request must give it."""
 
     name: str
     schema_: Any = Field(default=None, alias="schema")
     default: Any = None
+    required: bool = False
+    description: str = ""
 
 
 class FunctionProblem(Document):

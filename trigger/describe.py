@@ -50,7 +50,14 @@ def describe_function(function: Function, problem: BrokenFunction | None, backlo
         "input_schema": function.input.schema,
         "output_schema": function.output.schema,
         "parameters": [
-            {"name": one.name, "schema": one.schema.document, "default": one.default} for one in function.parameters
+            {
+                "name": one.name,
+                "schema": one.schema.document,
+                "default": one.default,
+                "required": one.required,
+                "description": one.description,
+            }
+            for one in function.parameters
         ],
         "on_success": _next(function.on_success),
         "on_failure": _next(function.on_failure),

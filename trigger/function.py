@@ -6,13 +6,15 @@ Pure. `trigger.function_file` makes these values from the YAML text and the file
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from invoker.errors import SchemaViolationError
-from invoker.schema import Problem, Schema, parse_json
+from invoker.parameters import Parameter as Parameter
+from invoker.parameters import resolved
+from invoker.parameters import typed_value as typed_value
+from invoker.schema import Problem, Schema
 from trigger.filter import Filter
 from trigger.plan import Code, InputMode, OutputMode
 
@@ -23,17 +25,6 @@ class Subscription:
 
     topic: str
     filter: Filter | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """What a caller may set per request. Without a default and not `required` it is simply absent when not given."""
-
-    name: str
-    schema: Schema = field(compare=False)
-    default: object = None
-    required: bool = False
-    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,68 +129,13 @@ class Function:
         Names are compared without case (they travel as headers). Raises `SchemaViolationError` for one that is not
         declared, is required and missing, or does not fit; `fields["errors"]` lists them all.
         """
-        declared = {parameter.name.lower(): parameter for parameter in self.parameters}
-        texts = {name.lower(): text for name, text in given.items()}
-        problems = [
-            {"pointer": f"/params/{name}", "detail": self._undeclared(name)}
-            for name in given
-            if name.lower() not in declared
-        ]
-        values: dict[str, object] = {}
-        for key, parameter in declared.items():
-            found, value = _parameter_value(parameter, texts.get(key), problems)
-            if found:
-                values[parameter.name] = value
+        values, problems = resolved(self.name, self.parameters, given)
         if problems:
             first = problems[0]
             raise SchemaViolationError(
                 f"{first['pointer'].removeprefix('/params/')}: {first['detail']}", function=self.name, errors=problems
             )
         return values
-
-    def _undeclared(self, name: str) -> str:
-        names = ", ".join(parameter.name for parameter in self.parameters) or "none"
-        return f"{self.name} declares no parameter {name[:60]!a}; it has: {names}"
-
-
-def _parameter_value(parameter: Parameter, text: str | None, problems: list[Problem]) -> tuple[bool, object]:
-    pointer = f"/params/{parameter.name}"
-    if text is None:
-        if parameter.required:
-            problems.append({"pointer": pointer, "detail": "is required and was not given"})
-        return parameter.default is not None, parameter.default
-    if "\0" in text:
-        problems.append({"pointer": pointer, "detail": "has a NUL character, which no environment can hold"})
-    value = typed_value(parameter.schema.document, text)
-    problems.extend(
-        {"pointer": pointer + problem["pointer"], "detail": problem["detail"]}
-        for problem in parameter.schema.problems(value)
-    )
-    return True, value
-
-
-_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-
-
-def typed_value(schema: Mapping[str, Any], text: str) -> object:
-    """The text read as the first type of the schema that it spells; the text itself when it spells none of them."""
-    declared = schema.get("type", "string")
-    for wanted in declared if isinstance(declared, list) else [declared]:
-        if wanted == "integer" and _INTEGER.fullmatch(text):
-            return int(text)
-        if wanted == "number" and len(text) <= 400 and _NUMBER.fullmatch(text):
-            return int(text) if _INTEGER.fullmatch(text) else float(text)
-        if wanted == "boolean" and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        if wanted == "null" and text in ("", "null"):
-            return None
-        if wanted in ("array", "object"):
-            try:
-                return parse_json(text.encode())
-            except ValueError:
-                continue
-    return text
 
 
 def parameter_text(value: object) -> str:

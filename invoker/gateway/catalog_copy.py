@@ -7,6 +7,7 @@ is asked for anew every few seconds, and stays as it was while no controller ans
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -14,10 +15,12 @@ import structlog
 
 from invoker.client import Client
 from invoker.errors import InvokerError
+from invoker.parameters import Parameter, resolved
 from invoker.schema import Schema, SchemaError
 from invoker.views import CatalogInfo, FunctionInfo
 
 REFRESH_SECONDS = 2.0
+RENEWED_SECONDS = 0.5
 KEPT_VERSIONS = 2_000
 """Versions of functions whose output schema is remembered: runs outlive the catalog that they began with."""
 
@@ -31,8 +34,11 @@ class CatalogCopy:
         self._client = client
         self.present = CatalogInfo()
         self.problem: str | None = "no controller has answered yet"
+        self._asked_at = 0.0
+        self._renewing = asyncio.Lock()
         self._inputs: dict[str, Schema] = {}
         self._outputs: dict[str, Schema] = {}
+        self._parameters: dict[str, tuple[Parameter, ...]] = {}
         self._versions: OrderedDict[tuple[str, str], Schema | None] = OrderedDict()
 
     async def run(self) -> None:
@@ -43,6 +49,7 @@ class CatalogCopy:
 
     async def refresh(self) -> None:
         """Ask once; when nobody answers the copy stays, and `problem` says why."""
+        self._asked_at = time.monotonic()
         try:
             catalog = await self._client.functions()
         except InvokerError as error:
@@ -51,11 +58,19 @@ class CatalogCopy:
         self.problem = None
         self.take(catalog)
 
+    async def renewed(self) -> None:
+        """See that the copy is younger than half a second, so that nothing is refused by what has just changed. However
+        many ask, the controllers are asked twice a second at most."""
+        async with self._renewing:
+            if time.monotonic() - self._asked_at > RENEWED_SECONDS:
+                await self.refresh()
+
     def take(self, catalog: CatalogInfo) -> None:
         """Use that catalog from here on."""
         if catalog.catalog != self.present.catalog or not self._is_compiled():
             self._inputs = _compiled({one.name: one.input_schema for one in catalog.functions})
             self._outputs = _compiled({one.name: one.output_schema for one in catalog.functions})
+            self._parameters = {one.name: _parameters(one) for one in catalog.functions}
         for one in catalog.functions:
             if one.spec_hash is not None:
                 self._versions[one.name, one.spec_hash] = self._outputs.get(one.name)
@@ -74,6 +89,11 @@ class CatalogCopy:
         """Where an input does not fit the function's schema; empty for functions without one."""
         schema = self._inputs.get(function)
         return [dict(one) for one in schema.problems_of_bytes(data, content_type)] if schema is not None else []
+
+    def parameter_problems(self, function: str, given: Mapping[str, str]) -> list[dict[str, str]]:
+        """What is wrong with parameters of a call: undeclared, missing, not fitting."""
+        declared = self._parameters.get(function)
+        return [dict(one) for one in resolved(function, declared, given)[1]] if declared is not None else []
 
     async def learn(self, function: str, spec_hash: str) -> None:
         """See that this version of a function is known: a run may be younger than the copy. Asks at most once."""
@@ -105,3 +125,12 @@ def _compiled(documents: Mapping[str, object]) -> dict[str, Schema]:
         except SchemaError as error:
             _log.warning("schema cannot be used", function=name, error_message=str(error))
     return compiled
+
+
+def _parameters(function: FunctionInfo) -> tuple[Parameter, ...]:
+    schemas = _compiled({one.name: {} if one.schema_ is None else one.schema_ for one in function.parameters})
+    return tuple(
+        Parameter(one.name, schemas[one.name], one.default, one.required, one.description)
+        for one in function.parameters
+        if one.name in schemas
+    )

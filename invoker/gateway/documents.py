@@ -34,6 +34,7 @@ class Accepted(Answer):
     state: RequestState
     duplicate: bool = Field(False, description="The same event was there already under this id")
     runs: list[RunSummary] | None = None
+    message: str | None = Field(None, description="What there is to say besides, such as that nothing matched")
     url: str
 
 
@@ -59,5 +60,10 @@ def accepted(view: RequestView, *, duplicate: bool) -> Accepted:
         state=view.state,
         duplicate=duplicate,
         runs=[run_summary(run) for run in view.runs] if view.record is not None else None,
+        message=no_match_words(view.topic) if view.state is RequestState.NO_MATCH else None,
         url=f"/v1/requests/{view.request_id}",
     )
+
+
+def no_match_words(topic: str) -> str:
+    return f"no subscription matches the topic {topic!r}; nothing runs"
