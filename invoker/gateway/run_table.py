@@ -42,6 +42,8 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_by_run_id ON runs (run_id);
 CREATE INDEX runs_by_request_id ON runs (request_id);
+CREATE INDEX runs_by_function ON runs (function);
+CREATE INDEX runs_by_reason ON runs (reason);
 """
 _STATES, _REASONS = list(State), list(Reason)
 
@@ -61,6 +63,8 @@ class RunTable:
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.executescript(_SCHEMA)
         self._oldest: int | None = None
+        self._first = 0
+        """The oldest sequence that the stream still has."""
         self.loaded = False
         """Whether the past has been read, as far back as it is kept."""
         feed.listen(self._hear)
@@ -97,7 +101,7 @@ class RunTable:
         """The sequence from which on every finished run is here as of now, None while that cannot be said."""
         if self._oldest is None:
             return None
-        _, newest = await self._feed.kept()
+        self._first, newest = await self._feed.kept()
         try:
             async with asyncio.timeout(CURRENT_SECONDS):
                 await self._feed.passed(newest)
@@ -106,9 +110,9 @@ class RunTable:
         return self._oldest
 
     async def finished(self, wanted: RunFilter, before: int | None) -> AsyncGenerator[RunRow, None]:
-        """The wanted rows with a sequence below `before`, newest first, without those whose retention is over."""
-        first = (await self._feed.kept())[0]
-        condition, values = self._condition(wanted, first)
+        """The wanted rows with a sequence below `before`, newest first, without those whose retention is over (as
+        `known_from` saw it last)."""
+        condition, values = self._condition(wanted, self._first)
         if condition is None:
             return
         limit = _AT_ONCE // 2
