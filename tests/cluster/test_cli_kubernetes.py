@@ -66,9 +66,11 @@ def is_empty(cluster: Cluster, namespace: str) -> Callable[[], bool]:
 
 
 def test_dev_runs_functions_as_jobs(cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]) -> None:
+    """As the account of deploy/rbac.yaml: its Role is enough."""
+    account = make_account(cluster, namespace, desk.folder / "account")
     desk.function("hello", HELLO)
     desk.function("sleeper", SLEEPER)
-    with desk.dev(*on_cluster) as facts:
+    with desk.dev(*on_cluster, "--kubeconfig", str(account.kubeconfig)) as facts:
         assert facts["http_url"].startswith(f"http://{cluster.host_address}:")
         assert facts["nats_url"].startswith("nats://127.0.0.1:")
         said = desk.run("publish", "hello", '{"name": "Ada"}', "--wait", "90", timeout=120)
@@ -91,24 +93,15 @@ def _cancel_and_look_at_the_log(desk: Desk) -> None:
     assert '"cancelled"' in done.out
 
 
-def test_the_key_of_the_tokens_is_kept_for_its_owner_only(desk: Desk, on_cluster: tuple[str, ...]) -> None:
-    desk.function("hello", HELLO)
-    kept = []
-    for _ in range(2):
-        with desk.dev(*on_cluster):
-            key = desk.state / "run-token.key"
-            assert key.stat().st_mode & 0o777 == 0o600
-            kept.append((key.read_text(), (desk.state / "cluster-instance").read_text()))
-    assert kept[0] == kept[1]
-    assert len(kept[0][0].strip()) >= 32
-
-
 def test_a_job_that_outlived_its_dev_is_answered_by_the_next(
     cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]
 ) -> None:
     desk.function("slow", "import time\n\n\ndef handle(event, context):\n    time.sleep(8)\n    return 'late'\n")
     port = ("--http-port", str(_free_port(cluster.host_address)))
     with desk.dev(*on_cluster, *port):
+        key = desk.state / "run-token.key"
+        assert key.stat().st_mode & 0o777 == 0o600, "for its owner only"
+        assert len(key.read_text().strip()) >= 32
         assert desk.run("publish", "slow", "{}").code == 0
         until(lambda: _running(cluster, namespace), within=90, what="a running pod")
     with desk.dev(*on_cluster, *port):
@@ -244,11 +237,3 @@ def test_a_right_that_is_missing(
     ran = desk.run("dev", *on_cluster, "--kubeconfig", str(account.kubeconfig))
     assert ran.code == 2, ran.err
     assert f"Invoker's account may not: {right} in namespace {namespace}" in ran.err
-
-
-def test_the_role_is_enough_for_dev(cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]) -> None:
-    desk.function("hello", HELLO)
-    account = make_account(cluster, namespace, desk.folder / "account")
-    with desk.dev(*on_cluster, "--kubeconfig", str(account.kubeconfig)):
-        said = desk.run("publish", "hello", '{"name": "Role"}', "--wait", "90", timeout=120)
-        assert said.out == "Hello, Role!", said.err
