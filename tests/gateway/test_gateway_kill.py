@@ -1,4 +1,4 @@
-"""The gateway killed by SIGKILL at any moment: what it answered for is there once, what it did not can be sent again."""
+"""The gateway killed by SIGKILL at any moment: what it answered for is there once, the rest can be sent again."""
 
 from __future__ import annotations
 
