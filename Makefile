@@ -14,7 +14,7 @@ TESTS ?=
 DEMO ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev-environment test check lint format types imports test-unit bench docs images lock clean
+.PHONY: help demo dev-environment test check lint format types imports test-unit soak bench docs images lock clean
 .SUFFIXES:
 
 help:  ## this list
@@ -43,6 +43,10 @@ imports: $(VENV)/.have-dev  ## the directions of imports
 
 test-unit: $(VENV)/.have-dev  ## the tests without servers and processes
 	@$(BIN)/python -m pytest -n 2 tests/unit $(TESTS)
+
+soak: $(VENV)/.have-dev  ## kill controllers on a cluster for half an hour: twelve seeds for each crash point, two minutes of load
+	@INVOKER_SOAK=1 INVOKER_REQUIRE_CLUSTER=1 $(BIN)/python -m pytest -n 2 --dist worksteal \
+		tests/cluster/test_kill_moments.py tests/cluster/test_kill_load.py $(TESTS)
 
 bench: $(VENV)/.have-dev  ## every benchmark, one after the other (benchmarks/README.md)
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

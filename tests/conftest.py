@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from nats.aio.client import Client as NatsClient
 from invoker.connection import ConnectionOptions, connect
 from invoker.nats_server import NatsServer, nats_server
 from tests.skips import pytest_make_collect_report, pytest_runtest_makereport
+from tests.soak import soaking
 
 __all__ = ["client", "eventually", "nats_url", "pytest_make_collect_report", "pytest_runtest_makereport", "server"]
 
@@ -54,12 +56,15 @@ async def eventually(ask: Callable[[], Awaitable[T | None]], *, within: float = 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many histories of a killed controller were survived: counted by the tests, printed here."""
-    counted = sum(
-        int(str(value))
-        for report in terminalreporter.getreports("passed")
-        for name, value in report.user_properties
-        if name == "histories"
-    )
-    if counted:
-        terminalreporter.write_line(f"custody: {counted} histories with a controller killed by SIGKILL, all survived")
+    """How many histories of a killed controller were survived: counted by the tests, printed here; each test's own
+    count in the long form."""
+    counted: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        counted[report.nodeid] += sum(int(str(n)) for name, n in report.user_properties if name == "histories")
+    if not counted.total():
+        return
+    total = counted.total()
+    terminalreporter.write_line(f"custody: {total} histories with a controller killed by SIGKILL, all survived")
+    for test, number in sorted(counted.items()):
+        if number and soaking():
+            terminalreporter.write_line(f"  {number:3} {test}")

@@ -24,7 +24,6 @@ from invoker.views import Chain, ChainNode
 from tests.acceptance.places import Place, place
 from tests.integration.controller import controller
 from tests.integration.test_samples_real_data import DOCUMENTATION, ENOUGH_CHANGELOGS, lines_of, wheels
-from tests.soak import soaking
 
 SAMPLES = Path(__file__).parents[2] / "functions" / "samples"
 SOURCE = "real"
@@ -74,7 +73,7 @@ async def piped(server: NatsServer, catalog: Path, folder: Path, place: Place, c
 @pytest.mark.timeout(600)
 async def test_changelogs_come_out_line_by_line(server: NatsServer, tmp_path: Path, place: Place) -> None:
     """Two hundred of them; a few where a run is a pod."""
-    count = A_FEW if place.is_slow and not soaking() else ENOUGH_CHANGELOGS
+    count = A_FEW if place.is_slow else ENOUGH_CHANGELOGS
     found = sorted(path for path in DOCUMENTATION.rglob("changelog*.gz") if path.is_file() and not path.is_symlink())
     if len(found) < count:
         pytest.skip(f"{DOCUMENTATION} has {len(found)} files changelog*.gz, {count} are needed")

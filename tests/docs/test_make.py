@@ -57,6 +57,7 @@ def test_make_lists_its_targets() -> None:
         "format",
         "types",
         "test-unit",
+        "soak",
         "bench",
         "clean",
         "lock",
