@@ -17,7 +17,7 @@ from trigger.kubernetes_engine import names
 from trigger.kubernetes_engine.assess import Rules, assess
 from trigger.kubernetes_engine.attempts import attempts_of
 from trigger.kubernetes_engine.conclusion import Evidence, last_pod, reads_log, reads_output, run_end
-from trigger.kubernetes_engine.status import JobEnd, Stop, instant, job_view, pod_view, stop_annotation
+from trigger.kubernetes_engine.status import JobEnd, Stop, instant, job_view, pod_view, run_job, stop_annotation
 
 NOW = datetime(2026, 11, 21, 15, tzinfo=UTC)
 
@@ -121,6 +121,29 @@ def test_an_object_of_no_run(kind: str, run_id: Any) -> None:
     else:
         place[names.RUN] = run_id
     assert (job_view(item) if kind == "job" else pod_view(item)) is None
+
+
+def test_whose_a_job_is() -> None:
+    """Its run's, by name, label and annotation together: a copy has the last two, and a stranger's Job the first."""
+    item = recorded_job("active")
+    instance, run_id = item["metadata"]["labels"][names.INSTANCE], item["metadata"]["annotations"][names.RUN]
+    assert run_job(item, instance) == run_job(item, instance, run_id) == job_view(item)
+    assert run_job(item, instance, "another") is None
+    assert run_job(item, "another") is None
+    copied = copy.deepcopy(item)
+    copied["metadata"]["name"] = f"copy-of-{item['metadata']['name']}"
+    assert run_job(copied, instance, run_id) is None
+    del item["metadata"]["annotations"][names.RUN]
+    assert run_job(item, instance, run_id) is None
+
+
+def test_a_pod_of_a_copied_job_is_no_runs() -> None:
+    item = recorded_pod("running")
+    assert item["metadata"]["labels"][names.JOB].endswith(item["metadata"]["labels"][names.RUN])
+    item["metadata"]["labels"][names.JOB] = "copied-by-hand"
+    assert pod_view(item) is None
+    del item["metadata"]["labels"][names.JOB]
+    assert pod_view(item) is not None, "an older Kubernetes does not say whose it is"
 
 
 def test_a_condition_counts_when_it_is_true() -> None:
