@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from invoker import wire
-from invoker.errors import InvokerError, RateLimitedError
+from invoker.errors import InvokerError, RangeRefusedError, RateLimitedError
 
 RETRY_AFTER_SECONDS = 1
 
@@ -32,6 +32,8 @@ def problem(error: InvokerError, *, instance: str | None = None) -> Response:
         answer.headers["WWW-Authenticate"] = "Bearer"
     if error.http_status == 408:
         answer.headers["Connection"] = "close"  # what else comes on it is the rest of that body, if anything
+    if isinstance(error, RangeRefusedError):
+        answer.headers["Content-Range"] = f"bytes */{error.fields.get('bytes', 0)}"
     if isinstance(error, RateLimitedError):
         answer.headers["Retry-After"] = str(max(1, round(error.fields.get("retry_after_seconds", 1))))
     elif error.http_status == 503:

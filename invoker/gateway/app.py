@@ -36,6 +36,7 @@ from invoker.gateway.run_address import PATH_PREFIX
 from invoker.gateway.run_api import RunApi
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
+from invoker.gateway.shared_reads import SharedReads
 from invoker.gateway.witness import CallWitness
 from invoker.version import __version__
 
@@ -63,7 +64,10 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
         ]
         try:
             async with chosen_results(settings, client):
-                yield Gateway(settings, client, catalog, runs, run_api=run_api_of(settings, client, catalog))
+                requests = SharedReads(client.stored.request)
+                yield Gateway(
+                    settings, client, catalog, runs, requests, run_api=run_api_of(settings, client, catalog)
+                )
         finally:
             for task in tasks:
                 task.cancel()

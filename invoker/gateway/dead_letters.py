@@ -18,7 +18,7 @@ from invoker.gateway.documents import Accepted, Answer
 from invoker.gateway.door import caller_of
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.openapi_parts import BYTES, REPLACING_BODY
-from invoker.gateway.requests import new_request, replacement
+from invoker.gateway.requests import Empty, new_request, replacement
 from invoker.gateway.runs import MAX_LIMIT, next_link
 from invoker.gateway.sight import Sight, unknown
 from invoker.views import DeadLetter
@@ -66,13 +66,13 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.post(
         "/v1/dead-letters/{dead_id}/redrive", status_code=202, response_model=Accepted, openapi_extra=REPLACING_BODY
     )
-    async def redrive(dead_id: str, request: Request) -> Response:
+    async def redrive(dead_id: str, request: Request, empty: Empty = False) -> Response:
         """Publish the event again, as a new request that names the old one. Safe to repeat, save with a body: that
         replaces the payload, and makes another request each time."""
         sight = Sight(gateway, caller_of(request))
         letter = await _visible(sight, dead_id)
         sight.check(Action.OPERATE, letter.topic)
-        body, content_type = await replacement(request, gateway.settings.max_event_bytes)
+        body, content_type = await replacement(request, gateway.settings.max_event_bytes, empty=empty)
         request_id = await gateway.client.redrive(letter.id, data=body, content_type=content_type)
         return await new_request(gateway, request_id, letter.topic)
 

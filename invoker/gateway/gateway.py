@@ -10,6 +10,8 @@ from invoker.gateway.metrics import GatewayMetrics
 from invoker.gateway.run_api import RunApi
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
+from invoker.gateway.shared_reads import SharedReads
+from invoker.views import RequestView
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Gateway:
     client: Client
     catalog: CatalogCopy
     runs: RunTable
+    requests: SharedReads[RequestView]
+    """The request of exactly that id (`Stored.request`), read once for all who ask at the same moment."""
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
     run_api: RunApi | None = None
     """The run API, when the key of its tokens is known here."""

@@ -38,6 +38,7 @@ from invoker.views import Cancelled, ChainNode, RequestView
 MAX_ORDER_BYTES = 16 * 1024
 
 Order = TypeVar("Order", bound=BaseModel)
+Empty = Annotated[bool, Query(description="Replace the payload by nothing, for which a body cannot stand")]
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -99,16 +100,17 @@ def router(gateway: Gateway) -> APIRouter:
         request_id: str,
         request: Request,
         function: Annotated[str | None, Query(max_length=63, description="Run only this function again")] = None,
+        empty: Empty = False,
     ) -> Response:
-        """Publish a request again, as a new one that names the original. A body (or a `Content-Type`) replaces the
-        payload; other query parameters and `Invoker-Param-…` headers replace parameters."""
+        """Publish a request again, as a new one that names the original. A body replaces the payload; other query
+        parameters and `Invoker-Param-…` headers replace parameters."""
         sight = Sight(gateway, caller_of(request))
         view = await sight.request(request_id)
         accepted_record(view)
         if function is not None and view.run(function) is None and view.runs:
             raise unknown("run of the function", function)
         sight.check(Action.OPERATE, view.topic, function)
-        return await replayed(gateway, request, view.request_id, function)
+        return await replayed(gateway, request, view.request_id, function, empty=empty)
 
     return routes
 
@@ -139,11 +141,11 @@ def accepted_record(view: RequestView) -> RequestRecord:
     return view.record
 
 
-async def replayed(gateway: Gateway, request: Request, given: str, function: str | None) -> Response:
+async def replayed(gateway: Gateway, request: Request, given: str, function: str | None, *, empty: bool) -> Response:
     """Replay with what the call's body, query and headers replace; answers 202 with the new request."""
-    rest = [(name, value) for name, value in request.query_params.multi_items() if name != "function"]
+    rest = [(name, value) for name, value in request.query_params.multi_items() if name not in ("function", "empty")]
     call = read_call(request.headers.items(), urlencode(rest).encode(), gateway.settings.gateway_wait_seconds)
-    body, content_type = await replacement(request, gateway.settings.max_event_bytes)
+    body, content_type = await replacement(request, gateway.settings.max_event_bytes, empty=empty)
     receipt = await gateway.client.replay(
         given, function=function, data=body, content_type=content_type, params=call.params
     )
@@ -160,14 +162,20 @@ async def new_request(gateway: Gateway, request_id: str, topic: str) -> Response
     return JsonResponse(accepted(view, duplicate=False), 202, headers=headers)
 
 
-async def replacement(request: Request, limit_bytes: int) -> tuple[AsyncIterator[bytes] | bytes | None, str | None]:
-    """The body that replaces a payload, None when there is none; with a `Content-Type` an empty one is one too."""
-    content_type = request.headers.get("content-type")
+async def replacement(
+    request: Request, limit_bytes: int, *, empty: bool
+) -> tuple[AsyncIterator[bytes] | bytes | None, str | None]:
+    """The body that replaces a payload and its content type, None when there is none.
+
+    That nothing is to replace it must be said: many clients give a content type to a body that they do not have.
+    """
     parts = request.stream()
     async for part in parts:
+        if part and empty:
+            raise InputRefusedError("empty=true and a body exclude each other")
         if part:
-            return _bounded(part, parts, limit_bytes), content_type
-    return (b"", content_type) if content_type else (None, None)
+            return _bounded(part, parts, limit_bytes), request.headers.get("content-type")
+    return (b"" if empty else None), None
 
 
 async def _bounded(first: bytes, rest: AsyncIterator[bytes], limit_bytes: int) -> AsyncIterator[bytes]:

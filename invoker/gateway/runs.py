@@ -26,7 +26,7 @@ from invoker.gateway.gateway import Gateway
 from invoker.gateway.openapi_parts import BYTES, ORDER_BODY, REPLACING_BODY
 from invoker.gateway.polling import Wait, seconds_to_wait, waited
 from invoker.gateway.request_documents import CancelledRuns, CancelOrder, RunDetail, RunPage, run_detail, run_line
-from invoker.gateway.requests import read_order, replayed
+from invoker.gateway.requests import Empty, read_order, replayed
 from invoker.gateway.sight import Sight
 from invoker.listing import RunFilter
 from invoker.lookup import Found, canonical_id
@@ -117,13 +117,13 @@ def router(gateway: Gateway) -> APIRouter:
         return JsonResponse(CancelledRuns(cancelled=list(done.cancelled), already_finished=list(done.already_finished)))
 
     @routes.post("/v1/runs/{run_id}/replay", status_code=202, response_model=Accepted, openapi_extra=REPLACING_BODY)
-    async def replay(run_id: str, request: Request) -> Response:
+    async def replay(run_id: str, request: Request, empty: Empty = False) -> Response:
         """Run the function again on the same event, as a new request that names the original; what the call replaces is
         told at `/v1/requests/{request_id}/replay`."""
         sight = Sight(gateway, caller_of(request))
         run, topic = await sight.run(run_id)
         sight.check(Action.OPERATE, topic, run.function)
-        return await replayed(gateway, request, run.request_id, run.function)
+        return await replayed(gateway, request, run.request_id, run.function, empty=empty)
 
     return routes
 

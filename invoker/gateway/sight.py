@@ -52,7 +52,7 @@ class Sight:
     async def whole_request(self, given: str) -> RequestView:
         """The request with all of its runs, when the caller may see at least one."""
         try:
-            view = await self.gateway.client.stored.request(given)
+            view = await self.gateway.requests(given)
         except ExpiredError:
             raise  # told from the id alone
         except UnknownIdError as error:
