@@ -23,7 +23,7 @@ from invoker.gateway import gitfaas
 from invoker.gateway.access.limits import CallLimiter, address_finder
 from invoker.gateway.access.login import CallerLogin
 from invoker.gateway.access.web_pages import PageGuard, allowing_pages
-from invoker.gateway.answers import problem
+from invoker.gateway.answers import problem, unexpected
 from invoker.gateway.catalog_copy import CatalogCopy
 from invoker.gateway.door import Door, shown_path
 from invoker.gateway.gateway import Gateway
@@ -90,6 +90,7 @@ def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
     app.add_exception_handler(InvokerError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(Exception, _failed)
     own_doors = tuple(route.path for route in inner if hasattr(route, "path") and "{" not in route.path)
     door = Door(
         ToldSource(app, gateway.metrics),
@@ -173,6 +174,11 @@ def exposition(gateway: Gateway) -> bytes:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, InvokerError)
     return problem(error, instance=shown_path(request.scope))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """What nobody foresaw, told without any of it; the door logs it."""
+    return problem(unexpected(), instance=shown_path(request.scope))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -40,7 +40,7 @@ def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
     routes = APIRouter(tags=["events"])
 
-    @routes.get("/v1/stream", response_class=EventStream, responses=EVENTS)
+    @routes.get("/v1/stream", response_class=EventStream, responses=EVENTS, status_code=200)
     async def stream(
         request: Request,
         function: FunctionFilter = None,
@@ -56,7 +56,7 @@ def router(gateway: Gateway) -> APIRouter:
         wanted = Wanted(sight, function, wire.check_pattern(topic) if topic else None)
         return EventStream(_everything(gateway, wanted, last_event_id(request), statuses), gateway.metrics)
 
-    @routes.get("/v1/requests/{request_id}/stream", response_class=EventStream, responses=EVENTS)
+    @routes.get("/v1/requests/{request_id}/stream", response_class=EventStream, responses=EVENTS, status_code=200)
     async def request_stream(request_id: str, request: Request) -> Response:
         """One request from its acceptance to its last result, with news of its unfinished runs; then `end`.
 

@@ -10,6 +10,7 @@ from invoker.gateway import (
     event_stream,
     functions,
     gitfaas,
+    openapi,
     publishing,
     requests,
     run_logs,
@@ -23,5 +24,5 @@ OPEN_PATHS: tuple[str, ...] = ()
 
 def routers(gateway: Gateway) -> list[APIRouter]:
     """The routes, group by group."""
-    groups = (publishing, calls, requests, runs, run_logs, event_stream, functions, dead_letters, gitfaas)
+    groups = (publishing, calls, requests, runs, run_logs, event_stream, functions, dead_letters, openapi, gitfaas)
     return [group.router(gateway) for group in groups]
