@@ -1,6 +1,6 @@
 """The run API: the door between a running function and its custody. HTTP in, JetStream behind.
 
-Under a run's URL: `GET input`, `PUT output`, `POST events`, `POST progress`, `POST error`, all with the run's token.
+Under a run's URL: `GET input`, `PUT output` (or `POST`), `POST events`, `POST progress`, `POST error`, all with the run's token.
 The fence is here: input is given, and output taken, only while the run is unfinished, so a pod that comes too late
 (cancelled, timed out, left over by a controller that stood still) is refused before its handler starts. An output
 becomes the run's result by the same create-only write as every other verdict; the first one stored wins.
@@ -133,16 +133,16 @@ class RunApi:
 
     def routes(self) -> list[Route]:
         """The routes below `/v1/run/{address}/`, for a Starlette application."""
-        acts: list[tuple[str, str, Callable[[RunCall], Awaitable[Response]]]] = [
-            ("GET", "input", self._input),
-            ("PUT", "output", self._output),
-            ("POST", "events", self._events),
-            ("POST", "progress", self._progress),
-            ("POST", "error", self._error),
+        acts: list[tuple[list[str], str, Callable[[RunCall], Awaitable[Response]]]] = [
+            (["GET"], "input", self._input),
+            (["PUT", "POST"], "output", self._output),  # the wget of small images knows no PUT
+            (["POST"], "events", self._events),
+            (["POST"], "progress", self._progress),
+            (["POST"], "error", self._error),
         ]
         return [
-            Route(f"{PATH_PREFIX}{{address}}/{name}", self._endpoint(act), methods=[method])
-            for method, name, act in acts
+            Route(f"{PATH_PREFIX}{{address}}/{name}", self._endpoint(act), methods=methods)
+            for methods, name, act in acts
         ]
 
     def _endpoint(self, act: Callable[[RunCall], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

@@ -44,7 +44,7 @@ class GatewaySettings(BaseModel):
     with TLS) that is filled from NATS and may be emptied at any time."""
     results_ca: Path | None = None
     """File with the certificates that a Redis with TLS is checked with; by default those of the system."""
-    results_prefix: str = ""
+    results_prefix: str | None = None
     """What the keys in Redis begin with; by default the instance and a colon."""
     log_format: Literal["json", "console"] = "json"
     """One JSON object a line, or lines for people."""

@@ -22,7 +22,7 @@ from invoker.connection import ConnectionOptions, connect
 from invoker.errors import ExpiredError, SettingsError, UnknownIdError
 from invoker.gateway.result_source import chosen_results
 from invoker.gateway.settings import load_gateway_settings
-from invoker.nats_server import NatsServer
+from invoker.nats_server import NatsServer, nats_server
 from invoker.request import RequestRecord
 from invoker.result import State
 from invoker.results.redis_address import parse_address
@@ -140,6 +140,7 @@ async def test_an_unfinished_request(store: World) -> None:
     await store.copied()
     states = [(run.function, run.state) for run in (await store.client.stored.request("r1")).runs]
     assert states == [("a", State.SUCCEEDED), ("b", State.RUNNING)]
+    assert await store.source("r1") == (NATS if store.redis else None), "what is not final is NATS' to say"
     await store.written.finish("r1", "b")
     assert (await store.client.stored.request("r1")).complete, "as soon as it is stored, copied or not"
 
@@ -291,15 +292,16 @@ async def test_a_copy_that_was_set_back_is_filled_from_there(server: NatsServer,
 async def test_a_copy_of_another_stream_is_not_gone_on_with(
     server: NatsServer, database: RedisServer, tmp_path: Path
 ) -> None:
-    from invoker.nats_server import nats_server
-
     async with world(server.url, database.url) as one:
         for number in range(5):
             await one.finished(f"old{number}", "a")
         await one.copied()
-    async with nats_server(tmp_path / "other") as other, world(other.url, database.url) as two:
-        await two.finished("new", "a")
-        await eventually(lambda: is_from(two, "new", REDIS), what="the other stream's request")
+    async with nats_server(tmp_path / "other") as other:
+        async with world(other.url) as writing:
+            for number in range(12):
+                await writing.finished(f"new{number}", "a")
+        async with world(other.url, database.url) as two:
+            await eventually(lambda: is_from(two, "new0", REDIS), what="the other stream's first request")
 
 
 async def test_what_is_not_ours_in_redis_is_not_believed(server: NatsServer, database: RedisServer) -> None:
