@@ -26,6 +26,17 @@ _TOGETHER_SECONDS = 0.05
 """Changes within this time are told as one."""
 
 
+def chain_expired(root_request_id: str, chain: Chain | None, wait: float) -> WaitExpiredError:
+    """The error after that many seconds in vain; `partial` is the chain so far. Pure."""
+    error = WaitExpiredError(
+        f"the chain of request {root_request_id} has not ended within {wait:g} s; it goes on",
+        hint=f"invoker result {root_request_id} --chain --wait 60",
+        request_id=root_request_id,
+    )
+    error.partial = chain
+    return error
+
+
 class ChainFollower:
     """Reads the chains of one instance."""
 
@@ -61,13 +72,7 @@ class ChainFollower:
             pass
         if chain is not None and chain.settled:
             return chain
-        error = WaitExpiredError(
-            f"the chain of request {root_request_id} has not ended within {wait:g} s; it goes on",
-            hint=f"invoker result {root_request_id} --chain --wait 60",
-            request_id=root_request_id,
-        )
-        error.partial = chain
-        raise error
+        raise chain_expired(root_request_id, chain, wait)
 
     async def now(self, root_request_id: str) -> Chain:
         """The chain as it is, with `settled` when nothing more can come."""

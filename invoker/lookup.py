@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -27,6 +28,9 @@ _RECENT_MESSAGES = 20_000
 _QUEUED_LOOKED_AT = 256
 _DEAD_LOOKED_AT = 200
 _RUN_ID = re.compile(r"[a-z2-7]{26}")
+
+Sees = Callable[[str, str | None], bool]
+"""Whether somebody may see the requests of a topic, or their runs of one function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,19 @@ class Lookup:
                 raise await self._missing(given, request_id)
         return await self.view_of(request_id, answers)
 
+    async def meant(self, given: str, sees: Sees | None = None) -> Found:
+        """What an id stands for that somebody typed: whole, shortened, or `@latest`. Raises as `view`.
+
+        A shortened id and `@latest` are looked for among what `sees` lets through; who gives a whole one knows it.
+        """
+        request_id = canonical_id(given)
+        if given != LATEST:
+            answers = await self.store.answers(request_id)
+            if answers.record is not None or answers.results:
+                return Found(request_id)
+        found = await self._find(given, request_id, sees)
+        return found if found is not None else Found((await self.exact(given)).request_id)
+
     async def run_of_id(self, run_id: str, *, before: int | None = None) -> Found | None:
         """Whose run that is, None when there is none. `before` is a sequence: results behind it are known not to be it,
         or None to look at all of them."""
@@ -106,20 +123,7 @@ class Lookup:
     async def run(self, given: str, function: str | None = None) -> RunView:
         """One run: of a run id, or of a request id and its function (which may be left out when there is only one)."""
         found, view = await self.view(given)
-        wanted = function or found.function
-        if wanted is None and len(view.runs) == 1:
-            return view.runs[0]
-        if wanted is None:
-            names = [run.function for run in view.runs]
-            words = f"has {len(names)} runs ({', '.join(names)})" if names else "has no runs"
-            raise AmbiguousIdError(
-                f"request {view.request_id} {words}: say which function is meant",
-                candidates=[run.run_id for run in view.runs],
-            )
-        run = view.run(wanted)
-        if run is None:
-            raise UnknownIdError(f"request {view.request_id} has no run of the function {wanted!r}")
-        return run
+        return the_run(view, function or found.function)
 
     async def view_of(self, request_id: str, answers: Answers | None = None) -> RequestView:
         """The request's record, results and latest statuses, joined."""
@@ -132,20 +136,35 @@ class Lookup:
         found = await asyncio.gather(*(self._results.status(run_id) for run_id in unfinished))
         return {status.run_id: status for status in found if status is not None}
 
-    async def _find(self, given: str, request_id: str) -> Found | None:
+    async def _find(self, given: str, request_id: str, sees: Sees | None = None) -> Found | None:
         if given == LATEST:
-            return await self._latest()
+            return await self._latest(sees)
         if _RUN_ID.fullmatch(given):
             return await self._run(given)
         if request_id == given and wire.time_of_id(given) is None:
-            return await self._shortened(given)
+            return await self._shortened(given, sees)
         return None
 
-    async def _latest(self) -> Found:
-        message = await self._reader.last(self._names.results_stream, self._names.accepted("*"))
+    async def _latest(self, sees: Sees | None = None) -> Found:
+        if sees is None:
+            message = await self._reader.last(self._names.results_stream, self._names.accepted("*"))
+        else:
+            message = await self._last_seen(sees)
         if message is None:
             raise UnknownIdError("no request has been accepted yet", hint="invoker publish TOPIC DATA")
         return Found(_last_token(message.subject))
+
+    async def _last_seen(self, sees: Sees) -> StoredMessage | None:
+        subjects = [self._names.accepted("*")]
+        async with aclosing(self._reader.backwards(self._names.results_stream, subjects)) as messages:
+            looked_at = 0
+            async for message in messages:
+                looked_at += 1
+                if looked_at > _RECENT_MESSAGES:
+                    return None
+                if sees(wire.header(message.headers, wire.H_TOPIC) or "", None):
+                    return message
+        return None
 
     async def _run(self, run_id: str, before: int | None = None) -> Found | None:
         ticket, status = await asyncio.gather(self._results.ticket(run_id), self._results.status(run_id))
@@ -159,14 +178,15 @@ class Lookup:
                 return _found_run(message)
         return None
 
-    async def _shortened(self, given: str) -> Found | None:
-        by_id = await self._recent()
+    async def _shortened(self, given: str, sees: Sees | None = None) -> Found | None:
+        by_id = await self._recent(sees)
         one = the_one_fitting(given, by_id)
         return by_id[one] if one is not None else None
 
-    async def _recent(self) -> dict[str, Found]:
-        """The ids of recent requests and runs."""
+    async def _recent(self, sees: Sees | None = None) -> dict[str, Found]:
+        """The ids of recent requests and runs, as far as `sees` lets them through."""
         by_id: dict[str, Found] = {}
+        topics: dict[str, str] = {}
         subjects = [self._names.accepted("*"), self._names.result("*", "*")]
         looked_at = 0
         async for message in self._reader.backwards(self._names.results_stream, subjects):
@@ -174,13 +194,18 @@ class Lookup:
             if looked_at > _RECENT_MESSAGES:
                 break
             request_id = wire.header(message.headers, wire.H_REQUEST_ID) or ""
-            by_id.setdefault(request_id, Found(request_id))
-            run_id = wire.header(message.headers, wire.H_RUN_ID)
-            if run_id:
-                by_id.setdefault(run_id, _found_run(message))
+            topic = topics[request_id] = wire.header(message.headers, wire.H_TOPIC) or ""
+            if sees is None or sees(topic, None):
+                by_id.setdefault(request_id, Found(request_id))
+            run_id, run = wire.header(message.headers, wire.H_RUN_ID), _found_run(message)
+            if run_id and (sees is None or sees(topic, run.function)):
+                by_id.setdefault(run_id, run)
         for message in await self._tickets():
             _, _, function, run_id = message.subject.rsplit(".", 3)
-            by_id.setdefault(run_id, Found(wire.header(message.headers, wire.H_REQUEST_ID) or "", function))
+            request_id = wire.header(message.headers, wire.H_REQUEST_ID) or ""
+            # A ticket does not tell its topic: what is not known from the record is not shown to who may not see all.
+            if sees is None or (request_id in topics and sees(topics[request_id], function)):
+                by_id.setdefault(run_id, Found(request_id, function))
         return by_id
 
     async def _tickets(self) -> list[StoredMessage]:
@@ -234,6 +259,26 @@ class Lookup:
                 whole = await self._reader.at(self._names.dead_stream, message.sequence)
                 return DeadLetter.model_validate_json(whole.data) if whole else None
         return None
+
+
+def the_run(view: RequestView, function: str | None) -> RunView:
+    """The request's run of that function, which may be None when there is only one. Pure.
+
+    Raises `AmbiguousIdError` or `UnknownIdError`.
+    """
+    if function is None and len(view.runs) == 1:
+        return view.runs[0]
+    if function is None:
+        names = [run.function for run in view.runs]
+        words = f"has {len(names)} runs ({', '.join(names)})" if names else "has no runs"
+        raise AmbiguousIdError(
+            f"request {view.request_id} {words}: say which function is meant",
+            candidates=[run.run_id for run in view.runs],
+        )
+    run = view.run(function)
+    if run is None:
+        raise UnknownIdError(f"request {view.request_id} has no run of the function {function!r}")
+    return run
 
 
 def canonical_id(given: str) -> str:

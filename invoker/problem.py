@@ -8,7 +8,7 @@ from typing import Any
 
 from invoker.errors import InvokerError
 
-_STANDARD = {"type", "title", "status", "detail", "code", "hint"}
+_STANDARD = {"type", "title", "status", "detail", "instance", "code", "hint"}
 
 
 def error_of_problem(document: dict[str, Any], fallback: str = "the server reported an error") -> InvokerError:

@@ -1,6 +1,7 @@
 """Reading what is stored by exact ids, in parts and by pages: for programs that serve many, such as the gateway.
 
-Unlike the client's own methods nothing here guesses: an id is whole, a page has its place, a part its first byte.
+Unlike the client's own methods nothing here guesses (`meant` is asked to): an id is whole, a page has its place, a part
+its first byte.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from invoker.claimcheck import ClaimStore
 from invoker.dead_letters import DeadLetterReader
 from invoker.errors import UnknownIdError
 from invoker.listing import FinishedRows, RunFilter, RunListing
-from invoker.lookup import Found, Lookup
+from invoker.lookup import Found, Lookup, Sees
 from invoker.request import Content
 from invoker.run_log import RunLogs
 from invoker.views import DeadLetter, LogLine, RequestView, RunRow, RunView
@@ -39,6 +40,12 @@ class Stored:
         """The request of exactly that id. Raises `UnknownIdError` (with `dead_id` and `topic` for an event that became
         a dead letter) or `ExpiredError`."""
         return await self._lookup.exact(request_id)
+
+    async def meant(self, given: str, sees: Sees | None = None) -> Found:
+        """What an id stands for that a person typed: whole, shortened or `@latest`, the latter two among what `sees`
+        lets through. Raises `UnknownIdError`, `ExpiredError` and `AmbiguousIdError`."""
+        async with self._searching:
+            return await self._lookup.meant(given, sees)
 
     async def run_of_id(self, run_id: str, *, before: int | None = None) -> Found | None:
         """Whose run that is; None when there is none. Below the sequence `before` the whole stream is looked at."""

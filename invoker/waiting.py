@@ -28,12 +28,12 @@ class Waiter:
         """The request as it is, or complete within `wait` seconds; see `Client.result`."""
         if wait <= 0:
             found, view = await self._lookup.view(given)
-            return _narrowed(view, found.function)
+            return narrowed(view, found.function)
         view = RequestView(canonical_id(given), "", None)
         try:
             async with asyncio.timeout(wait):
                 found, view = await self._known(given)
-                view = _narrowed(view, found.function)
+                view = narrowed(view, found.function)
                 if not view.complete:
                     async with aclosing(self._changes(found)) as changes:
                         async for change in changes:
@@ -108,7 +108,7 @@ class Waiter:
                 else:
                     result = Result.model_validate_json(message.data)
                     results[result.function] = result
-                view = _narrowed(request_view(found.request_id, record, results, {}), found.function)
+                view = narrowed(request_view(found.request_id, record, results, {}), found.function)
                 yield view
                 if view.complete:
                     return
@@ -117,22 +117,28 @@ class Waiter:
         """The error, with the latest there is: nothing that had come is lost."""
         try:
             found, view = await self._lookup.view(given)
-            view = _narrowed(view, found.function)
+            view = narrowed(view, found.function)
         except UnknownIdError as error:
             if "dead_id" in error.fields:
                 return error  # it became a dead letter while we waited, and says why
-        done, all_runs = len(view.results), len(view.runs)
-        words = f"{done} of {all_runs} runs finished" if all_runs else "the event is not accepted yet"
-        expired = WaitExpiredError(
-            f"{words} within {wait:g} s for request {view.request_id}; the work goes on",
-            hint=f"invoker result {view.request_id} --wait 60",
-            request_id=view.request_id,
-        )
-        expired.partial = view
-        return expired
+        return wait_expired(view, wait)
 
 
-def _narrowed(view: RequestView, function: str | None) -> RequestView:
+def wait_expired(view: RequestView, wait: float) -> WaitExpiredError:
+    """The error after that many seconds in vain; `partial` is the view. Pure."""
+    done, all_runs = len(view.results), len(view.runs)
+    words = f"{done} of {all_runs} runs finished" if all_runs else "the event is not accepted yet"
+    expired = WaitExpiredError(
+        f"{words} within {wait:g} s for request {view.request_id}; the work goes on",
+        hint=f"invoker result {view.request_id} --wait 60",
+        request_id=view.request_id,
+    )
+    expired.partial = view
+    return expired
+
+
+def narrowed(view: RequestView, function: str | None) -> RequestView:
+    """The request with the run of that function only; None is all of it. Pure."""
     if function is None:
         return view
     run = view.run(function)

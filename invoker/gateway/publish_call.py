@@ -1,7 +1,9 @@
 """What a publishing call says besides its body: id, headers, parameters, how long it waits. Pure.
 
 A header of HTTP reaches the event when it says so: `Invoker-Header-<name>: value` becomes the event's header `<name>`
-(in lower case: HTTP knows no case of names). Everything else about the call stays between the caller and the gateway.
+(in lower case: HTTP knows no case of names). So does a single `Invoker-Header-ce-type` of an event that is no whole
+CloudEvent; of one that is, its own attributes win. Everything else about the call stays between the caller and the
+gateway.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from urllib.parse import parse_qsl
 
 from invoker import wire
 from invoker.errors import InputRefusedError, RequestIdError
-from invoker.gateway import cloudevents
 
 HEADER_PREFIX = "invoker-header-"
 PARAM_PREFIX = wire.H_PARAM_PREFIX.lower()
@@ -133,7 +134,7 @@ def _event_headers(pairs: list[tuple[str, str]]) -> dict[str, str]:
         own = name[len(HEADER_PREFIX) :]
         if not own or own in found:
             raise _header_refused(name, "is given twice" if own else "names no header")
-        if own.startswith((*_NOT_OURS, cloudevents.PREFIX)) or own in _OWN_HEADERS:
+        if own.startswith(_NOT_OURS) or own in _OWN_HEADERS:
             raise _header_refused(name, "is Invoker's own, or has a header of its own")
         found[own] = _latin(name, value)
     return found

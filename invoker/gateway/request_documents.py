@@ -72,6 +72,7 @@ class RequestDetail(Answer):
     parent_run_id: str | None = None
     replay_of: str | None = None
     hops: int = 0
+    headers: dict[str, str] = Field(default_factory=dict, description="The event's headers that travel on")
     params: dict[str, str] = Field(default_factory=dict)
     runs: list[RunDetail] = Field(default_factory=list)
 
@@ -96,6 +97,7 @@ class RunLine(Answer):
     queued_at: AwareDatetime | None = None
     started_at: AwareDatetime | None = None
     finished_at: AwareDatetime | None = None
+    cursor: str = Field("", description="The cursor of a page that begins behind this line")
 
 
 class RunPage(Answer):
@@ -158,7 +160,7 @@ def _request_fields(view: RequestView) -> dict[str, Any]:
     if record is not None:
         keys = (
             "message_id", "received_at", "accepted_at", "catalog", "reply_to", "root_request_id", "parent_run_id",
-            "replay_of", "hops", "params",
+            "replay_of", "hops", "headers", "params",
         )  # fmt: skip
         fields |= {key: getattr(record, key) for key in keys}
         fields["input"] = InputInfo(
@@ -174,5 +176,5 @@ def run_line(row: RunRow) -> RunLine:
     return RunLine(
         run_id=row.run_id, request_id=row.request_id, function=row.function, topic=row.topic, state=row.state,
         reason=row.reason, attempts=row.attempts, queued_at=row.queued_at, started_at=row.started_at,
-        finished_at=row.finished_at,
+        finished_at=row.finished_at, cursor=row.cursor,
     )  # fmt: skip

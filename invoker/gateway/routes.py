@@ -10,6 +10,7 @@ from invoker.gateway import (
     event_stream,
     functions,
     gitfaas,
+    ids,
     openapi,
     publishing,
     requests,
@@ -24,5 +25,7 @@ OPEN_PATHS: tuple[str, ...] = ()
 
 def routers(gateway: Gateway) -> list[APIRouter]:
     """The routes, group by group."""
-    groups = (publishing, calls, requests, runs, run_logs, event_stream, functions, dead_letters, openapi, gitfaas)
+    groups = (
+        publishing, calls, ids, requests, runs, run_logs, event_stream, functions, dead_letters, openapi, gitfaas,
+    )  # fmt: skip
     return [group.router(gateway) for group in groups]
