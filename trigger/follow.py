@@ -127,16 +127,14 @@ class Follower:
     async def settle_all(self, tasks: asyncio.TaskGroup) -> None:
         """Look up every started run once: whatever was missed is found here.
 
-        Looked up one by one, finished beside each other: a function that lingers after its answer delays no other.
+        Looked up by the hundred, since ten thousand may be held; finished beside each other: a function that lingers
+        after its answer delays no other.
         """
-        for held in self._custody.all():
-            if held.started and not held.concluding and await self._is_due(held):
+        started = [held for held in self._custody.all() if held.started and not held.concluding]
+        sealed = await self._results.sealed([_key(held) for held in started])
+        for held in started:
+            if not held.concluding and (_has_ended(held) or _key(held) in sealed):
                 tasks.create_task(self.settle(held))
-
-    async def _is_due(self, held: HeldRun) -> bool:
-        if held.status is not None and held.status.phase is Phase.ENDED:
-            return True
-        return await self._results.result(held.ticket.request_id, held.ticket.function) is not None
 
     async def _verdict(self, held: HeldRun, status: RunStatus) -> Result:
         record = await self._results.record(held.ticket.request_id)
@@ -194,6 +192,14 @@ class Follower:
         held = self._custody.get(wire.header(message.headers, wire.H_RUN_ID) or "")
         if held is not None and not held.concluding:
             tasks.create_task(self.settle(held))
+
+
+def _key(held: HeldRun) -> tuple[str, str]:
+    return held.ticket.request_id, held.ticket.function
+
+
+def _has_ended(held: HeldRun) -> bool:
+    return held.status is not None and held.status.phase is Phase.ENDED
 
 
 def checked_output(function: Function, verdict: Verdict, output: bytes) -> tuple[Verdict, bytes | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +29,8 @@ WRONG_LAST_SEQUENCE = 10071
 """JetStream's code for "this subject has a message already" when it was published with expected sequence 0."""
 
 _TOO_MANY = "413"
+_RUNS_AT_ONCE = 500
+"""Below the number of messages (1,024) that the server hands out in one batch."""
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 
@@ -102,6 +104,17 @@ class ResultStream:
         """The run's result as the leader has it, None while it is unfinished (or expired)."""
         data = await self._last(self._names.results_stream, self._names.result(request_id, function))
         return _parsed(Result, data)
+
+    async def sealed(self, runs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of the runs, as (request id, function), that have a result. For many at once, so by direct reads: one
+        that was stored a moment ago may be missing, and is there when asked again."""
+        found: set[tuple[str, str]] = set()
+        for start in range(0, len(runs), _RUNS_AT_ONCE):
+            subjects = [self._names.result(*run) for run in runs[start : start + _RUNS_AT_ONCE]]
+            for message in await self._last_of_each(subjects) or ():
+                headers = message.headers or {}
+                found.add((headers.get(wire.H_REQUEST_ID, ""), headers.get(wire.H_FUNCTION, "")))
+        return found
 
     async def ticket(self, run_id: str, function: str = "*") -> RunTicket | None:
         """The message of an unfinished run, None when the run is finished or never was."""

@@ -132,6 +132,14 @@ async def test_a_ticket_is_there_once_and_can_be_found_without_its_function(resu
     assert await results.ticket("y") is None
 
 
+async def test_which_of_very_many_runs_have_a_result(results: ResultStream) -> None:
+    await asyncio.gather(*(results.put_result(result(request_id=f"r{n}")) for n in range(0, 1500, 3)))
+    await results.put_record(record("r1", "f"))
+    asked = [(f"r{n}", function) for n in range(1500) for function in ("f", "g")]
+    assert await results.sealed(asked) == {(f"r{n}", "f") for n in range(0, 1500, 3)}
+    assert await results.sealed([]) == set()
+
+
 async def test_results_cannot_be_removed_by_anyone(client: NatsClient, results: ResultStream) -> None:
     await results.put_result(result())
     js = client.jetstream()
