@@ -181,6 +181,40 @@ def render(
     session.data(written(objects, output))
 
 
+@app.command(
+    "schema",
+    epilog=examples("invoker functions schema hello", "invoker functions schema hello --catalog functions -o json"),
+)
+def schema(
+    context: typer.Context,
+    name: NameArgument,
+    catalog: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with the functions; ./functions when left out.")
+    ] = None,
+    output: Annotated[
+        ManifestForm, typer.Option("-o", "--output", metavar="FORM", help="yaml or json.")
+    ] = ManifestForm.YAML,
+) -> None:
+    """Print the JSON Schemas of a Python handler's input and output, taken from its types, as they stand in a spec.
+
+    The typed parameter is the one the runtime validates: a pydantic model or a dataclass. With the schemas in its spec
+    the function refuses what does not fit before it is started, whichever way it came. Imports the handler's module.
+    """
+    from invoker.cli.output import manifest_documents
+    from invoker.cli.rendering import catalog_function
+    from invoker.cli.schemas import handler_schemas
+
+    session = session_of(context)
+    parts = handler_schemas(catalog_function(name, settings_for(catalog, {}).catalog))
+    if output is ManifestForm.JSON:
+        import json
+
+        session.data(json.dumps(parts, indent=2) + "\n")
+    else:
+        session.data(manifest_documents([parts]))
+    session.note(f"these belong below spec: of {name}")
+
+
 @app.command("pause", epilog=examples("invoker functions pause hello"))
 def pause(context: typer.Context, name: NameArgument, output: FormOption = Form.TABLE) -> None:
     """Start no further runs of a function; its events queue."""

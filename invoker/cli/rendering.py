@@ -38,7 +38,7 @@ def rendered_function(
     a function that cannot be used or is not allowed."""
     from trigger.rendering import render
 
-    return render(_function(name, settings.catalog), settings, parameters, namespace).objects
+    return render(catalog_function(name, settings.catalog), settings, parameters, namespace).objects
 
 
 def server_dry_run(settings: ControllerSettings, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,8 @@ def written(objects: Iterable[Mapping[str, Any]], form: ManifestForm) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}, indent=2) + "\n"
 
 
-def _function(name: str, folder: Path) -> Function:
+def catalog_function(name: str, folder: Path) -> Function:
+    """A function of the catalog in that folder. Raises `UnknownIdError` with the nearest names, `CatalogError`."""
     import difflib
 
     from trigger.catalog_source.directory import DirectorySource
