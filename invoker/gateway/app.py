@@ -117,6 +117,7 @@ def run_api_of(settings: GatewaySettings, client: Client, catalog: CatalogCopy) 
         custody.publisher,
         key=settings.run_token_key.encode(),
         max_output_bytes=settings.max_output_bytes,
+        max_event_bytes=settings.max_event_bytes,
         check_output=catalog.output_problems,
         has_output_schema=catalog.has_output_schema,
         learn=catalog.learn,

@@ -1,6 +1,7 @@
 """The run API: the door between a running function and its custody. HTTP in, JetStream behind.
 
-Under a run's URL: `GET input`, `PUT output` (or `POST`), `POST events`, `POST progress`, `POST error`, all with the run's token.
+Under a run's URL: `GET input`, `PUT output` (or `POST`), `POST events`, `POST progress`, `POST error`, all with the
+run's token.
 The fence is here: input is given, and output taken, only while the run is unfinished, so a pod that comes too late
 (cancelled, timed out, left over by a controller that stood still) is refused before its handler starts. An output
 becomes the run's result by the same create-only write as every other verdict; the first one stored wins.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -99,8 +100,9 @@ class Standing:
 class RunApi:
     """The run API of one instance. `routes()` go into the controller's application.
 
-    `max_output_bytes` bounds every output; `check_output` is asked for outputs up to 16 MiB (of all functions, or of
-    those that `has_output_schema` names, whose larger outputs are refused).
+    `max_output_bytes` bounds every output, `max_event_bytes` every event (None: the publisher does). `check_output` is
+    asked for outputs up to 16 MiB (of all functions, or of those that `has_output_schema` names, whose larger outputs
+    are refused).
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class RunApi:
         *,
         key: bytes,
         max_output_bytes: int,
+        max_event_bytes: int | None = None,
         check_output: CheckOutput | None = None,
         has_output_schema: HasOutputSchema | None = None,
         learn: LearnFunction | None = None,
@@ -123,6 +126,7 @@ class RunApi:
         self._publisher = publisher
         self._key = key
         self._max_output_bytes = max_output_bytes
+        self._max_event_bytes = max_event_bytes
         self._check_output = check_output
         self._has_output_schema = has_output_schema
         self._learn = learn
@@ -306,8 +310,12 @@ class RunApi:
     async def _events(self, call: RunCall) -> Response:
         record = (await self._standing(call)).unfinished(call.run_id)
         event = outgoing_event(call.run_id, record, call.request.headers)
-        # The publisher bounds the size; what fits a message is held, since a stream of bytes becomes a claim check.
-        body = await run_body.read_head(call.request.stream(), self._publisher.claim_threshold())
+        chunks: AsyncIterator[bytes] = call.request.stream()
+        if (limit := self._max_event_bytes) is not None:
+            run_body.refuse_larger(call.request, limit, self._event_too_large)
+            chunks = run_body.bounded(call.request, limit, self._event_too_large)
+        # What fits a message is held, since a stream of bytes becomes a claim check.
+        body = await run_body.read_head(chunks, self._publisher.claim_threshold())
         published = await self._publisher.publish(replace(event, data=body.data()))
         answer = {"request_id": event.request_id, "topic": event.topic, "duplicate": published.duplicate}
         return JSONResponse(answer, status_code=201)
@@ -355,6 +363,9 @@ class RunApi:
             return await self._results.status(call.run_id)
         except InvokerError:
             return None
+
+    def _event_too_large(self, size: int) -> InvokerError:
+        return too_large(size, self._max_event_bytes or 0, "the event")
 
     def _output_too_large(self, size: int) -> InvokerError:
         return too_large(size, self._max_output_bytes, "the output", more=False)

@@ -1,0 +1,389 @@
+"""The run API at the gateway's door: real functions are sent there, and every odd call has its documented answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from io import BytesIO
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from invoker.connection import ConnectionOptions, connect
+from invoker.gateway.run_address import RunAddress, run_token, run_url
+from invoker.nats_server import nats_server
+from invoker.request import RunTicket
+from invoker.result import Reason, Result, State
+from tests.conftest import eventually
+from tests.controllers import View, running_controller
+from tests.custody.workload import function, write_catalog
+from tests.gateway.stack import RUN_TOKEN_KEY, Stack, running_gateway, running_stack, session
+
+PAGE = Path(__file__).parents[2] / "docs" / "wire.md"
+SCHEMA = {"type": "object", "required": ["ok"], "properties": {"ok": {"type": "boolean"}}}
+MAX_OUTPUT = 20 * 1024 * 1024
+PYTHON: dict[str, Any] = {"runtime": "python", "handler": "main.handle"}
+
+
+def examples() -> list[str]:
+    """The page's programs that need nothing but HTTP."""
+    found = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return [str(text) for text in found if "INVOKER_RUN_URL" in text]
+
+
+def free_port() -> int:
+    with closing(socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def python(name: str, topic: str, code: str, **spec: Any) -> dict[str, Any]:
+    document = function(name, topic, "", code=code, **PYTHON, **spec)
+    del document["spec"]["command"]
+    return document
+
+
+def catalog() -> list[dict[str, Any]]:
+    wget, curl = examples()
+    return [
+        function("wget", "sort.wget", f'cd "$INVOKER_WORKDIR"\nwget() {{ busybox wget "$@"; }}\n{wget}'),
+        function("curl", "sort.curl", curl),
+        python("typed", "typed", "def handle(event, context):\n    return event['data']", output={"schema": SCHEMA}),
+        function("held", "held.*", "sleep 60", timeoutSeconds=60),
+        function("checked", "checked", "sleep 60", timeoutSeconds=60, output={"schema": SCHEMA}),
+    ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """An installation whose functions are sent to the gateway, as `INVOKER_RUN_API_URL` says."""
+    port = free_port()
+    controller = {"run_api_url": f"http://127.0.0.1:{port}"}
+    async with running_stack(
+        tmp_path_factory.mktemp("runs"), functions=catalog(), controller=controller, gateway_port=port,
+        max_output_bytes=MAX_OUTPUT, max_event_bytes=1_000_000, gateway_body_seconds=0.4, gateway_anonymous=(),
+    ) as running:  # fmt: skip
+        yield running
+
+
+class Odd:
+    """One run as its function sees it, played by the test: what is asked, and what is answered."""
+
+    def __init__(self, stack: Stack, address: RunAddress, http: aiohttp.ClientSession) -> None:
+        self.stack, self.address, self.http = stack, address, http
+        self.token = run_token(RUN_TOKEN_KEY.encode(), address.run_id)
+
+    async def call(
+        self, method: str, what: str, data: Any = None, *, token: str | None = None, **headers: str
+    ) -> tuple[int, str]:
+        """Status and code of the answer; the code is empty where it is no problem."""
+        sent = {"Authorization": f"Bearer {self.token if token is None else token}"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        url = f"{run_url(self.stack.url, self.address)}/{what}"
+        async with self.http.request(method, url, data=data, headers=sent) as answer:
+            if answer.content_type != "application/problem+json":
+                return answer.status, ""
+            document = await answer.json()
+            assert document["status"] == answer.status
+            assert "127.0.0.1" not in str(document)
+            return answer.status, document["code"]
+
+    async def result(self) -> Result | None:
+        return await self.stack.client.custody.results.result(self.address.request_id, self.address.function)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def odd(stack: Stack) -> AsyncIterator[Odd]:
+    """An unfinished run that nobody else works on: no controller has a function of that name."""
+    async with session(stack.url) as http:
+        yield Odd(stack, await accepted(stack, "held.x", "held"), http)
+
+
+async def accepted(stack: Stack, topic: str, name: str) -> RunAddress:
+    """A run of that function, which sleeps meanwhile, by its address."""
+    receipt = await stack.client.publish(topic, b"input")
+
+    async def started() -> RunAddress | None:
+        view = await stack.client.result(receipt.request_id)
+        run = view.run(name)
+        if run is None or run.state is not State.RUNNING:
+            return None
+        info = stack.gateway.catalog.function(name)
+        assert info is not None
+        return RunAddress(receipt.request_id, name, info.spec_hash or "")
+
+    return await eventually(started, what=f"a started run of {name}")
+
+
+def documented() -> set[tuple[int, str]]:
+    """Every (status, code) of the page's table."""
+    rows = re.findall(r"^\| .*? \| (\d{3}) \| (.*?) \|$", PAGE.read_text(), re.MULTILINE)
+    return {(int(status), code) for status, codes in rows for code in re.findall(r"`([a-z-]+)`", codes) or [""]}
+
+
+# real functions
+
+
+@pytest.mark.parametrize("program", ["wget", "curl"])
+async def test_a_program_that_knows_nothing_but_http(stack: Stack, program: str) -> None:
+    receipt = await stack.client.publish(f"sort.{program}", b"pear\napple\nfig\n")
+    view = await stack.client.result(receipt.request_id, wait=20)
+    (result,) = view.results
+    assert result.succeeded, result
+    assert await stack.client.output(result) == b"apple\nfig\npear\n"
+    calls = stack.gateway.metrics.http_requests.labels("/v1/run/{address}/input", "GET", "200")
+    assert calls._value.get() >= 1, "the gateway answered, not the controller"
+
+
+async def test_a_typed_function_is_held_to_its_schema(stack: Stack) -> None:
+    good = await stack.client.publish("typed", {"ok": True})
+    bad = await stack.client.publish("typed", {"ok": "yes"})
+    assert (await stack.client.result(good.request_id, wait=20)).succeeded
+    (result,) = (await stack.client.result(bad.request_id, wait=20)).results
+    assert (result.state, result.reason) == (State.FAILED, Reason.INVALID_OUTPUT), result
+    assert [error["pointer"] for error in result.errors] == ["/ok"]
+
+
+async def test_the_schema_is_that_of_the_version_that_the_run_began_with(stack: Stack) -> None:
+    address = await accepted(stack, "checked", "checked")
+    loose = function("checked", "checked", "sleep 60", timeoutSeconds=60)
+    write_catalog(stack.catalog, loose)
+    before = stack.gateway.catalog.function("checked")
+    assert before is not None
+
+    async def changed() -> bool:
+        await stack.gateway.catalog.refresh()
+        present = stack.gateway.catalog.function("checked")
+        return present is not None and present.spec_hash != before.spec_hash
+
+    await eventually(changed, what="the new version")
+    async with session(stack.url) as http:
+        old = Odd(stack, address, http)
+        assert await old.call("PUT", "output", b'{"ok": 1}', Content_Type="application/json") == (422, "invalid-output")
+        assert await old.call("PUT", "output", b"\xff", Content_Type="application/json") == (422, "invalid-output")
+        assert await old.call("PUT", "output", BytesIO(bytes(17 * 2**20))) == (413, "output-too-large")
+        assert await old.result() is None
+        younger = await accepted(stack, "checked", "checked")
+        assert await Odd(stack, younger, http).call("PUT", "output", b"anything") == (201, "")
+        assert await old.call("PUT", "output", b'{"ok": true}', Content_Type="application/json") == (201, "")
+
+
+# every odd call
+
+
+async def test_every_odd_call_has_its_documented_answer(stack: Stack, odd: Odd) -> None:
+    other = Odd(stack, await accepted(stack, "held.y", "held"), odd.http)
+    nobody = Odd(stack, RunAddress("never", "held"), odd.http)
+    event = {"Invoker_Topic": "next", "Invoker_Position": "0"}
+    got: dict[str, tuple[int, str]] = {}
+    for name, asked, answer in [
+        ("none", odd.call("GET", "input", token=""), (401, "token-missing")),
+        ("other's", odd.call("PUT", "output", b"x", token=other.token), (403, "token-refused")),
+        ("invented", odd.call("PUT", "output", b"x", token="a" * 52), (403, "token-refused")),
+        ("nobody", nobody.call("GET", "input"), (404, "unknown")),
+        ("huge", odd.call("PUT", "output", BytesIO(bytes(MAX_OUTPUT + 1))), (413, "output-too-large")),
+        ("huge, unsaid", odd.call("PUT", "output", parts(MAX_OUTPUT + 1)), (413, "output-too-large")),
+        ("event", odd.call("POST", "events", BytesIO(bytes(1_000_001)), **event), (413, "payload-too-large")),
+        ("note", odd.call("POST", "progress", b" " * 70_000), (413, "payload-too-large")),
+        ("no JSON", odd.call("POST", "progress", b"{"), (400, "run-api-refused")),
+        ("deep", odd.call("POST", "error", b"[" * 60_000), (400, "run-api-refused")),
+        ("topic", odd.call("POST", "events", b"x", Invoker_Topic="a..b", Invoker_Position="0"), (422, "invalid-topic")),
+        ("position", odd.call("POST", "events", b"x", Invoker_Topic="a"), (400, "run-api-refused")),
+        ("encoded", odd.call("PUT", "output", b"x", Content_Encoding="gzip"), (415, "unsupported-content")),
+        ("slow", odd.call("PUT", "output", stopping()), (408, "body-silent")),
+        ("progress", odd.call("POST", "progress", b'{"percent": 40}'), (204, "")),
+    ]:
+        got[name] = await asked
+        assert got[name] == answer, name
+    assert await odd.result() is None, "nothing of all that became a result"
+    assert await odd.call("PUT", "output", b"mine") == (201, "")
+    for name, asked, answer in [
+        ("again", odd.call("PUT", "output", b"mine"), (201, "")),
+        ("posted", odd.call("POST", "output", b"mine"), (201, "")),
+        ("another", odd.call("PUT", "output", b"other"), (410, "run-finished")),
+        ("input after", odd.call("GET", "input"), (410, "run-finished")),
+        ("event after", odd.call("POST", "events", b"x", **event), (410, "run-finished")),
+        ("news after", odd.call("POST", "progress", b"{}"), (410, "run-finished")),
+    ]:
+        got[name] = await asked
+        assert got[name] == answer, name
+    told = {one for one in got.values() if one[0] != 204}
+    assert told <= documented(), told - documented()
+
+
+async def parts(size: int) -> AsyncIterator[bytes]:
+    """A body that does not say its length."""
+    for start in range(0, size, 1 << 20):
+        yield bytes(min(1 << 20, size - start))
+
+
+async def stopping() -> AsyncIterator[bytes]:
+    """A body that begins and does not go on."""
+    yield bytes(100_000)
+    await asyncio.Event().wait()
+
+
+async def test_doubled_at_once_is_one_result(odd: Odd) -> None:
+    outputs = [b"%d" % (number % 4) * 50_000 for number in range(12)]
+    answers = await asyncio.gather(*(odd.call("PUT", "output", BytesIO(data)) for data in outputs))
+    result = await odd.result()
+    assert result is not None
+    stands = await odd.stack.client.output(result)
+    for data, answer in zip(outputs, answers, strict=True):
+        assert answer == ((201, "") if data == stands else (410, "run-finished"))
+
+
+async def test_cut_in_the_middle_leaves_nothing(odd: Odd) -> None:
+    url = run_url("", odd.address).removeprefix("/")
+    host, port = odd.stack.url.removeprefix("http://").split(":")
+    for said in (b"Content-Length: 9000000\r\n", b"Transfer-Encoding: chunked\r\n"):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"PUT /{url}/output HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {odd.token}\r\n".encode()
+        body = bytes(200_000) if b"Length" in said else b"30d40\r\n" + bytes(200_000) + b"\r\n"
+        writer.write(head + said + b"\r\n" + body)
+        await writer.drain()
+        writer.close()
+        assert await reader.read() == b""
+    assert await odd.result() is None
+    assert await odd.call("PUT", "output", b"whole") == (201, "")
+
+
+async def test_a_request_past_its_retention(stack: Stack, odd: Odd) -> None:
+    """Its record is gone, its message still waits to be looked at by a controller."""
+    old = RunAddress("past", "held")
+    ticket = RunTicket(run_id=old.run_id, request_id="past", function="held")
+    await stack.client.custody.results.put_ticket(ticket)
+    answer = await Odd(stack, old, odd.http).call("PUT", "output", b"late")
+    assert answer in {(410, "expired"), (410, "run-finished")}  # the latter once a controller has looked
+    assert answer in documented()
+
+
+async def test_without_the_key_there_is_no_run_api(stack: Stack, odd: Odd) -> None:
+    path = f"{run_url('', odd.address)}/output"
+    async with running_gateway(stack.server.url, run_token_key=None) as bare, session(bare.url) as http:
+        assert (await http.put(path, data=b"x")).status == 404
+    async with running_gateway(stack.server.url, run_token_key="another key") as foreign, session(foreign.url) as http:
+        headers = {"Authorization": f"Bearer {odd.token}"}
+        assert (await http.put(path, data=b"x", headers=headers)).status == 403
+
+
+# killed in the middle
+
+LARGE = """
+import hashlib
+import os
+import pathlib
+
+
+def handle(event, context):
+    path = os.path.join(context.workdir, "output")
+    with open(path, "wb") as file:
+        for number in range(12):
+            file.write(hashlib.sha256(event["data"] + b"%d" % number).digest() * 32768)
+    return pathlib.Path(path)
+"""
+
+
+def large(data: bytes) -> str:
+    """The sha256 of what `large` makes of that event."""
+    hasher = hashlib.sha256()
+    for number in range(12):
+        hasher.update(hashlib.sha256(data + b"%d" % number).digest() * 32768)
+    return hasher.hexdigest()
+
+
+class GatewayProcess:
+    """`invoker gateway` as a process of its own, at one port, which may be killed and started again."""
+
+    def __init__(self, nats_url: str, folder: Path) -> None:
+        self.port, self._folder, self._nats_url = free_port(), folder, nats_url
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        settings = {
+            "INVOKER_NATS_URL": self._nats_url,
+            "INVOKER_RUN_TOKEN_KEY": RUN_TOKEN_KEY,
+            "INVOKER_GATEWAY_PORT": str(self.port),
+            "INVOKER_GATEWAY_PROBE_PORT": "0",
+        }
+        environ = {"PATH": os.environ["PATH"], "HOME": str(self._folder)} | settings
+        with (self._folder / "gateway.log").open("ab") as log:
+            program = "import sys; from invoker.cli import main; sys.argv = ['invoker', 'gateway']; main()"
+            command = [sys.executable, "-c", program]
+            self._process = await asyncio.to_thread(subprocess.Popen, command, env=environ, stdout=log, stderr=log)
+        await eventually(self._answers, what="a gateway that listens")
+
+    async def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self._folder / "gateway.log").read_text()[-2000:]
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+
+@asynccontextmanager
+async def killable(folder: Path) -> AsyncIterator[tuple[GatewayProcess, View]]:
+    """A controller whose functions are sent to a gateway process."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(nats_server(folder / "jetstream"))
+        catalog = write_catalog(folder / "catalog", python("large", "large", LARGE))
+        gateway = GatewayProcess(server.url, folder)
+        stack.callback(gateway.kill)
+        settings = {"run_token_key": RUN_TOKEN_KEY, "run_api_url": gateway.url}
+        await stack.enter_async_context(running_controller(server.url, catalog, folder / "state", **settings))
+        connection = await connect(ConnectionOptions(url=server.url))
+        stack.push_async_callback(connection.close)
+        await gateway.start()
+        yield gateway, View(connection)
+
+
+async def test_a_gateway_killed_in_the_middle_of_outputs_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    async with killable(tmp_path) as (gateway, view):
+        stream = f"OBJ_{view.names.payloads_bucket}"
+
+        async def chunks() -> int:
+            return int((await view.client.jetstream().stream_info(stream)).state.last_seq)
+
+        async def more_than(seen: int) -> bool:
+            return await chunks() > seen
+
+        inputs = [b"input %d" % number for number in range(6)]
+        for number, data in enumerate(inputs):
+            await view.publish("large", data, f"r{number}")
+        for further in (3, 12):
+            seen = await chunks() + further
+            await eventually(lambda seen=seen: more_than(seen), what="the middle of an output")
+            gateway.kill()
+            await gateway.start()
+        for number, data in enumerate(inputs):
+            result = await view.result(f"r{number}", "large", within=60)
+            assert result.succeeded, result
+            assert result.output.claim is not None
+            assert result.output.claim.sha256 == large(data)
+            assert len(result.attempts) == 1, "the function was not run again"
+        await view.quiet()
+        state = (await view.client.jetstream().stream_info(view.names.results_stream)).state
+        assert state.messages == 2 * len(inputs), "one record and one result each"
