@@ -183,7 +183,9 @@ def render(
 
 @app.command(
     "schema",
-    epilog=examples("invoker functions schema hello", "invoker functions schema hello --catalog functions -o json"),
+    epilog=examples(
+        "invoker functions schema order --catalog shop", "invoker functions schema order --catalog shop -o json"
+    ),
 )
 def schema(
     context: typer.Context,

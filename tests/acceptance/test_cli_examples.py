@@ -17,6 +17,20 @@ from tests.acceptance.cli_desk import INVOKER, Desk, end, until
 
 pytestmark = pytest.mark.acceptance
 
+ORDER = """apiVersion: invoker.dev/v1alpha1
+kind: Function
+metadata: {name: order}
+spec: {runtime: python, handler: main.handle}
+"""
+ORDER_HANDLER = """from dataclasses import dataclass
+
+@dataclass
+class Order:
+    number: int
+
+def handle(order: Order, context): ...
+"""
+
 
 def _examples() -> list[tuple[str, str]]:
     found = []
@@ -42,6 +56,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         context.mkdir(parents=True)
         (context / "production.json").write_text(f'{{"url": "{facts["nats_url"]}"}}')
         (made.folder / "invoker.toml").write_text('catalog = "functions"\nstate_dir = ".controller"\nhttp_port = 0\n')
+        order = made.folder / "shop" / "order"
+        order.mkdir(parents=True)
+        (order / "function.yaml").write_text(ORDER)
+        (order / "main.py").write_text(ORDER_HANDLER)
         (made.folder / "keys.json").write_text('{"keys": []}')
         (made.folder / "data").mkdir()
         (made.folder / "data" / "table.csv").write_text("a,b\n1,2\n3,4\n")
