@@ -20,7 +20,7 @@ from invoker.gateway.gateway import Gateway
 from invoker.gateway.openapi_parts import BYTES, REPLACING_BODY
 from invoker.gateway.requests import Empty, new_request, replacement
 from invoker.gateway.runs import MAX_LIMIT, next_link
-from invoker.gateway.sight import Sight, unknown
+from invoker.gateway.sight import Sight, needs_nats, unknown
 from invoker.views import DeadLetter
 
 _READ_AT_ONCE = 50
@@ -35,7 +35,7 @@ class DeadLetterPage(Answer):
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
-    routes = APIRouter(tags=["dead letters"])
+    routes = APIRouter(tags=["dead letters"], dependencies=[needs_nats(gateway)])
 
     @routes.get("/v1/dead-letters", response_model=DeadLetterPage)
     async def list_dead_letters(

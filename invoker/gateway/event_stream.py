@@ -27,7 +27,7 @@ from invoker.gateway.gateway import Gateway
 from invoker.gateway.openapi_parts import EVENTS
 from invoker.gateway.runs import FunctionFilter, TopicFilter
 from invoker.gateway.server_sent import BEGINNING, COMMENT, EventStream, frame, last_event_id
-from invoker.gateway.sight import Sight
+from invoker.gateway.sight import Sight, needs_nats
 from invoker.result import RunStatusDocument
 from invoker.views import RequestView
 
@@ -38,7 +38,7 @@ STREAM_SECONDS = 1_800.0
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
-    routes = APIRouter(tags=["events"])
+    routes = APIRouter(tags=["events"], dependencies=[needs_nats(gateway)])
 
     @routes.get("/v1/stream", response_class=EventStream, responses=EVENTS, status_code=200)
     async def stream(

@@ -107,6 +107,8 @@ def router(gateway: Gateway) -> APIRouter:
 
 async def _catalog(gateway: Gateway) -> tuple[CatalogInfo, str | None]:
     """The catalog as it is; while no controller answers the last one that was heard of, and why."""
+    if not gateway.client.is_connected and gateway.catalog.present.catalog:
+        return gateway.catalog.present, "NATS is away just now"
     try:
         return await gateway.client.functions(), None
     except ServerUnreachableError as error:

@@ -30,7 +30,7 @@ from invoker.gateway.request_documents import (
     chain_detail,
     request_detail,
 )
-from invoker.gateway.sight import Sight, unknown
+from invoker.gateway.sight import Sight, needs_nats, unknown
 from invoker.lookup import canonical_id
 from invoker.request import RequestRecord
 from invoker.views import Cancelled, ChainNode, RequestView
@@ -43,7 +43,7 @@ Empty = Annotated[bool, Query(description="Replace the payload by nothing, for w
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
-    routes = APIRouter(tags=["requests"])
+    routes = APIRouter(tags=["requests"], dependencies=[needs_nats(gateway)])
 
     @routes.get("/v1/requests/{request_id}", response_model=RequestDetail)
     async def get_request(request_id: str, request: Request, wait: Wait = None) -> Response:

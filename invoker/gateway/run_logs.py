@@ -19,7 +19,7 @@ from invoker.gateway.door import caller_of
 from invoker.gateway.event_stream import COMMENT_SECONDS
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.server_sent import BEGINNING, COMMENT, EventStream, frame
-from invoker.gateway.sight import Sight
+from invoker.gateway.sight import Sight, needs_nats
 from invoker.lookup import Found
 from invoker.views import LogLine, RunView
 
@@ -38,7 +38,7 @@ class LogEvent(Answer):
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
-    routes = APIRouter(tags=["runs"])
+    routes = APIRouter(tags=["runs"], dependencies=[needs_nats(gateway)])
 
     @routes.get(
         "/v1/runs/{run_id}/logs",

@@ -27,7 +27,7 @@ from invoker.gateway.openapi_parts import BYTES, ORDER_BODY, REPLACING_BODY
 from invoker.gateway.polling import Wait, seconds_to_wait, waited
 from invoker.gateway.request_documents import CancelledRuns, CancelOrder, RunDetail, RunPage, run_detail, run_line
 from invoker.gateway.requests import Empty, read_order, replayed
-from invoker.gateway.sight import Sight
+from invoker.gateway.sight import Sight, needs_nats
 from invoker.listing import RunFilter
 from invoker.lookup import Found, canonical_id
 from invoker.result import Reason, Result, State
@@ -43,7 +43,7 @@ TopicFilter = Annotated[str | None, Query(max_length=255, description="Only of t
 
 def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
-    routes = APIRouter(tags=["runs"])
+    routes = APIRouter(tags=["runs"], dependencies=[needs_nats(gateway)])
 
     @routes.get("/v1/runs", response_model=RunPage)
     async def list_runs(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
+
+from fastapi import Depends
 
 from invoker import wire
-from invoker.errors import ExpiredError, UnknownIdError
+from invoker.errors import ExpiredError, ServerUnreachableError, UnknownIdError
 from invoker.gateway.access.scopes import Action, Caller
 from invoker.gateway.gateway import Gateway
 from invoker.lookup import Found
@@ -87,6 +90,16 @@ class Sight:
         if recent is not None:
             return recent
         return await self.gateway.client.stored.run_of_id(run_id, before=await self.gateway.runs.known_from())
+
+
+def needs_nats(gateway: Gateway) -> Any:
+    """For routes that read from NATS: while it is away they answer so at once, instead of when a time limit is over."""
+
+    async def check() -> None:
+        if not gateway.client.is_connected:
+            raise ServerUnreachableError("NATS is away just now; the gateway connects again by itself")
+
+    return Depends(check)
 
 
 _LISTS = {"function": "functions", "dead letter": "dead-letters"}
