@@ -1,7 +1,7 @@
 """A page of 50 of many stored runs over HTTP, with and without filters, beside an empty answer of the same gateway.
 
-The runs are put into RESULTS as a controller would put them, then a gateway is started as a process of its own: how long
-it needs until its table of recent runs is filled is told too, and its memory then. `--runs 100000` is the default.
+The runs are put into RESULTS as a controller would put them, then a gateway is started as a process of its own: how
+long it needs until its table of recent runs is filled is told too, and its memory then. `--runs 100000` is the default.
 """
 
 from __future__ import annotations
