@@ -145,7 +145,7 @@ def _named_beside(address: _Level, level: _Level) -> bool:
 
 def _from_environ(prefix: str, environ: Mapping[str, str]) -> _Level:
     values, names = {}, {}
-    for key in ("url", *_IDENTITY, *_TLS):
+    for key in ("url", *_IDENTITY, *_TLS, "inbox_prefix"):
         variable = f"{prefix}{key.upper()}"
         file = environ.get(f"{variable}_FILE") if key in _SECRETS else None
         if environ.get(variable):

@@ -43,6 +43,9 @@ H_STARTED_AT = "Invoker-Started-At"
 H_FINISHED_AT = "Invoker-Finished-At"
 H_PARAM_PREFIX = "Invoker-Param-"
 H_RESULTS_FROM = "Invoker-Results-From"
+H_CALL_ID = "X-Request-Id"
+H_TRACEPARENT = "traceparent"
+H_TRACESTATE = "tracestate"
 H_CONTENT_TYPE = "Content-Type"
 H_MESSAGE_ID = "Nats-Msg-Id"
 H_EXPECTED_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
@@ -73,6 +76,9 @@ WIRE_MARGIN_BYTES = 64 * 1024
 """Room kept below the server's max_payload for our own headers: a message above max_payload closes the connection."""
 DEFAULT_REPLY_SUBJECTS = ("_INBOX.>", "replies.>")
 
+_CALL_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 _USABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FUNCTION_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _STAGE_HEADERS = {
@@ -279,6 +285,36 @@ def callers_header_bytes(headers: Mapping[str, str]) -> int:
     The limit is about these: what fits once must fit at every further stage, with its own lineage.
     """
     return header_bytes({key: value for key, value in headers.items() if key.lower() not in _STAGE_HEADERS})
+
+
+def usable_call_id(text: str | None) -> str | None:
+    """The name that a caller gave its call, when it can stand in logs and answers as it is; else None."""
+    return text if text is not None and _CALL_ID.fullmatch(text) else None
+
+
+def usable_traceparent(text: str | None) -> str | None:
+    """A W3C trace context's `traceparent`, when it is one; else None."""
+    return text if text is not None and _TRACEPARENT.fullmatch(text) else None
+
+
+def trace_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """The headers by which a caller finds its call again, through every stage and in every reply: those that hold."""
+    call_id = usable_call_id(header(headers, H_CALL_ID))
+    traceparent = usable_traceparent(header(headers, H_TRACEPARENT))
+    found = {H_CALL_ID: call_id, H_TRACEPARENT: traceparent}
+    tracestate = header(headers, H_TRACESTATE)
+    if traceparent is not None and tracestate is not None and _TRACESTATE.fullmatch(tracestate):
+        found[H_TRACESTATE] = tracestate
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def trace_facts(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """The same for log lines: `call_id` and `trace_id`, where there are any."""
+    found = trace_headers(headers)
+    facts = {"call_id": found[H_CALL_ID]} if H_CALL_ID in found else {}
+    if H_TRACEPARENT in found:
+        facts["trace_id"] = found[H_TRACEPARENT].split("-")[1]
+    return facts
 
 
 def header_bytes(headers: Mapping[str, str]) -> int:

@@ -252,6 +252,7 @@ class Dispatcher:
         record, result = await asyncio.gather(
             self._results.record(ticket.request_id), self._results.result(ticket.request_id, ticket.function)
         )
+        line = line.bind(**wire.trace_facts(record.headers if record is not None else None))
         decision = decide(
             ticket,
             record,

@@ -94,7 +94,7 @@ class Finisher:
         held.concluding = True
         line = log.bind(request_id=result.request_id, run_id=result.run_id, function=result.function)
         try:
-            await self._conclude(held, result, record)
+            line = line.bind(**wire.trace_facts(await self._conclude(held, result, record)))
         except Exception:
             # A bug must not lose the run: given back, it is delivered again and found with its result.
             line.exception("finishing failed, the run is given back")
@@ -116,7 +116,8 @@ class Finisher:
         """Take a message out of the queue that is no run at all; unconfirmed, it comes back and is discarded again."""
         await self._acks.done(ack_subject)
 
-    async def _conclude(self, held: HeldRun, result: Result, record: RequestRecord | None) -> None:
+    async def _conclude(self, held: HeldRun, result: Result, record: RequestRecord | None) -> dict[str, str]:
+        """Returns the headers of the request, in which its trace is."""
         if result.state is not State.SUCCEEDED and not held.ended.is_set():
             await self._engine.stop(held.run_id, str(result.reason))
         if record is None:
@@ -132,13 +133,14 @@ class Finisher:
         self._custody.drop(held)
         await self._engine.release(held.run_id)
         self._count(held, result)
+        return record.headers if record is not None else {}
 
     async def _reply(self, held: HeldRun, result: Result, record: RequestRecord) -> None:
         reply_to, following = record.reply_to, self._next(held, result)
         if reply_to is None or (following is not None and following.forward_reply and result.succeeded):
             return
         try:
-            await _until_done(lambda: self._replier.answer(reply_to, result, len(record.functions)))
+            await _until_done(lambda: self._replier.answer(reply_to, result, record))
         except InvokerError as error:
             # Nothing that may pass (that is waited out above): the caller hears why, and the run goes on to its end.
             log.error("the reply could not be made", run_id=result.run_id, error_message=error.message)

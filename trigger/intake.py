@@ -163,7 +163,7 @@ class Intake:
             # Published a second time under the same id: whoever asks again is answered from what is stored.
             for result in accepted.finished:
                 if not _forwarded(result, catalog):
-                    await self._replier.answer(decoded.reply_to, result, len(accepted.record.functions))
+                    await self._replier.answer(decoded.reply_to, result, accepted.record)
 
     def _functions(self, incoming: Incoming, event: Event, catalog: Catalog) -> tuple[str, ...]:
         direct = direct_function(incoming.subject, self._rules.names)
@@ -173,7 +173,7 @@ class Intake:
 
     async def _tell(self, accepted: Accepted, catalog: Catalog) -> None:
         record = accepted.record
-        line = log.bind(request_id=record.request_id, topic=record.topic)
+        line = log.bind(request_id=record.request_id, topic=record.topic, **wire.trace_facts(record.headers))
         if record.functions:
             for function in record.functions if accepted.new else ():
                 self._metrics.runs_accepted.labels(function).inc()
@@ -188,7 +188,8 @@ class Intake:
     async def _bury(self, incoming: Incoming, error: InvokerError, request_id: str, reply_to: str | None) -> None:
         dead_id = await self._dead.put(incoming, error, request_id, datetime.now(UTC))
         self._metrics.events_dead.labels(error.code).inc()
-        log.warning("dead letter", dead_id=dead_id, request_id=request_id, reason=error.code, message=error.message)
+        line = log.bind(dead_id=dead_id, request_id=request_id, **wire.trace_facts(incoming.headers))
+        line.warning("dead letter", reason=error.code, message=error.message)
         if reply_to is not None:
             await self._replier.send(reply_to, error_reply(error, request_id))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from invoker import wire
@@ -78,9 +78,11 @@ class Replier:
         self._client = client
         self._claims = claims
 
-    async def answer(self, reply_to: str, result: Result, runs: int) -> None:
-        """When this returns the server has the reply. Raises `ServerUnreachableError` when it has not."""
-        await self.send(reply_to, await self._reply(result, runs))
+    async def answer(self, reply_to: str, result: Result, record: RequestRecord) -> None:
+        """When this returns the server has the reply, with the names that the caller gave its call and its trace.
+        Raises `ServerUnreachableError` when it has not."""
+        reply = await self._reply(result, len(record.functions))
+        await self.send(reply_to, replace(reply, headers=wire.trace_headers(record.headers) | reply.headers))
 
     async def send(self, reply_to: str, reply: Reply) -> None:
         with nats_errors("sending a reply"):

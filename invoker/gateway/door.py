@@ -20,6 +20,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from invoker import wire
 from invoker.errors import (
     BodySilentError,
     ContentRefusedError,
@@ -32,11 +33,9 @@ from invoker.gateway.answers import problem, unexpected
 
 CALLER, CALL_ID, TRACEPARENT, IDS = "invoker.caller", "invoker.call_id", "invoker.traceparent", "invoker.ids"
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_CALL_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _LOCATION = re.compile(r"/v1/(request|run)s/([A-Za-z0-9_-]{1,64})")
 AUDITED = frozenset({"topic", "function", "request_id", "run_id", "dead_id", "id", "name"})
 """Parameters of paths that stand in audit lines. Others do not: a path may hold the token of a run."""
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 _log = structlog.get_logger(component="gateway")
 
@@ -191,14 +190,12 @@ class _Passage:
     def __init__(self, scope: Scope, headers: Headers, send: Send) -> None:
         self._scope = scope
         self._send = send
-        given = headers.get("x-request-id", "")
-        self.call_id = given if _CALL_ID.fullmatch(given) else secrets.token_hex(13)
+        self.call_id = wire.usable_call_id(headers.get(wire.H_CALL_ID)) or secrets.token_hex(13)
         self.caller: Caller | None = None
         self._extra: list[tuple[str, str]] = []
         self.status = 0
         self._ids: dict[str, str] = {}
-        trace = headers.get("traceparent", "")
-        self.traceparent = trace if _TRACEPARENT.fullmatch(trace) else None
+        self.traceparent = wire.usable_traceparent(headers.get(wire.H_TRACEPARENT))
         scope[CALL_ID], scope[TRACEPARENT], scope[IDS] = self.call_id, self.traceparent, self._ids
 
     def count(self, rates: Rates) -> None:
@@ -298,8 +295,10 @@ def caller_of(request: Request) -> Caller:
 
 
 def passed_on(request: Request) -> dict[str, str]:
-    """The headers that a call's event carries on through run, chain and result: its name and its trace."""
-    given = {"X-Request-Id": request.scope[CALL_ID], "traceparent": request.scope[TRACEPARENT]}
-    if request.scope[TRACEPARENT] and (state := request.headers.get("tracestate")):
-        given["tracestate"] = state[:512]
-    return {name: value for name, value in given.items() if value}
+    """The headers that a call's event carries on through run, chain and reply: its name and its trace."""
+    own = {
+        wire.H_CALL_ID: request.scope[CALL_ID],
+        wire.H_TRACEPARENT: request.scope[TRACEPARENT] or "",
+        wire.H_TRACESTATE: request.headers.get(wire.H_TRACESTATE, ""),
+    }
+    return wire.trace_headers(own)

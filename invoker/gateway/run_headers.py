@@ -71,9 +71,9 @@ def outgoing_event(run_id: str, record: RequestRecord, headers: Mapping[str, str
     position = number_in(headers.get(wire.H_POSITION), MAX_POSITION)
     if position is None:
         raise RunApiRefusedError(f"the header {wire.H_POSITION} must count this run's events from 0")
-    trace = headers.get("traceparent") or wire.header(record.headers, "traceparent")
-    if trace and wire.header(own, "traceparent") is None:
-        own["traceparent"] = trace
+    for name, value in _trace(headers, record).items():
+        if wire.header(own, name) is None:
+            own[name] = value
     return OutgoingEvent(
         topic=topic,
         content_type=headers.get("content-type"),
@@ -81,6 +81,17 @@ def outgoing_event(run_id: str, record: RequestRecord, headers: Mapping[str, str
         headers=own,
         lineage=Lineage(root_request_id=record.root_request_id, parent_run_id=run_id, hops=hops),
     )
+
+
+def _trace(headers: Mapping[str, str], record: RequestRecord) -> dict[str, str]:
+    """The names of the call that all began with; the trace as the function goes on with it, else as it came."""
+    carried = wire.trace_headers(record.headers)
+    own = wire.trace_headers(
+        {name: headers[name] for name in (wire.H_TRACEPARENT, wire.H_TRACESTATE) if name in headers}
+    )
+    if wire.H_TRACEPARENT in own:
+        carried.pop(wire.H_TRACESTATE, None)  # it belongs to the other traceparent
+    return carried | own
 
 
 def checked_headers(headers: dict[str, str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from invoker import wire
 from invoker.connection import ConnectionOptions, connect
 from invoker.errors import ServerUnreachableError
 from invoker.nats_server import NatsServer, find_binary, nats_server
+from invoker.settings import connection_options
 from invoker.streams import StreamLimits, ensure_streams
 from tests.conftest import eventually
 from tests.gateway.roles_workload import everything
@@ -55,9 +56,9 @@ def renamed(permissions: str) -> str:
 
 
 def identity(server: NatsServer, role: str) -> ConnectionOptions:
-    return ConnectionOptions(
-        url=server.url, user=role, password=f"{role} secret", inbox_prefix=f"_INBOX.{role}", name=role
-    )
+    """The role's connection as its environment says it."""
+    own = {"URL": server.url, "USER": role, "PASSWORD": f"{role} secret", "INBOX_PREFIX": f"_INBOX.{role}"}
+    return connection_options(environ={f"INVOKER_NATS_{name}": value for name, value in own.items()})
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
