@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import AsyncIterator
 from contextlib import closing
 from io import BytesIO
-from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -20,17 +18,11 @@ from yarl import URL
 from invoker.gateway.request_target import path_of
 from tests.conftest import eventually
 from tests.custody.workload import function
+from tests.gateway.documented import GITFAAS_PAGE, examples
 from tests.gateway.stack import RUN_TOKEN_KEY, Stack, running_gateway, running_stack, session
 
-PAGE = Path(__file__).parents[2] / "docs" / "gitfaas.md"
 DEMO = {"source": "I like bananas", "str-to-replace": "bananas", "replace-with": "apples"}
 PATIENT = 'printf %s "$FUNCTION_UID" > "$UIDS/$TOPIC"; while [ ! -e "$UIDS/end-$TOPIC" ]; do sleep 0.02; done'
-
-
-def documented(language: str) -> str:
-    """The page's example in that language."""
-    (text,) = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    return str(text)
 
 
 def free_port() -> int:
@@ -44,7 +36,7 @@ async def gitfaas(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
     """An installation whose gateway serves gitfaas' paths, with the page's example among its functions."""
     folder, port = tmp_path_factory.mktemp("gitfaas"), free_port()
     uids = folder / "gates"
-    example = yaml.safe_load(documented("yaml"))
+    (example,) = (yaml.safe_load(text) for text in examples(GITFAAS_PAGE, "yaml"))
     (variable,) = example["spec"]["env"]
     assert variable["name"] == "http_proxy"
     variable["value"] = f"http://127.0.0.1:{port}"
@@ -63,7 +55,7 @@ async def gitfaas(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
     ]  # fmt: skip
     (folder / "catalog" / "replace-word").mkdir(parents=True)
     program = folder / "catalog" / "replace-word" / "main.py"
-    program.write_text(documented("python"))
+    program.write_text(*examples(GITFAAS_PAGE, "python"))
     program.chmod(0o755)
     async with running_stack(folder, functions=functions, gateway_gitfaas=True, gateway_port=port) as running:
         yield running

@@ -28,18 +28,12 @@ from invoker.result import Reason, Result, State
 from tests.conftest import eventually
 from tests.controllers import View, running_controller
 from tests.custody.workload import function, write_catalog
+from tests.gateway.documented import WIRE_PAGE, examples
 from tests.gateway.stack import RUN_TOKEN_KEY, Stack, running_gateway, running_stack, session
 
-PAGE = Path(__file__).parents[2] / "docs" / "wire.md"
 SCHEMA = {"type": "object", "required": ["ok"], "properties": {"ok": {"type": "boolean"}}}
 MAX_OUTPUT = 20 * 1024 * 1024
 PYTHON: dict[str, Any] = {"runtime": "python", "handler": "main.handle"}
-
-
-def examples() -> list[str]:
-    """The page's programs that need nothing but HTTP."""
-    found = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    return [str(text) for text in found if "INVOKER_RUN_URL" in text]
 
 
 def free_port() -> int:
@@ -55,7 +49,7 @@ def python(name: str, topic: str, code: str, **spec: Any) -> dict[str, Any]:
 
 
 def catalog() -> list[dict[str, Any]]:
-    wget, curl = examples()
+    wget, curl = (text for text in examples(WIRE_PAGE, "sh") if "INVOKER_RUN_URL" in text)
     return [
         function("wget", "sort.wget", f'cd "$INVOKER_WORKDIR"\nwget() {{ busybox wget "$@"; }}\n{wget}'),
         function("curl", "sort.curl", curl),
@@ -128,7 +122,7 @@ async def accepted(stack: Stack, topic: str, name: str) -> RunAddress:
 
 def documented() -> set[tuple[int, str]]:
     """Every (status, code) of the page's table."""
-    rows = re.findall(r"^\| .*? \| (\d{3}) \| (.*?) \|$", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| .*? \| (\d{3}) \| (.*?) \|$", WIRE_PAGE.read_text(), re.MULTILINE)
     return {(int(status), code) for status, codes in rows for code in re.findall(r"`([a-z-]+)`", codes) or [""]}
 
 
