@@ -14,6 +14,7 @@ from invoker.version import __version__
 if TYPE_CHECKING:
     from invoker.client import Client
     from invoker.errors import InvokerError
+    from invoker.http.client import HttpClient
     from invoker.request import ClaimCheck, RequestRecord
     from invoker.result import Attempt, Reason, Result, State
 
@@ -21,6 +22,7 @@ _HOMES = {
     "Attempt": "invoker.result",
     "ClaimCheck": "invoker.request",
     "Client": "invoker.client",
+    "HttpClient": "invoker.http.client",
     "InvokerError": "invoker.errors",
     "Reason": "invoker.result",
     "RequestRecord": "invoker.request",
@@ -32,6 +34,7 @@ __all__ = [
     "Attempt",
     "ClaimCheck",
     "Client",
+    "HttpClient",
     "InvokerError",
     "Reason",
     "RequestRecord",

@@ -6,14 +6,20 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from invoker import wire
-from invoker.claimcheck import ClaimStore, claim_of
+from invoker.claimcheck import claim_of
 from invoker.errors import InvokerError, RunFailedError
 from invoker.problem import error_of_problem, parsed_problem
-from invoker.request import Content
+from invoker.request import ClaimCheck, Content
 from invoker.result import Reason, Result, State
+
+
+class ClaimedBytes(Protocol):
+    """Whoever reads the bytes behind claim checks: the object store, or a gateway before it."""
+
+    def open(self, claim: ClaimCheck) -> AsyncIterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class Reply:
     content: Content
     headers: Mapping[str, str] = field(default_factory=dict)
     problem: Mapping[str, Any] | None = None
-    _claims: ClaimStore | None = field(default=None, repr=False, compare=False)
+    _claims: ClaimedBytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def succeeded(self) -> bool:
@@ -71,7 +77,7 @@ class Reply:
         return json.loads(await self.read())
 
 
-async def open_content(content: Content, claims: ClaimStore | None) -> AsyncIterator[bytes]:
+async def open_content(content: Content, claims: ClaimedBytes | None) -> AsyncIterator[bytes]:
     """The bytes of a content in chunks, from wherever they are."""
     inline = content.inline_bytes()
     if inline is not None:
@@ -111,7 +117,7 @@ class Replies:
     def list(self) -> list[Reply]:
         return list(self.by_run.values())
 
-    def add(self, data: bytes, headers: Mapping[str, str], claims: ClaimStore) -> None:
+    def add(self, data: bytes, headers: Mapping[str, str], claims: ClaimedBytes) -> None:
         """Take one message in; repeats change nothing. Raises the error it carries when there are no runs."""
         error = refusal(data, headers)
         if error is not None:
@@ -130,7 +136,7 @@ def refusal(data: bytes, headers: Mapping[str, str]) -> InvokerError | None:
     return error_of_problem(problem, "the event became no run")
 
 
-def reply_of(data: bytes, headers: Mapping[str, str], claims: ClaimStore) -> Reply | None:
+def reply_of(data: bytes, headers: Mapping[str, str], claims: ClaimedBytes) -> Reply | None:
     """The reply in a message, None when it is none of ours."""
     run_id, state = wire.header(headers, wire.H_RUN_ID), wire.header(headers, wire.H_STATE)
     if run_id is None or state is None:
@@ -151,7 +157,7 @@ def reply_of(data: bytes, headers: Mapping[str, str], claims: ClaimStore) -> Rep
     )
 
 
-def reply_of_result(result: Result, claims: ClaimStore) -> Reply:
+def reply_of_result(result: Result, claims: ClaimedBytes) -> Reply:
     """The reply that a stored result stands for: what a caller gets whose own reply was lost."""
     return Reply(
         request_id=result.request_id,

@@ -105,7 +105,7 @@ class Requester:
                 request_id=event.request_id or request_id,
                 reply_to=event.reply_to,
                 headers=event.headers or {},
-                params=_params(event.params),
+                params=header_params(event.params),
                 lineage=event.lineage,
             )
         )
@@ -216,7 +216,7 @@ class Requester:
         if event.reply_to is not None:
             self._check_reply_to(event.reply_to)
         check_headers(event.headers or {})
-        check_headers({f"{wire.H_PARAM_PREFIX}{name}": value for name, value in _params(event.params).items()})
+        check_headers({f"{wire.H_PARAM_PREFIX}{name}": value for name, value in header_params(event.params).items()})
         if event.content_type is not None:
             check_headers({wire.H_CONTENT_TYPE: event.content_type})
 
@@ -325,7 +325,7 @@ def _expired(receipt: Receipt, timeout: float, replies: Replies) -> WaitExpiredE
     return error
 
 
-def _params(params: Mapping[str, Any] | None) -> dict[str, str]:
+def header_params(params: Mapping[str, Any] | None) -> dict[str, str]:
     """Parameters as header values: text as it is, everything else as JSON (`true`, `3`, `[1,2]`)."""
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in (params or {}).items()}
 

@@ -32,6 +32,7 @@ def controller(context: typer.Context) -> None:
     from trigger.settings import load_settings, nats_options
 
     session = session_of(context)
+    session.refuse_gateway("controller")
     settings = load_settings()
     options = nats_options(server=session.server, context=session.context, creds=session.creds)
     _run(session, settings, options)

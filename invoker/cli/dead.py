@@ -14,7 +14,7 @@ from invoker.cli.session import run, session_of
 from invoker.errors import UnknownIdError
 
 if TYPE_CHECKING:
-    from invoker.client import Client
+    from invoker.connected import Connected
     from invoker.views import DeadLetter
 
 app = command_group("dead", "Dead letters: events that could not become runs.")
@@ -70,7 +70,7 @@ def show(context: typer.Context, identifier: DeadIdArgument, output: FormOption 
     run(work())
 
 
-async def _letter(client: Client, given: str) -> DeadLetter:
+async def _letter(client: Connected, given: str) -> DeadLetter:
     if given != "@latest":
         return await client.dead_letter(given)
     newest = await client.dead(limit=1)

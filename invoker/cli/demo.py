@@ -75,6 +75,7 @@ def demo(
     from invoker.cli.dev_state import StateFolder
 
     session = session_of(context)
+    session.refuse_gateway("demo")
     state = Path(tempfile.mkdtemp(prefix="invoker-demo-"))
     try:
         plan = DevPlan(

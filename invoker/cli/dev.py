@@ -85,6 +85,7 @@ def dev(
     from invoker.cli.dev_state import StateFolder
 
     session = session_of(context)
+    session.refuse_gateway("dev")
     chosen = cluster_settings(kubeconfig, kube_context, namespace)
     check_options(engine, chosen)
     folder = StateFolder((state or settings.default_state_dir()).expanduser().absolute())

@@ -29,13 +29,11 @@ def gateway(context: typer.Context) -> None:
     Settings come from INVOKER_… variables and the file named by INVOKER_CONFIG; an unusable one ends the start with
     its name and exit code 2. NATS is found as by every command: --server, INVOKER_NATS_…, NATS_…, contexts.
     """
-    from invoker import settings
     from invoker.gateway.settings import load_gateway_settings
 
     session = session_of(context)
-    chosen = load_gateway_settings()
-    options = settings.connection_options(server=session.server, context=session.context, creds=session.creds)
-    _run(session, chosen, options)
+    session.refuse_gateway("gateway")
+    _run(session, load_gateway_settings(), session.nats_options())
 
 
 def _run(session: Session, settings: GatewaySettings, options: ConnectionOptions) -> None:

@@ -22,7 +22,7 @@ from invoker.errors import (
 )
 
 if TYPE_CHECKING:
-    from invoker.client import Client
+    from invoker.connected import Connected
     from invoker.views import Explanation, Receipt
 
 EXAMPLES = examples(
@@ -113,7 +113,7 @@ def meant_topic(topic: str, command: str = "publish") -> str:
 
 
 async def _acknowledged(
-    session: Session, client: Client, receipt: Receipt, kind: str | None, headers: dict[str, str], output: Form
+    session: Session, client: Connected, receipt: Receipt, kind: str | None, headers: dict[str, str], output: Form
 ) -> None:
     """The id as data at once, then for people what it will run."""
     if output.for_people or output is Form.NAME:
@@ -136,7 +136,7 @@ async def _acknowledged(
 
 async def _answered(
     session: Session,
-    client: Client,
+    client: Connected,
     receipt: Receipt,
     wait: float,
     kind: str | None,

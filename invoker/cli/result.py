@@ -13,7 +13,7 @@ from invoker.cli.session import Session, detaching, run, session_of
 from invoker.errors import WaitExpiredError
 
 if TYPE_CHECKING:
-    from invoker.client import Client
+    from invoker.connected import Connected
     from invoker.views import Chain
 
 EXAMPLES = examples(
@@ -54,7 +54,7 @@ def result(
 
 
 async def _one(
-    session: Session, client: Client, given: str, wait: float | None, output: Form, function: str | None
+    session: Session, client: Connected, given: str, wait: float | None, output: Form, function: str | None
 ) -> None:
     from invoker.cli.waiting import show_request, wait_for_request
 
@@ -64,7 +64,7 @@ async def _one(
         await show_request(session, client, await client.result(given), output, function)
 
 
-async def _chain(session: Session, client: Client, given: str, wait: float | None, output: Form) -> None:
+async def _chain(session: Session, client: Connected, given: str, wait: float | None, output: Form) -> None:
     with detaching(session, f"invoker result {given} --chain --wait 60"):
         try:
             found = await client.chain(given, wait=wait or 0)

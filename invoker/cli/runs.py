@@ -17,7 +17,7 @@ from invoker.cli.session import Session, detaching, run, session_of
 from invoker.errors import UnknownIdError
 
 if TYPE_CHECKING:
-    from invoker.client import Client
+    from invoker.connected import Connected
     from invoker.result import Reason, State
     from invoker.views import LogLine, RequestView, RunView
 
@@ -238,7 +238,7 @@ def logs(
     run(work())
 
 
-async def _runs_of(client: Client, given: str, function: str | None) -> list[RunView]:
+async def _runs_of(client: Connected, given: str, function: str | None) -> list[RunView]:
     from invoker.cli.waiting import chosen_runs
 
     view = await client.result(given)
@@ -249,7 +249,7 @@ async def _runs_of(client: Client, given: str, function: str | None) -> list[Run
 
 
 async def _print_log(
-    session: Session, client: Client, one: RunView, follow: bool, output: Form, *, named: bool
+    session: Session, client: Connected, one: RunView, follow: bool, output: Form, *, named: bool
 ) -> None:
     count, attempt = 0, None
     async for line in client.logs(one.run_id, follow=follow):

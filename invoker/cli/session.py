@@ -1,4 +1,5 @@
-"""One use of the command line: what the global options said, where words and data go, and the connection.
+"""One use of the command line: what the global options said, where words and data go, and the connection: to NATS, or
+to a gateway.
 
 Standard output carries data only; everything meant for people (notes, hints, progress, errors) goes to standard error.
 """
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from invoker.cli.failure import printable
+from invoker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from invoker.client import Client
+    from invoker.connected import Connected
+    from invoker.connection import ConnectionOptions
 
 T = TypeVar("T")
 
@@ -33,6 +36,8 @@ class Session:
     quiet: bool = False
     verbose: bool = False
     no_color: bool = False
+    gateway: str | None = None
+    gateway_key_file: Path | None = None
 
     def data(self, content: str | bytes) -> None:
         """Write to standard output and flush. A reader that has gone away (`| head`) ends the program quietly."""
@@ -67,18 +72,47 @@ class Session:
             print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr, flush=True)
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Client]:
-        """A client of the chosen server: the options', the running `invoker dev`, the NATS context, or the default."""
-        from invoker import settings
-        from invoker.client import Client
+    async def connected(self) -> AsyncIterator[Connected]:
+        """A client by the chosen door: the options', a gateway that the environment names, else the NATS found there.
 
-        options = settings.connection_options(server=self.server, context=self.context, creds=self.creds)
-        self.detail(f"server {options.shown}")
-        client = await Client.connect(options)
+        Raises `SettingsError` when the options name both.
+        """
+        client = await self._client()
         try:
             yield client
         finally:
             await client.close()
+
+    async def _client(self) -> Connected:
+        if self.server is None and self.context is None and self.creds is None:
+            from invoker.http.settings import gateway_options
+
+            options = gateway_options(self.gateway, self.gateway_key_file)
+            if options is not None:
+                from invoker.http.client import HttpClient
+
+                self.detail(f"gateway {options.shown}")
+                return HttpClient(options)
+        elif self.gateway is not None or self.gateway_key_file is not None:
+            raise SettingsError("--gateway excludes --server, --context and --creds: it is either HTTP or NATS")
+        from invoker.client import Client
+
+        nats = self.nats_options()
+        self.detail(f"server {nats.shown} ({nats.origin})")
+        return await Client.connect(nats)
+
+    def nats_options(self) -> ConnectionOptions:
+        """Where NATS is, by the options or what the environment says. Raises `SettingsError`."""
+        from invoker import settings
+
+        return settings.connection_options(server=self.server, context=self.context, creds=self.creds)
+
+    def refuse_gateway(self, command: str) -> None:
+        """Raise `SettingsError` when `--gateway` was given to a command that needs NATS itself."""
+        if self.gateway is not None or self.gateway_key_file is not None:
+            raise SettingsError(
+                f"invoker {command} does not go through a gateway", hint="leave out --gateway and --gateway-key-file"
+            )
 
 
 def session_of(context: typer.Context) -> Session:

@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from invoker.cli import controller, dead, demo, dev, explain, functions, gateway, keys, publish, result, runs
+from invoker.cli import (
+    controller,
+    dead,
+    demo,
+    dev,
+    explain,
+    functions,
+    gateway,
+    keys,
+    publish,
+    result,
+    runs,
+    top,
+    watch,
+)
 from invoker.cli.failure import lines_of
 from invoker.cli.session import Session, forget_stdout
 from invoker.errors import InvokerError
@@ -19,7 +33,7 @@ from invoker.version import __version__
 
 USAGE, INTERNAL, INTERRUPTED = 2, 1, 130
 
-_WITH_VALUE = ("--server", "--context", "--creds")
+_WITH_VALUE = ("--server", "--context", "--creds", "--gateway", "--gateway-key-file")
 _FLAGS = ("-q", "--quiet", "-v", "--verbose", "--no-color")
 
 app = typer.Typer(
@@ -29,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (dev, demo, publish, result, explain, controller, gateway):
+for _module in (dev, demo, publish, result, explain, watch, top, controller, gateway):
     _module.register(app)
 for _group in (runs, functions, dead, keys):
     app.add_typer(_group.app)
@@ -87,8 +101,16 @@ def _root(
         str | None, typer.Option("--context", metavar="NAME", help="NATS context, as `nats` has them.")
     ] = None,
     creds: Annotated[Path | None, typer.Option(metavar="FILE", help="NATS credentials file.")] = None,
+    gateway_url: Annotated[
+        str | None,
+        typer.Option("--gateway", metavar="URL", help="Go through a gateway over HTTP; else INVOKER_GATEWAY_URL."),
+    ] = None,
+    gateway_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="API key for it; else INVOKER_GATEWAY_KEY, INVOKER_GATEWAY_KEY_FILE."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No notes and hints.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more, such as the server chosen.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more, such as the door chosen.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR works too).")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
 ) -> None:
@@ -97,7 +119,9 @@ def _root(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-    context.obj = Session(server, nats_context, creds, quiet, verbose, no_color)
+    context.obj = Session(
+        server, nats_context, creds, quiet, verbose, no_color, gateway=gateway_url, gateway_key_file=gateway_key_file
+    )
 
 
 def _refused(error: InvokerError | BaseExceptionGroup[BaseException]) -> int:

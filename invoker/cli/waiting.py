@@ -17,11 +17,11 @@ from invoker.errors import (
 from invoker.views import RequestState, RequestView, RunView, run_failed
 
 if TYPE_CHECKING:
-    from invoker.client import Client
+    from invoker.connected import Connected
 
 
 async def wait_for_request(
-    session: Session, client: Client, given: str, wait: float, output: Form, function: str | None = None
+    session: Session, client: Connected, given: str, wait: float, output: Form, function: str | None = None
 ) -> None:
     """Wait until the request (or the run, if it is a run's id) has finished, then show it and end as it did.
 
@@ -40,7 +40,7 @@ async def wait_for_request(
 
 async def show_request(
     session: Session,
-    client: Client,
+    client: Connected,
     view: RequestView,
     output: Form,
     function: str | None = None,
@@ -84,7 +84,7 @@ def tell_runs(session: Session, runs: list[RunView]) -> None:
         target.print(screen.run_words(run))
 
 
-async def write_outputs(session: Session, client: Client, runs: list[RunView]) -> None:
+async def write_outputs(session: Session, client: Connected, runs: list[RunView]) -> None:
     """The outputs of the runs that succeeded, in the order of the record; several are kept apart by a line end."""
     written = [run for run in runs if run.result is not None and run.result.succeeded]
     for run in written:
