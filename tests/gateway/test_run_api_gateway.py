@@ -25,6 +25,7 @@ from invoker.gateway.run_address import RunAddress, run_token, run_url
 from invoker.nats_server import nats_server
 from invoker.request import RunTicket
 from invoker.result import Reason, Result, State
+from tests.cluster.controllers import Service
 from tests.conftest import eventually
 from tests.controllers import View, running_controller
 from tests.custody.workload import function, write_catalog
@@ -298,10 +299,10 @@ def large(data: bytes) -> str:
 
 
 class GatewayProcess:
-    """`invoker gateway` as a process of its own, at one port, which may be killed and started again."""
+    """`invoker gateway` as a process of its own, at one port, until it is killed."""
 
-    def __init__(self, nats_url: str, folder: Path) -> None:
-        self.port, self._folder, self._nats_url = free_port(), folder, nats_url
+    def __init__(self, nats_url: str, log_file: Path) -> None:
+        self.port, self._log_file, self._nats_url = free_port(), log_file, nats_url
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -315,16 +316,16 @@ class GatewayProcess:
             "INVOKER_GATEWAY_PORT": str(self.port),
             "INVOKER_GATEWAY_PROBE_PORT": "0",
         }
-        environ = {"PATH": os.environ["PATH"], "HOME": str(self._folder)} | settings
-        with (self._folder / "gateway.log").open("ab") as log:
-            program = "import sys; from invoker.cli import main; sys.argv = ['invoker', 'gateway']; main()"
+        environ = {"PATH": os.environ["PATH"], "HOME": str(self._log_file.parent)} | settings
+        program = "import sys; from invoker.cli import main; sys.argv = ['invoker', 'gateway']; main()"
+        with self._log_file.open("ab") as log:
             command = [sys.executable, "-c", program]
             self._process = await asyncio.to_thread(subprocess.Popen, command, env=environ, stdout=log, stderr=log)
-        await eventually(self._answers, what="a gateway that listens")
+        await eventually(self._answers, within=60, what="a gateway that listens")
 
     async def _answers(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, (self._folder / "gateway.log").read_text()[-2000:]
+        assert self._process.poll() is None, self._log_file.read_text()[-2000:]
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:
@@ -339,23 +340,28 @@ class GatewayProcess:
 
 
 @asynccontextmanager
-async def killable(folder: Path) -> AsyncIterator[tuple[GatewayProcess, View]]:
-    """A controller whose functions are sent to a gateway process."""
+async def killable(folder: Path) -> AsyncIterator[tuple[list[GatewayProcess], View]]:
+    """A controller whose functions are sent to gateways behind one address, as behind a Service."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(nats_server(folder / "jetstream"))
         catalog = write_catalog(folder / "catalog", python("large", "large", LARGE))
-        gateway = GatewayProcess(server.url, folder)
-        stack.callback(gateway.kill)
-        settings = {"run_token_key": RUN_TOKEN_KEY, "run_api_url": gateway.url}
+        service = Service("127.0.0.1")
+        await service.open()
+        stack.push_async_callback(service.close)
+        settings = {"run_token_key": RUN_TOKEN_KEY, "run_api_url": service.url}
         await stack.enter_async_context(running_controller(server.url, catalog, folder / "state", **settings))
+        gateways = [GatewayProcess(server.url, folder / f"gateway-{number}.log") for number in range(3)]
+        for gateway in gateways:
+            stack.callback(gateway.kill)
+            service.add(gateway.url)
+        await asyncio.gather(*(gateway.start() for gateway in gateways))
         connection = await connect(ConnectionOptions(url=server.url))
         stack.push_async_callback(connection.close)
-        await gateway.start()
-        yield gateway, View(connection)
+        yield gateways, View(connection)
 
 
-async def test_a_gateway_killed_in_the_middle_of_outputs_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    async with killable(tmp_path) as (gateway, view):
+async def test_gateways_killed_in_the_middle_of_outputs_lose_and_double_nothing(tmp_path: Path) -> None:
+    async with killable(tmp_path) as (gateways, view):
         stream = f"OBJ_{view.names.payloads_bucket}"
 
         async def chunks() -> int:
@@ -367,17 +373,16 @@ async def test_a_gateway_killed_in_the_middle_of_outputs_loses_and_doubles_nothi
         inputs = [b"input %d" % number for number in range(6)]
         for number, data in enumerate(inputs):
             await view.publish("large", data, f"r{number}")
-        for further in (3, 12):
+        for gateway, further in zip(gateways, (4, 25), strict=False):
             seen = await chunks() + further
-            await eventually(lambda seen=seen: more_than(seen), what="the middle of an output")
+            await eventually(lambda seen=seen: more_than(seen), within=60, what="the middle of an output")
             gateway.kill()
-            await gateway.start()
         for number, data in enumerate(inputs):
-            result = await view.result(f"r{number}", "large", within=60)
+            result = await view.result(f"r{number}", "large", within=90)
             assert result.succeeded, result
             assert result.output.claim is not None
             assert result.output.claim.sha256 == large(data)
             assert len(result.attempts) == 1, "the function was not run again"
-        await view.quiet()
+        await view.quiet(within=60)
         state = (await view.client.jetstream().stream_info(view.names.results_stream)).state
         assert state.messages == 2 * len(inputs), "one record and one result each"
