@@ -360,6 +360,7 @@ async def killable(folder: Path) -> AsyncIterator[tuple[list[GatewayProcess], Vi
         yield gateways, View(connection)
 
 
+@pytest.mark.timeout(300)
 async def test_gateways_killed_in_the_middle_of_outputs_lose_and_double_nothing(tmp_path: Path) -> None:
     async with killable(tmp_path) as (gateways, view):
         stream = f"OBJ_{view.names.payloads_bucket}"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from invoker import wire
 from invoker.errors import UnknownIdError
-from invoker.gateway.run_address import RunAddress, check_token, parse, run_token, run_url
+from invoker.gateway.run_address import RunAddress, check_token, function_uid, parse, parse_uid, run_token, run_url
 
 ADDRESS = RunAddress("request-1", "convert", "hash", "c7", "kubernetes", "ns/job")
 TEXT = st.text(max_size=40).filter(lambda text: text.isprintable())
@@ -70,3 +70,21 @@ def test_a_token_fits_one_run_and_one_key() -> None:
 
 def test_request_id_and_function_cannot_be_shifted_against_each_other() -> None:
     assert RunAddress("ab", "c").run_id != RunAddress("a", "bc").run_id
+
+
+def test_a_functions_uid_is_its_address_and_token_in_one_segment() -> None:
+    url, token = run_url("http://127.0.0.1:8080", ADDRESS), run_token(b"key", ADDRESS.run_id)
+    uid = function_uid(url, token)
+    assert parse_uid(uid) == (ADDRESS, token)
+    assert function_uid(url + "/", token) == uid
+    assert set(uid) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+@given(st.text(max_size=200) | st.text(alphabet="ABCabc019-_=.", max_size=60))
+def test_what_is_no_uid_is_unknown(uid: str) -> None:
+    try:
+        address, token = parse_uid(uid)
+    except UnknownIdError:
+        return
+    assert isinstance(address.run_id, str)
+    assert token
