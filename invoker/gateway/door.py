@@ -261,7 +261,8 @@ def shown_path(scope: Scope) -> str:
     """The path of a call as its own answer may repeat it: without what is no id in it, such as the token of a run."""
     template = path_template(scope)
     if template is None or set(scope.get("path_params", {})) <= AUDITED:
-        return str(scope["path"])[:200]
+        # No id of ours is longer; what is may be the token of a run, in a path that was refused before it was looked at.
+        return "/".join(part if len(part) <= 64 else "…" for part in str(scope["path"]).split("/")[:16])
     return template
 
 
