@@ -77,19 +77,23 @@ async def accept(gateway: Gateway, arrival: Arrival, patience: float) -> Accepte
     """When this returns the event is stored; for the list of its runs up to `patience` seconds are waited."""
     client = gateway.client
     request_id = canonical_id(arrival.key) if arrival.key else client.new_request_id()
+    if patience <= 0:
+        return await _published(gateway, arrival, request_id) or waiting(request_id, arrival.topic)
     async with client.feed.watch(request_id) as watch:
-        receipt = await client.publish(
-            arrival.topic, arrival.body.data(), content_type=arrival.content_type, headers=arrival.headers,
-            params=arrival.params, request_id=arrival.key or request_id, is_new=arrival.key is None,
-        )  # fmt: skip
-        if receipt.duplicate:
-            return await _present(gateway, request_id, arrival.topic, duplicate=True)
-        return await _listed(gateway, watch, request_id, arrival.topic, patience)
+        known = await _published(gateway, arrival, request_id)
+        return known or await _listed(gateway, watch, request_id, arrival.topic, patience)
+
+
+async def _published(gateway: Gateway, arrival: Arrival, request_id: str) -> Accepted | None:
+    """Publish the event; when it was there already, the request as it is now."""
+    receipt = await gateway.client.publish(
+        arrival.topic, arrival.body.data(), content_type=arrival.content_type, headers=arrival.headers,
+        params=arrival.params, request_id=arrival.key or request_id, is_new=arrival.key is None,
+    )  # fmt: skip
+    return await _present(gateway, request_id, arrival.topic, duplicate=True) if receipt.duplicate else None
 
 
 async def _listed(gateway: Gateway, watch: Watch, request_id: str, topic: str, patience: float) -> Accepted:
-    if patience <= 0:
-        return waiting(request_id, topic)
     try:
         async with asyncio.timeout(patience):
             item = await watch.next()
