@@ -60,6 +60,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     count in the long form."""
     counted: Counter[str] = Counter()
     for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "told":
+                terminalreporter.write_line(str(text))
         counted[report.nodeid] += sum(int(str(n)) for name, n in report.user_properties if name == "histories")
     if not counted.total():
         return
