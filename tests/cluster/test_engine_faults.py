@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from invoker.errors import EngineUnavailableError
 from invoker.result import Reason, State
 from tests.cluster.account import make_account
 from tests.cluster.aftermath import attempts, left_of, soon_gone
@@ -61,9 +62,17 @@ class Scene:
         """A run that has begun, and goes on to its end once the gate is open."""
         script = f"{self.world.gate('end')}; echo done"
         plan = self.world.plan(script, output=OutputMode.STDOUT, limits=soon_gone(), keep_log=False)
-        await self.world.engine.start(plan)
+        await self.world.until(lambda: self._started(plan))
         await self.world.status(plan.run_id, lambda one: one.phase is Phase.RUNNING)
         return plan
+
+    async def _started(self, plan: RunPlan) -> bool:
+        """As a controller does it: what is not to be had now is asked for again."""
+        try:
+            await self.world.engine.start(plan)
+        except EngineUnavailableError:
+            return False
+        return True
 
     def go_on(self) -> None:
         self.world.host.gates["end"].set()
@@ -115,7 +124,7 @@ async def opened(
     ):
 
         async def sees() -> bool:
-            return world.engine.problem is None
+            return world.engine.problem is None and proxy.streams == len(WATCHES)
 
         await world.until(sees)
         yield Scene(world, proxy)
