@@ -21,7 +21,7 @@ from invoker.connection import ConnectionOptions
 from invoker.control import ControlServices
 from invoker.dead_letters import DeadLetterReader
 from invoker.errors import NoSubscriptionError, UnknownIdError
-from invoker.feed import Feed
+from invoker.feed import Feed, FeedItem
 from invoker.listing import RunFilter, RunListing, checked_reason, checked_state
 from invoker.lookup import Lookup
 from invoker.news import RunNews
@@ -401,6 +401,13 @@ class Client:
         async with aclosing(self._logs.lines(run, follow=follow)) as lines:
             async for line in lines:
                 yield line
+
+    async def follow_all(self) -> AsyncGenerator[FeedItem | RunStatusDocument, None]:
+        """What is stored about requests and runs from now on, in order and without a gap over lost connections; news of
+        unfinished runs in between, which are lossy."""
+        async with aclosing(self.feed.told()) as items:
+            async for item in items:
+                yield item
 
     async def watch_runs(self) -> AsyncGenerator[RunStatusDocument | RequestRecord, None]:
         """News of all runs from now on, for screens: statuses, and the records of requests that nothing matched.

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from invoker.feed import FeedItem
 from invoker.payload import Payload
 from invoker.replies import Reply
 from invoker.request import RequestRecord
@@ -142,5 +143,7 @@ class Connected(Protocol):
     async def redrive(self, id: str, *, data: Payload | Any = None, content_type: str | None = None) -> str: ...
 
     def logs(self, id: str, *, function: str | None = None, follow: bool = False) -> AsyncGenerator[LogLine, None]: ...
+
+    def follow_all(self) -> AsyncGenerator[FeedItem | RunStatusDocument, None]: ...
 
     def watch_runs(self) -> AsyncGenerator[RunStatusDocument | RequestRecord, None]: ...

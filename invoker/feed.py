@@ -179,6 +179,40 @@ class Feed:
             if not self._of_statuses:
                 self._statuses_wanted.clear()
 
+    async def told(self) -> AsyncGenerator[FeedItem | RunStatusDocument, None]:
+        """Everything from now on, for one who reads alone and has no task for `run`, however slowly he reads.
+
+        Raises `ServerUnreachableError` when there is nothing to follow.
+        """
+        await self.kept()
+        feeding = asyncio.create_task(self.run(), name="feed")
+        try:
+            await self.live()
+            position = self.position
+            while True:
+                async with self.watch(statuses=True) as watch, aclosing(self._caught_up(watch, position)) as items:
+                    async for item in items:
+                        yield item
+                        if isinstance(item, FeedItem):
+                            position = item.sequence
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+
+    async def _caught_up(self, watch: Watch, position: int) -> AsyncGenerator[FeedItem | RunStatusDocument, None]:
+        """What was stored behind that place, then what the watch brings, until it lags."""
+        async with aclosing(self.past(position)) as past:
+            async for item in past:
+                position = item.sequence
+                yield item
+        while watch.waiting or not watch.lagged:
+            news = await watch.next_of_all()
+            if isinstance(news, RunStatusDocument):
+                yield news
+            elif news.sequence > position:
+                position = news.sequence
+                yield news
+
     async def past(self, after: int, request_id: str | None = None) -> AsyncGenerator[FeedItem, None]:
         """What was stored behind that sequence and is still there, in order, up to now."""
         stream, subjects = self._names.results_stream, self._subjects(request_id or "*")

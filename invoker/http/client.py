@@ -16,10 +16,11 @@ from typing import Any
 from invoker import settings, wire
 from invoker.client import DEFAULT_REQUEST_SECONDS
 from invoker.errors import NoSubscriptionError, ServerUnreachableError, SettingsError, UnknownIdError
+from invoker.feed import FeedItem
 from invoker.http.asking import Asker
 from invoker.http.calls import Calls
 from invoker.http.content import content_of
-from invoker.http.documents import model_of, news_of, row_of
+from invoker.http.documents import item_of, model_of, news_of, row_of
 from invoker.http.finding import Finder, quoted
 from invoker.http.logs import lines_of
 from invoker.http.sending import Outgoing, Sender, check_reply_to
@@ -337,6 +338,13 @@ class HttpClient:
         async with aclosing(lines_of(self._calls, run.run_id, follow=follow)) as lines:
             async for line in lines:
                 yield line
+
+    async def follow_all(self) -> AsyncGenerator[FeedItem | RunStatusDocument, None]:
+        """As `Client.follow_all`, of what the key may see."""
+        async with aclosing(self._calls.events("/v1/stream")) as events:
+            async for event in events:
+                if (item := item_of(event.name, event.document, event.id)) is not None:
+                    yield item
 
     async def watch_runs(self) -> AsyncGenerator[RunStatusDocument | RequestRecord, None]:
         """As `Client.watch_runs`; results, unlike statuses, are told again after a lost connection."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from invoker.errors import ServerUnreachableError
+from invoker.feed import FeedItem
 from invoker.request import Content, RequestRecord
 from invoker.result import Reason, Result, RunStatusDocument, State
 from invoker.views import Chain, ChainNode, LogLine, RequestView, RunRow, RunView, run_view
@@ -122,6 +123,25 @@ def news_of(name: str, document: JsonObject) -> RunStatusDocument | None:
         return None
     row = row_of(document)
     return model_of(RunStatusDocument, {**document, "attempts": (), "at": row.finished_at or row.queued_at})
+
+
+def item_of(name: str, document: JsonObject, sequence: str | None) -> FeedItem | RunStatusDocument | None:
+    """What an event of a stream tells, None for one about the stream itself."""
+    if name == "status":
+        return model_of(RunStatusDocument, document)
+    if name not in ("accepted", "result") or not (sequence or "").isdigit():
+        return None
+    row = row_of(document) if name == "result" else None
+    functions = document.get("functions")
+    return FeedItem(
+        sequence=int(sequence or 0),
+        request_id=document["request_id"],
+        topic=document["topic"],
+        root_request_id=document.get("root_request_id"),
+        runs=document.get("runs"),
+        row=row,
+        functions=tuple(functions) if functions is not None else None,
+    )
 
 
 def instant(text: str | None) -> datetime | None:
