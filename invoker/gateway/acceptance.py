@@ -31,6 +31,7 @@ from invoker.lookup import canonical_id
 from invoker.replies import Reply
 
 T = TypeVar("T")
+CANCEL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,18 @@ async def body_of(request: Request, limit: int, hold: int = wire.CLAIM_THRESHOLD
     rest is read."""
 
     def too_large(size: int) -> InvokerError:
-        declared = run_body.declared_bytes(request) == size
+        exactly = run_body.declared_bytes(request) == size
         return PayloadTooLargeError(
-            f"the event has {'' if declared else 'at least '}{size} bytes, at most {limit} are allowed "
+            f"the event has {'' if exactly else 'at least '}{size} bytes, at most {limit} are allowed "
             "(INVOKER_MAX_EVENT_BYTES)",
             size_bytes=size,
             limit_bytes=limit,
         )
 
     run_body.refuse_larger(request, limit, too_large)
+    declared = run_body.declared_bytes(request)
+    if declared is not None and declared <= hold and "transfer-encoding" not in request.headers:
+        return run_body.Body(await request.body(), None)  # what most events are: no longer than they say, and small
     return await run_body.read_head(run_body.bounded(request, limit, too_large), hold)
 
 
@@ -151,9 +155,19 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
             return task.result()
         raise ClientDisconnect
     finally:
-        for one in (task, gone):
+        await _ended({task, gone})
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel until they have ended. More than once: `asyncio.wait_for` of Python 3.11 swallows a cancel that comes in
+    the moment in which what it waits for is done, and the work would go on to the end of its wait."""
+    while tasks:
+        for one in tasks:
             one.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        done, tasks = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+        for one in done:
+            if not one.cancelled():
+                one.exception()  # seen: whoever is to hear of it has it already
 
 
 async def _gone(request: Request) -> None:

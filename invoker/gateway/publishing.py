@@ -63,12 +63,14 @@ def open_topic(gateway: Gateway, topic: str) -> str:
 async def _publish(gateway: Gateway, request: Request) -> Response:
     topic = open_topic(gateway, request.path_params["topic"])
     caller_of(request).check(Action.PUBLISH, topic=topic)
-    call = _call(gateway, request)
-    mode = cloudevents.mode_of(request.headers)
+    given = request.headers.items()
+    call = read_call(given, request.scope["query_string"], gateway.settings.gateway_wait_seconds)
+    by_name = dict(given)
+    mode = cloudevents.mode_of(by_name)
     if mode is not None:
         return await _cloud_events(gateway, request, call, mode, topic)
     body = await body_of(request, gateway.settings.max_event_bytes)
-    content_type = request.headers.get("content-type")
+    content_type = by_name.get("content-type")
     headers = {**call.headers, **passed_on(request)}
     return await answered(
         gateway, request, Arrival(topic, body, content_type, headers, call.params, call.key), call.wish
@@ -83,11 +85,8 @@ async def _events(gateway: Gateway, request: Request) -> Response:
             "a CloudEvent is wanted here: it names its topic as its type",
             hint=f"send {cloudevents.STRUCTURED}, or ce- headers; bytes of any kind go to POST /v1/topics/{{topic}}",
         )
-    return await _cloud_events(gateway, request, _call(gateway, request), mode, None)
-
-
-def _call(gateway: Gateway, request: Request) -> PublishCall:
-    return read_call(request.headers.items(), request.scope["query_string"], gateway.settings.gateway_wait_seconds)
+    call = read_call(request.headers.items(), request.scope["query_string"], gateway.settings.gateway_wait_seconds)
+    return await _cloud_events(gateway, request, call, mode, None)
 
 
 async def _cloud_events(
