@@ -64,7 +64,7 @@ def catalog() -> list[dict[str, Any]]:
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """An installation whose functions are sent to the gateway, as `INVOKER_RUN_API_URL` says."""
     port = free_port()
-    controller = {"run_api_url": f"http://127.0.0.1:{port}"}
+    controller = {"run_api_url": f"http://127.0.0.1:{port}", "max_running": 50}
     async with running_stack(
         tmp_path_factory.mktemp("runs"), functions=catalog(), controller=controller, gateway_port=port,
         max_output_bytes=MAX_OUTPUT, max_event_bytes=1_000_000, gateway_body_seconds=0.4, gateway_anonymous=(),
@@ -114,8 +114,7 @@ async def accepted(stack: Stack, topic: str, name: str) -> RunAddress:
         run = view.run(name)
         if run is None or run.state is not State.RUNNING:
             return None
-        info = stack.gateway.catalog.function(name)
-        assert info is not None
+        info = (await stack.client.functions(name)).functions[0]
         return RunAddress(receipt.request_id, name, info.spec_hash or "")
 
     return await eventually(started, what=f"a started run of {name}")
@@ -150,28 +149,33 @@ async def test_a_typed_function_is_held_to_its_schema(stack: Stack) -> None:
     assert [error["pointer"] for error in result.errors] == ["/ok"]
 
 
+async def changed(stack: Stack, output: dict[str, Any] | None) -> None:
+    """When this returns the controller has `checked` with that output schema; the gateway need not know yet."""
+    before = (await stack.client.functions("checked")).functions[0].spec_hash
+    spec = {"output": {"schema": output}} if output else {}
+    write_catalog(stack.catalog, function("checked", "checked", "sleep 60", timeoutSeconds=60, **spec))
+
+    async def other() -> bool:
+        return (await stack.client.functions("checked")).functions[0].spec_hash != before
+
+    await eventually(other, what="the new version")
+
+
 async def test_the_schema_is_that_of_the_version_that_the_run_began_with(stack: Stack) -> None:
-    address = await accepted(stack, "checked", "checked")
-    loose = function("checked", "checked", "sleep 60", timeoutSeconds=60)
-    write_catalog(stack.catalog, loose)
-    before = stack.gateway.catalog.function("checked")
-    assert before is not None
-
-    async def changed() -> bool:
-        await stack.gateway.catalog.refresh()
-        present = stack.gateway.catalog.function("checked")
-        return present is not None and present.spec_hash != before.spec_hash
-
-    await eventually(changed, what="the new version")
+    json = {"Content_Type": "application/json"}
     async with session(stack.url) as http:
-        old = Odd(stack, address, http)
-        assert await old.call("PUT", "output", b'{"ok": 1}', Content_Type="application/json") == (422, "invalid-output")
-        assert await old.call("PUT", "output", b"\xff", Content_Type="application/json") == (422, "invalid-output")
-        assert await old.call("PUT", "output", BytesIO(bytes(17 * 2**20))) == (413, "output-too-large")
-        assert await old.result() is None
-        younger = await accepted(stack, "checked", "checked")
-        assert await Odd(stack, younger, http).call("PUT", "output", b"anything") == (201, "")
-        assert await old.call("PUT", "output", b'{"ok": true}', Content_Type="application/json") == (201, "")
+        strict = Odd(stack, await accepted(stack, "checked", "checked"), http)
+        await changed(stack, None)
+        loose = Odd(stack, await accepted(stack, "checked", "checked"), http)
+        assert await strict.call("PUT", "output", b'{"ok": 1}', **json) == (422, "invalid-output")
+        assert await strict.call("PUT", "output", b"\xff", **json) == (422, "invalid-output")
+        assert await strict.call("PUT", "output", BytesIO(bytes(17 * 2**20))) == (413, "output-too-large")
+        assert await strict.result() is None
+        assert await loose.call("PUT", "output", b'{"ok": 1}', **json) == (201, "")
+        await changed(stack, {"type": "array"})
+        young = Odd(stack, await accepted(stack, "checked", "checked"), http)
+        assert await young.call("PUT", "output", b'{"ok": true}', **json) == (422, "invalid-output")
+        assert await strict.call("PUT", "output", b'{"ok": true}', **json) == (201, "")
 
 
 # every odd call
@@ -190,6 +194,7 @@ async def test_every_odd_call_has_its_documented_answer(stack: Stack, odd: Odd) 
         ("huge", odd.call("PUT", "output", BytesIO(bytes(MAX_OUTPUT + 1))), (413, "output-too-large")),
         ("huge, unsaid", odd.call("PUT", "output", parts(MAX_OUTPUT + 1)), (413, "output-too-large")),
         ("event", odd.call("POST", "events", BytesIO(bytes(1_000_001)), **event), (413, "payload-too-large")),
+        ("event, unsaid", odd.call("POST", "events", parts(1_000_001), **event), (413, "payload-too-large")),
         ("note", odd.call("POST", "progress", b" " * 70_000), (413, "payload-too-large")),
         ("no JSON", odd.call("POST", "progress", b"{"), (400, "run-api-refused")),
         ("deep", odd.call("POST", "error", b"[" * 60_000), (400, "run-api-refused")),
