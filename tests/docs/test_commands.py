@@ -1,4 +1,4 @@
-"""Every command that README.md, docs/quickstart.md and docs/access.md show, typed into a terminal, and what it prints."""
+"""Every command that these pages show, typed into a terminal, and what it prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.docs.transcript import ROOT, Desk, difference, steps_of
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/access.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/access.md", "docs/http.md"])
 def test_a_page_does_what_it_shows(page: str, tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     try:

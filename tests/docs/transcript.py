@@ -27,12 +27,14 @@ ROOT = Path(__file__).parents[2]
 OWN_TERMINAL = "# in a terminal of its own"
 COMMAND_SECONDS = 90.0
 READY_SECONDS = 60.0
+USUAL_HTTP = "http://127.0.0.1:7222"
 
 _BLOCK = re.compile(
     r"(<!-- (not replayed: (?P<why>[^>]+?)|replayed on a cluster: (?P<where>[^>]+?)) -->\n)?"
     r"```console\n(?P<text>.*?)```",
     re.DOTALL,
 )
+_HTTP = re.compile(r"HTTP +(http://127\.0\.0\.1:\d+)")
 _ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[=>78])")
 
 
@@ -90,7 +92,11 @@ def _without_blank(lines: list[str]) -> list[str]:
 
 
 class Desk:
-    """A person at a desk: a folder, an environment in which `invoker` is found, terminals to type commands into."""
+    """A person at a desk: a folder, an environment in which `invoker` is found, terminals to type commands into.
+
+    Pages write `http://127.0.0.1:7222`, which a busy machine may have given away: the address that `invoker dev` printed
+    is typed in its place.
+    """
 
     def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
@@ -101,10 +107,11 @@ class Desk:
             "NO_COLOR": "1", "TERM": "xterm", **(environ or {}),
         }  # fmt: skip
         self._terminals: list[Terminal] = []
+        self._http = USUAL_HTTP
 
     def run(self, command: str) -> str:
         """What the command prints on a terminal until it ends, whatever its exit code."""
-        terminal = Terminal(command, self.folder, self.environ)
+        terminal = Terminal(command.replace(USUAL_HTTP, self._http), self.folder, self.environ)
         try:
             return terminal.read_to_end(COMMAND_SECONDS)
         finally:
@@ -115,6 +122,8 @@ class Desk:
         terminal = Terminal(command.removesuffix(OWN_TERMINAL), self.folder, self.environ)
         self._terminals.append(terminal)
         terminal.read_until(shown_at_last, READY_SECONDS)
+        if (found := _HTTP.search(terminal.printed)) is not None:
+            self._http = found[1]
         return terminal
 
     def close(self) -> None:
