@@ -60,7 +60,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         order.mkdir(parents=True)
         (order / "function.yaml").write_text(ORDER)
         (order / "main.py").write_text(ORDER_HANDLER)
-        (made.folder / "keys.json").write_text('{"keys": []}')
+        assert made.run("keys", "new", "uploader", "--file", "keys.json", "--may", "publish").code == 0
         (made.folder / "data").mkdir()
         (made.folder / "data" / "table.csv").write_text("a,b\n1,2\n3,4\n")
         yield made
