@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nats.aio.client import Client as NatsClient
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -24,10 +26,19 @@ import invoker.errors
 import invoker.gateway.settings
 import trigger.kubernetes_settings
 import trigger.settings
+from invoker.client import Client
+from invoker.connection import ConnectionOptions
 from invoker.errors import InvokerError
+from invoker.gateway.catalog_copy import CatalogCopy
+from invoker.gateway.gateway import Gateway
+from invoker.gateway.openapi import openapi_document
+from invoker.gateway.routes import routers
+from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
+from invoker.gateway.shared_reads import SharedReads
 from invoker.result import _REASONS, Reason, State
 from invoker.setting_values import PREFIX
+from invoker.wire import Names
 from trigger.kubernetes_settings import KubernetesSettings
 from trigger.settings import ControllerSettings
 from trigger.verdict import Verdict
@@ -148,6 +159,17 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
+def openapi() -> str:
+    """The OpenAPI document of the gateway's fixed paths, as a file: a running gateway adds its functions."""
+    options = ConnectionOptions()
+    client = Client(NatsClient(), Names(), options)  # never connected: the routes are only described
+    gateway = Gateway(
+        GatewaySettings(), client, CatalogCopy(client), RunTable(client.feed), SharedReads(client.stored.request)
+    )
+    routes = [route for router in routers(gateway) for route in router.routes]
+    return json.dumps(openapi_document(routes), indent=1, ensure_ascii=False) + "\n"
+
+
 def written(text: str) -> str:
     """The page with every generated part made anew. Raises `KeyError` for a part that does not exist."""
     return _PART.sub(lambda match: f"{match[1]}{PARTS[match[2]]()}{match[3]}", text)
@@ -158,6 +180,8 @@ def pages() -> Iterator[tuple[Path, str, str]]:
     for page in sorted(DOCS.rglob("*.md")):
         text = page.read_text()
         yield page, text, written(text)
+    document = DOCS / "openapi.json"
+    yield document, document.read_text() if document.exists() else "", openapi()
 
 
 def main(arguments: list[str]) -> int:

@@ -54,6 +54,10 @@ def test_generated_parts_are_what_the_code_says(path: Path) -> None:
     assert text.count("<!-- generated:") == text.count("<!-- end -->")
 
 
+def test_the_openapi_file_is_what_the_routes_say() -> None:
+    assert (DOCS / "openapi.json").read_text() == docs.openapi(), "behind the code; run: make docs"
+
+
 def test_every_generated_part_is_on_a_page() -> None:
     text = "".join(path.read_text() for path in DOCS.rglob("*.md"))
     assert {name for name in docs.PARTS if f"<!-- generated: {name} -->" in text} == set(docs.PARTS)

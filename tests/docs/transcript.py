@@ -94,8 +94,8 @@ def _without_blank(lines: list[str]) -> list[str]:
 class Desk:
     """A person at a desk: a folder, an environment in which `invoker` is found, terminals to type commands into.
 
-    Pages write `http://127.0.0.1:7222`, which a busy machine may have given away: the address that `invoker dev` printed
-    is typed in its place.
+    Pages write `http://127.0.0.1:7222`, which a busy machine may have given away: what is typed in its place is the
+    address that `invoker dev` printed.
     """
 
     def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
