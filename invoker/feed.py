@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 KEPT = 1_000
 """Items that one watch may be behind; then it ends as `lagged`, and its owner begins again from where he stood."""
 RETRY_SECONDS = 0.5
+_WINDOW_BACKWARDS = 2_000
 _WINDOW = 5_000
 """Sequences of the past that are read at once: the whole of a large stream never is in memory."""
 
@@ -229,8 +230,10 @@ class Feed:
 
     async def older(self, before: int) -> AsyncGenerator[FeedItem, None]:
         """The results of runs that were stored before that sequence and are still there, newest first."""
-        subjects = [self._names.result("*", "*")]
-        async with aclosing(self._reader.backwards(self._names.results_stream, subjects, before=before)) as messages:
+        stream, subjects = self._names.results_stream, [self._names.result("*", "*")]
+        async with aclosing(
+            self._reader.backwards(stream, subjects, before=before, widest=_WINDOW_BACKWARDS)
+        ) as messages:
             async for message in messages:
                 item = feed_item(message, self._names)
                 if item is not None:

@@ -83,10 +83,16 @@ class StreamReader:
         return [message for message in found if message.sequence <= last]
 
     async def backwards(
-        self, stream: str, subjects: Sequence[str], *, before: int | None = None, headers_only: bool = True
+        self,
+        stream: str,
+        subjects: Sequence[str],
+        *,
+        before: int | None = None,
+        headers_only: bool = True,
+        widest: int = _WIDEST_WINDOW,
     ) -> AsyncGenerator[StoredMessage, None]:
         """The messages of those subjects, newest first; `before` is a sequence to stay below. Windows grow, so a few
-        new ones are found at once and rare ones in few reads."""
+        new ones are found at once and rare ones in few reads; no more than the `widest` is in memory."""
         state = (await self.state(stream)).state
         high = state.last_seq if before is None else min(state.last_seq, before - 1)
         width = _FIRST_WINDOW
@@ -94,7 +100,7 @@ class StreamReader:
             low = max(1, state.first_seq, high - width + 1)
             for message in reversed(await self.between(stream, subjects, low, high, headers_only=headers_only)):
                 yield message
-            high, width = low - 1, min(width * 4, _WIDEST_WINDOW)
+            high, width = low - 1, min(width * 4, widest)
 
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
         """The newest message of a subject (wildcards allowed), None when there is none."""
