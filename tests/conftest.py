@@ -56,8 +56,9 @@ async def eventually(ask: Callable[[], Awaitable[T | None]], *, within: float = 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many histories of a killed controller were survived: counted by the tests, printed here; each test's own
-    count in the long form."""
+    """What was really done: histories of a killed controller, tests on the cluster and each verdict of theirs, and what
+    tests themselves have to tell."""
+    _tell_of_the_cluster(terminalreporter)
     counted: Counter[str] = Counter()
     for report in terminalreporter.getreports("passed"):
         for name, text in report.user_properties:
@@ -71,3 +72,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for test, number in sorted(counted.items()):
         if number and soaking():
             terminalreporter.write_line(f"  {number:3} {test}")
+
+
+def _tell_of_the_cluster(terminalreporter: pytest.TerminalReporter) -> None:
+    passed = [one.nodeid for one in terminalreporter.getreports("passed") if one.when == "call"]
+    on_cluster = [nodeid for nodeid in passed if nodeid.startswith("tests/cluster/")]
+    if not on_cluster:
+        return
+    skipped = [one for one in terminalreporter.getreports("skipped") if one.nodeid.startswith("tests/cluster/")]
+    terminalreporter.write_line(f"cluster: {len(on_cluster)} tests passed, {len(skipped)} skipped; verdicts:")
+    for nodeid in sorted(on_cluster):
+        file, _, test = nodeid.partition("::")
+        if file.endswith("test_verdicts.py"):
+            terminalreporter.write_line(f"  {test.removeprefix('test_').replace('_', ' ')}")
