@@ -59,6 +59,29 @@ class ServerEvent:
     id: str | None = None
 
 
+class Patience:
+    """How long something is followed at a gateway that is away: two more tries before it began, a minute afterwards."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._early = list(PAUSES_SECONDS)
+
+    def renew(self) -> None:
+        """Something came."""
+        self._since = asyncio.get_running_loop().time()
+
+    async def pause(self, error: ServerUnreachableError) -> None:
+        """Wait before the next try, or raise the error: there is no patience left."""
+        if self._since is None:
+            if not self._early or not isinstance(error, CutError):
+                raise error
+            await asyncio.sleep(self._early.pop(0))
+            return
+        if asyncio.get_running_loop().time() - self._since > PATIENCE_SECONDS:
+            raise error
+        await asyncio.sleep(RESUME_SECONDS)
+
+
 class Calls:
     """The calls of one gateway, over connections that are kept."""
 
@@ -146,12 +169,12 @@ class Calls:
         Not `resumable`: then `CutError` tells. Raises `CutError` too when the gateway stays away for a minute.
         """
         last: str | None = None
-        reached, since = False, asyncio.get_running_loop().time()
+        patience = Patience()
         while True:
             try:
                 async with aclosing(self._events_once(path, query, last)) as events:
                     async for event in events:
-                        reached, since = True, asyncio.get_running_loop().time()
+                        patience.renew()
                         last = event.id or last
                         yield event
                         if event.name == "end":
@@ -160,10 +183,11 @@ class Calls:
                     raise CutError(f"the gateway {self._options.url} ended the stream before its end")
             except _NothingMoreError:
                 return
-            except ServerUnreachableError:
-                away = asyncio.get_running_loop().time() - since
-                if not reached or not resumable or away > PATIENCE_SECONDS:
+            except ServerUnreachableError as error:
+                if not resumable:
                     raise
+                await patience.pause(error)
+                continue
             await asyncio.sleep(RESUME_SECONDS)
 
     async def _events_once(self, path: str, query: Query | None, last: str | None) -> AsyncGenerator[ServerEvent, None]:

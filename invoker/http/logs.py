@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from invoker.errors import ServerUnreachableError
-from invoker.http.calls import PATIENCE_SECONDS, RESUME_SECONDS, Calls
+from invoker.http.calls import Calls, Patience
 from invoker.http.documents import log_line_of
 from invoker.http.finding import quoted
 from invoker.views import LogLine
@@ -20,8 +19,7 @@ async def lines_of(calls: Calls, run_id: str, *, follow: bool) -> AsyncGenerator
     ended in between only the tail may be kept, which is gone on with behind the last line that was told.
     """
     path, told, last = f"/v1/runs/{quoted(run_id)}/logs", 0, ""
-    loop = asyncio.get_running_loop()
-    reached, since = False, loop.time()
+    patience = Patience()
     while True:
         tail: list[LogLine] = []
         skip, again = told, told > 0
@@ -29,7 +27,7 @@ async def lines_of(calls: Calls, run_id: str, *, follow: bool) -> AsyncGenerator
             events = calls.events(path, {"follow": "true"} if follow else None, resumable=False)
             async with aclosing(events):
                 async for event in events:
-                    reached, since = True, loop.time()
+                    patience.renew()
                     if event.name != "line":
                         continue
                     line = log_line_of(event.document)
@@ -43,10 +41,8 @@ async def lines_of(calls: Calls, run_id: str, *, follow: bool) -> AsyncGenerator
             for line in behind(last, tail):
                 yield line
             return
-        except ServerUnreachableError:
-            if not reached or loop.time() - since > PATIENCE_SECONDS:
-                raise
-        await asyncio.sleep(RESUME_SECONDS)
+        except ServerUnreachableError as error:
+            await patience.pause(error)
 
 
 def behind(last: str, tail: list[LogLine]) -> list[LogLine]:
