@@ -13,9 +13,10 @@ LogFormat = Literal["json", "console"]
 
 def configure_logs(log_format: LogFormat = "json", level: str = "info", stream: TextIO | None = None) -> None:
     """From here on every log line of this process goes to `stream` (stderr) in that format. Safe to repeat."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
-    )
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if log_format != "json":
+        # Without local variables, as below; the library's own choice shows them.
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

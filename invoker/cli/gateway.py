@@ -42,7 +42,18 @@ def _run(session: Session, settings: GatewaySettings, options: ConnectionOptions
     from invoker.logs import configure_logs
 
     configure_logs(settings.log_format, "debug" if session.verbose else settings.log_level)
+    _allow_many_files()
     asyncio.run(_until_signal(settings, options))
+
+
+def _allow_many_files() -> None:
+    """As many connections as the system grants: shells often start programs with room for 1,024 files."""
+    import resource
+    from contextlib import suppress
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _until_signal(settings: GatewaySettings, options: ConnectionOptions) -> None:

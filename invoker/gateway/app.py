@@ -22,7 +22,7 @@ from invoker.errors import InputRefusedError, InvokerError, NoSuchPathError
 from invoker.gateway import gitfaas
 from invoker.gateway.access.limits import CallLimiter, address_finder
 from invoker.gateway.access.login import CallerLogin
-from invoker.gateway.access.web_pages import PageGuard, allowing_pages
+from invoker.gateway.access.web_pages import PageGuard, allowing_pages, warnings_about
 from invoker.gateway.answers import problem, unexpected
 from invoker.gateway.catalog_copy import CatalogCopy
 from invoker.gateway.door import Door, shown_path
@@ -65,9 +65,7 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
         try:
             async with chosen_results(settings, client):
                 requests = SharedReads(client.stored.request)
-                yield Gateway(
-                    settings, client, catalog, runs, requests, run_api=run_api_of(settings, client, catalog)
-                )
+                yield Gateway(settings, client, catalog, runs, requests, run_api=run_api_of(settings, client, catalog))
         finally:
             for task in tasks:
                 task.cancel()
@@ -150,6 +148,8 @@ async def run_gateway(
         url = await stack.enter_async_context(
             http_server(app, settings.gateway_host, settings.gateway_port, "INVOKER_GATEWAY_PORT", limits)
         )
+        for words in warnings_about(settings):
+            log.warning(words)
         if ready is not None:
             ready(RunningGateway(url, probe_url, gateway))
         await (stopping or asyncio.Event()).wait()

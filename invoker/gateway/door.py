@@ -261,7 +261,7 @@ def shown_path(scope: Scope) -> str:
     """The path of a call as its own answer may repeat it: without what is no id in it, such as the token of a run."""
     template = path_template(scope)
     if template is None or set(scope.get("path_params", {})) <= AUDITED:
-        # No id of ours is longer; what is may be the token of a run, in a path that was refused before it was looked at.
+        # No id of ours is longer; what is may be the token of a run, in a path that was refused unread.
         return "/".join(part if len(part) <= 64 else "…" for part in str(scope["path"]).split("/")[:16])
     return template
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
 from invoker.errors import SettingsError
+from invoker.gateway.access.web_pages import warnings_about
 from invoker.gateway.settings import load_gateway_settings
+from tests.acceptance.cli_desk import Desk
 from tests.gateway.access_world import guarded_gateway, wire_to
 from tests.gateway.stack import Stack, running_gateway, session
 
@@ -98,6 +101,28 @@ async def test_cors_for_the_origins_that_are_set_and_no_other(stack: Stack, url:
         assert answer.status == 401
         assert answer.headers["Access-Control-Allow-Origin"] == CONSOLE, "the page can read why"
         assert "X-Request-Id" in answer.headers["Access-Control-Expose-Headers"]
+
+
+async def test_a_dev_lets_no_page_of_others_in(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    assert desk.run("functions", "new", "hello").code == 0
+    with desk.dev() as facts:
+        url = facts["http_url"]
+        assert await said(url, "Host: localhost", "Origin: https://evil.example") == 403
+        assert await said(url, "Host: evil.example") == 403
+        assert await said(url, "Host: evil.example", method="GET", path="/v1/functions") == 403
+        assert await said(url, "Host: localhost") == 202
+
+
+def test_an_operator_is_told_when_everybody_or_nobody_is_let_in() -> None:
+    def told(**given: object) -> str:
+        return " ".join(warnings_about(load_gateway_settings({}, **given)))
+
+    assert "nobody may do anything" in told()
+    assert "everybody who reaches 0.0.0.0" in told(gateway_anonymous=("publish",), gateway_host="0.0.0.0")
+    assert not told(gateway_anonymous=("admin",))
+    assert not told(gateway_anonymous=("read",), gateway_host="0.0.0.0")
+    assert not told(gateway_keys=Path("keys.json"), gateway_host="0.0.0.0")
 
 
 @pytest.mark.parametrize("origin", ["*", "console.example.org", "https://console.example.org/", "https://a b", "null"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -14,9 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+import structlog
 from structlog.testing import capture_logs
 
 from invoker.gateway.routes import routers
+from invoker.logs import LogFormat, configure_logs
 from invoker.nats_server import nats_server
 from tests.custody.workload import function
 from tests.gateway.access_world import AUDIENCE, ISSUER, Issuer, add_key, bearer, guarded_gateway, jwks
@@ -211,6 +214,22 @@ async def test_no_secret_that_was_ever_shown_is_in_a_log_an_answer_or_a_metric(t
     for name, secret in secrets.items():
         assert secret not in text, f"{name} is in a log"
         assert not [one for one in said if secret in one], f"{name} is in an answer"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_logged_exception_does_not_show_what_was_in_variables(form: LogFormat) -> None:
+    stream = io.StringIO()
+    configure_logs(form, stream=stream)
+    try:
+        token = "canary"[::-1]
+        try:
+            raise ValueError(f"{len(token)} characters")
+        except ValueError:
+            structlog.get_logger().exception("failed")
+    finally:
+        structlog.reset_defaults()
+    assert "6 characters" in stream.getvalue()
+    assert "yranac" not in stream.getvalue()
 
 
 async def run_secrets(stack: Stack) -> tuple[str, str]:

@@ -68,6 +68,16 @@ class PageGuard:
             raise ForbiddenError("pages of other sites may not call this gateway")
 
 
+def warnings_about(settings: GatewaySettings) -> list[str]:
+    """What an operator may not have meant, in words: everybody let in, or nobody."""
+    allowed = settings.gateway_anonymous
+    if not allowed and settings.gateway_keys is None and settings.gateway_jwks is None:
+        return ["nobody may do anything here: set INVOKER_GATEWAY_KEYS (invoker keys new), or INVOKER_GATEWAY_JWKS"]
+    if set(allowed) - {"read"} and not is_loopback(settings.gateway_host):
+        return [f"everybody who reaches {settings.gateway_host} may {', '.join(allowed)}: INVOKER_GATEWAY_ANONYMOUS"]
+    return []
+
+
 def host_name(host: str) -> str:
     """The name in a `Host` header, without port and brackets."""
     if host.startswith("["):
