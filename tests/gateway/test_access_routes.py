@@ -135,6 +135,7 @@ async def test_every_changing_call_leaves_one_audit_line(guarded: aiohttp.Client
         await asked(guarded, "POST", "/v1/topics/mirror.x", {}, b"x")
         await asked(guarded, "DELETE", "/nothing/here", headers)
         await asked(guarded, "GET", "/v1/functions", headers)
+        assert (await asked(guarded, "PUT", "/v1/run/x/output", headers, b"x"))[0] == 404
     audit = [line for line in lines if line.get("component") == "audit"]
     told = [(line["caller"], line["method"], line["route"], line["status"]) for line in audit]
     assert told == [
