@@ -7,7 +7,7 @@ carry the uid where a name could be another's by now.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from enum import Enum
 from types import TracebackType
@@ -178,8 +178,10 @@ class Api:
         """The objects that fit the label selector; see `Listing`."""
         return Listing(self._caller, self._path(kind), selector, self._limits.page_objects)
 
-    async def watch(self, kind: Kind, selector: str, resource_version: str) -> AsyncIterator[WatchEvent]:
-        """What happens after `resource_version`, bookmarks included.
+    async def watch(
+        self, kind: Kind, selector: str, resource_version: str, opened: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[WatchEvent]:
+        """What happens after `resource_version`, bookmarks included; `opened` is told when the API server has agreed.
 
         Ends when the API server ends it, as it does every few minutes: go on from the last version seen. Raises
         `ApiFailure` of status 410 when that version is too old (list again), of status 0 when the stream was cut or
@@ -192,6 +194,7 @@ class Api:
         lines = Lines()
         call = Call("watch", "GET", _with(self._path(kind), query))
         async with self._caller.stream(call, self._limits.silent_watch_seconds) as chunks:
+            opened()
             async for chunk in chunks:
                 for line in lines.feed(chunk):
                     yield event_of(line)

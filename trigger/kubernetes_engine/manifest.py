@@ -33,7 +33,8 @@ TERMINATION_FILE = "/dev/termination-log"
 WORK_VOLUME, CODE_VOLUME, INPUT_VOLUME = "invoker-work", "invoker-code", "invoker-input"
 
 UNSEALED_TTL_SECONDS = 7 * 86_400
-"""While a result is not sealed, the Job's pods and logs are kept: the function's own TTL is set with the release."""
+"""While a result is not sealed, the Job's pods and logs are kept for so long at least, and in any case until the run is
+given up: the function's own TTL is set with the release."""
 BACKSTOP_SECONDS = 60
 """Controllers keep the limits. Kubernetes does so later by this much, for the case that none is alive."""
 COMMAND_IMAGE = "command"
@@ -75,6 +76,7 @@ def job_manifest(plan: RunPlan, options: ManifestOptions, code: CodeMap | None, 
     if plan.deadline_at is not None:
         left = (plan.deadline_at - now).total_seconds()
         spec["activeDeadlineSeconds"] = max(1, math.ceil(left)) + BACKSTOP_SECONDS
+        spec["ttlSecondsAfterFinished"] = max(UNSEALED_TTL_SECONDS, math.ceil(left * 2))
     if plan.pod.get("job"):
         spec = merged(plan.pod["job"], spec)
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 from trigger.engine import AttemptStatus, Phase, RunEnd, RunStatus
 from trigger.kubernetes_engine.log import Listener
-from trigger.kubernetes_engine.status import JobView, PodView
+from trigger.kubernetes_engine.status import JobView, PodView, Stop
 
 
 class KnownRun:
     """A run whose Job Invoker holds. Changed by the engine only.
 
     `is_ours`: this controller started it, stopped it or was asked about it; others' runs are only looked after when
-    nobody has done so for a while. `work` is the one thing under way for it, `timer` the next look.
+    nobody has done so for a while. `work` is the one thing under way for it, `timer` the next look, `wish` what it is
+    to be stopped with as soon as nothing else is under way.
     """
 
     __slots__ = (
@@ -30,6 +31,7 @@ class KnownRun:
         "since",
         "timer",
         "told",
+        "wish",
         "work",
     )
 
@@ -43,6 +45,7 @@ class KnownRun:
         self.is_gone = False
         self.end: RunEnd | None = None
         self.told: RunStatus | None = None
+        self.wish: Stop | None = None
         self.work: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.news: asyncio.Event | None = None

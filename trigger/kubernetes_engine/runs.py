@@ -49,6 +49,7 @@ class Runs:
         self._runs: dict[str, KnownRun] = {}
         self._pods: dict[str, dict[str, PodView]] = {}
         self._released: set[str] = set()
+        self._has_pods = False
         self._watchers: set[Watcher] = set()
 
     def get(self, run_id: str) -> KnownRun | None:
@@ -83,8 +84,8 @@ class Runs:
     def stop(self, run: KnownRun, stop: Stop) -> None:
         """End the run with this word, unless it has ended or was given one before."""
         if run.end is None and run.job.stop is None and run.job.end is None and not run.is_gone:
-            run.is_ours = True
-            self._begin(run, lambda: self._stop(run, stop))
+            run.is_ours, run.wish = True, stop
+            self.look(run)
         else:
             self.claim(run)
 
@@ -112,6 +113,8 @@ class Runs:
         if run is None:
             return
         run.forget_plans()
+        if not run.pods:
+            self._pods.pop(run_id, None)
         for watcher in self._watchers:
             watcher.forget(run_id)
         run.tell_readers()
@@ -166,6 +169,10 @@ class Runs:
                 self._background.insist(partial(self._confirm_gone, run))
 
     def pods_listed(self, there: set[str]) -> None:
+        if not self._has_pods:
+            self._has_pods = True
+            for run in list(self._runs.values()):
+                self.look(run)
         for pod in [pod for pods in self._pods.values() for pod in pods.values() if pod.name not in there]:
             self._background.insist(partial(self._confirm_pod_gone, pod))
 
@@ -226,6 +233,10 @@ class Runs:
         return assess(run.job, run.all_pods(), is_gone=run.is_gone, now=now, rules=self._care.rules)
 
     def _act(self, run: KnownRun, found: Assessment) -> None:
+        wish = run.wish
+        if wish is not None and run.job.stop is None and found.todo in (Todo.NOTHING, Todo.STOP):
+            self._begin(run, lambda: self._stop(run, wish))
+            return
         match found.todo:
             case Todo.NOTHING:
                 return
@@ -239,6 +250,8 @@ class Runs:
                 waited = asyncio.get_running_loop().time() - run.since
                 if not run.is_ours and waited < self._care.unclaimed_seconds:
                     self._look_later(run, self._care.unclaimed_seconds - waited)
+                elif not self._has_pods or run.work is not None:
+                    return  # the list of pods leads to another look, as does the end of what is under way
                 elif _tells_all(run):
                     self._conclude(run, Evidence())
                 else:

@@ -14,11 +14,13 @@ from typing import Any, Protocol
 import structlog
 
 from trigger.kubernetes_engine.api import Api, Kind
-from trigger.kubernetes_engine.failures import ApiFailure, sentence
+from trigger.kubernetes_engine.failures import ApiFailure, no_answer, sentence
 
 log = structlog.get_logger(component="kubernetes")
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
+SHORT_WATCH_SECONDS = 1.0
+"""A watch that ends sooner, and told nothing, is no watch: somebody in between ends them all."""
 GONE = 410
 
 
@@ -71,11 +73,20 @@ class Mirror:
             self._seen(item)
         self._listed(names)
         self._version = listing.resource_version
-        self._is_well()
+        self._pause = FIRST_PAUSE_SECONDS
+        self.problem = None
         self.has_listed.set()
 
     async def _watch(self) -> None:
-        async for event in self._api.watch(self._kind, self._selector, self._version):
+        began, version_before = asyncio.get_running_loop().time(), self._version
+        await self._watch_once()
+        lasted = asyncio.get_running_loop().time() - began
+        if lasted < SHORT_WATCH_SECONDS and self._version == version_before:
+            raise no_answer(f"the watch was ended after {lasted:.1f} s without a word")
+        self._pause = FIRST_PAUSE_SECONDS
+
+    async def _watch_once(self) -> None:
+        async for event in self._api.watch(self._kind, self._selector, self._version, self._opened):
             version = event.object.get("metadata", {}).get("resourceVersion")
             if event.type in ("ADDED", "MODIFIED"):
                 self._seen(event.object)
@@ -83,10 +94,10 @@ class Mirror:
                 self._seen(event.object, is_gone=True)
             if version:
                 self._version = version
-            self._is_well()
+            self._pause = FIRST_PAUSE_SECONDS
 
-    def _is_well(self) -> None:
-        self._pause = FIRST_PAUSE_SECONDS
+    def _opened(self) -> None:
+        # Well from here on, and not from the first event: in a quiet cluster that is a bookmark, a minute later.
         self.problem = None
 
     async def _wait(self, failure: ApiFailure) -> None:
