@@ -255,5 +255,5 @@ async def _refresh(gateway: Gateway, request: Request) -> Response:
     caller.check(Action.ADMIN)
     info = await gateway.client.reload()
     await gateway.catalog.refresh()
-    words = f"{info.functions} functions, {info.broken} of them cannot be used"
-    return JsonResponse({"error": False, "message": words if info.broken else f"{info.functions} functions"})
+    message = f"functions: {info.functions}" + (f", cannot be used: {info.broken}" if info.broken else "")
+    return JsonResponse({"error": False, "message": message})

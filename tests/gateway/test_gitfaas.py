@@ -232,7 +232,7 @@ async def test_unknown_malformed_and_unmatched(gitfaas: Stack, http: aiohttp.Cli
 
 
 async def test_refresh_reads_the_catalog_again(http: aiohttp.ClientSession) -> None:
-    assert await told(http.get("/refresh")) == (200, {"error": False, "message": "5 functions"})
+    assert await told(http.get("/refresh")) == (200, {"error": False, "message": "functions: 5"})
 
 
 async def test_it_is_off_unless_switched_on_and_asks_for_keys(gitfaas: Stack) -> None:
