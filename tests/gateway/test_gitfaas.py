@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 import yaml
+from structlog.testing import capture_logs
 from yarl import URL
 
 from invoker.gateway.request_target import path_of
@@ -137,7 +138,10 @@ async def test_null_is_not_yet_and_an_answer_is_taken_once(gitfaas: Stack, http:
     uid = await uid_of(gitfaas, "patient.a")
     assert (await poll(http, report["requestUid"]))["responses"] == [None]
     path = f"/response/{uid}"
-    assert (await told(http.post(path, data=b"\x00\xff first")))[1]["error"] is False
+    with capture_logs() as lines:
+        assert (await told(http.post(path, data=b"\x00\xff first")))[1]["error"] is False
+    assert uid.partition(".")[2] not in str(lines), "whoever reads logs cannot answer for a run"
+    assert [line["route"] for line in lines if line["event"] == "call"] == ["/response/{function_uid}"]
     assert (await told(http.post(path, data=b"\x00\xff first")))[1]["error"] is False, "the same answer again"
     status, second = await told(http.post(path, data=b"second"))
     assert (status, second["error"]) == (200, True)
