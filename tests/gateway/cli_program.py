@@ -110,12 +110,25 @@ async def proxy(url: str) -> AsyncIterator[Proxy]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def through(mine: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        writers = [back]
         try:
             theirs, forth = await asyncio.open_connection(host, port)
+            writers.append(forth)
+            way._open |= {back, forth}
+            await relay(mine, back, theirs, forth)
         except OSError:
-            back.transport.abort()
-            return
-        way._open |= {back, forth}
+            pass  # one side is gone, so the other one is told
+        finally:
+            way._open -= set(writers)
+            for writer in writers:
+                writer.transport.abort()
+
+    async def relay(
+        mine: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+        theirs: asyncio.StreamReader,
+        forth: asyncio.StreamWriter,
+    ) -> None:
         limits: list[int | None] = [None]
 
         async def there() -> None:
@@ -129,12 +142,13 @@ async def proxy(url: str) -> AsyncIterator[Proxy]:
 
         async def here() -> None:
             while data := await theirs.read(65536):
-                if limits[0] is not None:
-                    data, limits[0] = data[: limits[0]], limits[0] - len(data)
-                back.write(data)
+                left = limits[0]
+                back.write(data if left is None else data[:left])
                 await back.drain()
-                if limits[0] is not None and limits[0] <= 0:
-                    return
+                if left is not None:
+                    limits[0] = left - len(data)
+                    if left <= len(data):
+                        return
 
         ways = [asyncio.create_task(there()), asyncio.create_task(here())]
         try:
@@ -143,9 +157,6 @@ async def proxy(url: str) -> AsyncIterator[Proxy]:
             for one in ways:
                 one.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            way._open -= {back, forth}
-            for writer in (back, forth):
-                writer.transport.abort()
 
     def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(through(reader, writer))
@@ -158,9 +169,11 @@ async def proxy(url: str) -> AsyncIterator[Proxy]:
         yield way
     finally:
         server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks:
+            for task in list(tasks):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # sockets are closed a turn after they were aborted
 
 
 def main() -> None:
