@@ -18,13 +18,15 @@ from typing import Any
 import pytest
 import yaml
 
-from invoker import Client
+from invoker import Client, HttpClient
 from invoker.nats_server import NatsServer
+from tests.gateway.stack import running_gateway
 from tests.integration.controller import controller
 
 pytestmark = pytest.mark.integration
 DOCS = Path(__file__).parents[2] / "docs"
 SHOWN_URL = "nats://127.0.0.1:4222"
+SHOWN_GATEWAY = "http://127.0.0.1:8080"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -79,6 +81,10 @@ async def test_the_client_page(source: str, url: str) -> None:
     if "asyncio.run(" in source:
         assert sorted(await program(source, url)) == ['measure {"bytes":5}', "shout HELLO!"]
         return
+    if SHOWN_GATEWAY in source:
+        async with running_gateway(url) as gateway:
+            assert await run(source.replace(SHOWN_GATEWAY, gateway.url)) == promised(source)
+        return
     async with Client.connect(url) as client:
         assert await run(source, client=client) == promised(source)
 
@@ -122,5 +128,7 @@ def test_promises_are_read_out_of_comments() -> None:
 def test_every_method_of_the_client_is_on_its_page() -> None:
     page = (DOCS / "client.md").read_text()
     public = [name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")]
+    over_http = [name for name, _ in inspect.getmembers(HttpClient, inspect.isfunction) if not name.startswith("_")]
+    assert set(over_http) == set(public) - {"read_results_from"}
     for name in public:
         assert re.search(rf"\b{name}\(|`{name}`", page), f"Client.{name} is not on docs/client.md"
