@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from invoker import wire
 from invoker.cli.examples import examples
 from invoker.cli.output import Form, FormOption, rendered_item
 from invoker.cli.session import Session, run, session_of
@@ -38,7 +37,11 @@ def watch(
     What is stored (acceptance and results) is never left out, also over a lost connection; news in between may be.
     """
     session = session_of(context)
-    pattern = wire.check_pattern(topic) if topic is not None else None
+    pattern = None
+    if topic is not None:
+        from invoker import wire
+
+        pattern = wire.check_pattern(topic)
 
     async def work() -> None:
         async with session.connected() as client:
@@ -63,6 +66,8 @@ class _Wanted:
         return (self._function is None or named) and self._topic(item.topic)
 
     def _topic(self, topic: str) -> bool:
+        from invoker import wire
+
         return self._pattern is None or wire.subject_matches(self._pattern, topic)
 
 
