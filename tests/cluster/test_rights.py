@@ -1,7 +1,8 @@
 """Every verb of the Role in `deploy/rbac.yaml` taken away by itself: what breaks, what is said in words, and that the
 run goes on as soon as the verb is granted.
 
-All other tests of the engine run as the account with the whole Role, so these two together say that it is exact.
+The tests of the engine itself (those of `engine_world`: conformance, verdicts, volumes, code, finalizer, faults) run as
+the account with the whole Role, so these two together say that it is exact.
 """
 
 from __future__ import annotations
@@ -219,6 +220,19 @@ async def get_pods_log(lacking: Lacking) -> None:
     await lacking.gone(plan.run_id)
 
 
+async def list_events(lacking: Lacking) -> None:
+    """Asked for when a Job has no pod: will it ever have one?"""
+    absent = {"settings": {"priorityClassName": "nobody-made-it"}}
+    plan = lacking.world.plan("true", pod=absent, limits=soon_gone(pending_timeout_seconds=2))
+    await lacking.world.engine.start(plan)
+    await lacking.said()
+    await lacking.grant()
+    _, end = await ended(lacking.world, plan.run_id)
+    assert end.reason is Reason.CONFIG
+    await lacking.world.engine.release(plan.run_id)
+    await lacking.gone(plan.run_id)
+
+
 async def list_configmaps(lacking: Lacking) -> None:
     await _sweeps_once_granted(lacking)
 
@@ -240,6 +254,7 @@ SCENARIOS: dict[str, Callable[[Lacking], Awaitable[None]]] = {
     "delete pods": delete_pods,
     "get pods/log": get_pods_log,
     "create configmaps": create_configmaps,
+    "list events": list_events,
     "list configmaps": list_configmaps,
     "delete configmaps": delete_configmaps,
 }

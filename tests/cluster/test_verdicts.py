@@ -38,7 +38,7 @@ from trigger.plan import Code, RunPlan
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-RULES = Rules(config_seconds=2, image_seconds=3, mount_seconds=5)
+RULES = Rules(config_seconds=2, image_seconds=3, mount_seconds=5, podless_seconds=3)
 SOON = EngineOptions(rules=RULES)
 NODE_LOST_SOON = EngineOptions(rules=replace(RULES, node_lost_seconds=1))
 """For a node that never answers: one that is only busy may need longer than that to remove a pod."""
@@ -506,8 +506,8 @@ async def test_refused_as_invalid(world: KubernetesWorld, pod: dict[str, Any], w
     assert await left_of(world, plan.run_id) == []
 
 
-async def test_refused_by_the_namespaces_policy(own_world: KubernetesWorld) -> None:
-    """403 of Pod Security would come too late, for the pods only; what violates it is refused before."""
+async def test_refused_by_what_a_namespace_allows(own_world: KubernetesWorld) -> None:
+    """What violates Pod Security `restricted` is refused before there is a Job."""
     plan = own_world.code(
         Code(command=("true",), image=BASE_IMAGE),
         pod={
@@ -523,3 +523,25 @@ async def test_refused_by_the_namespaces_policy(own_world: KubernetesWorld) -> N
     assert refusal.value.fields["reason"] == Reason.REFUSED
     assert "privileged" in refusal.value.message
     assert await left_of(own_world, plan.run_id) == []
+
+
+async def test_no_pod_can_be_made_of_what_is_missing(own_world: KubernetesWorld) -> None:
+    """The Job is taken, and every pod of it refused: only its events say so."""
+    plan = own_world.plan("true", pod={"settings": {"priorityClassName": "nobody-made-it"}}, limits=soon_gone())
+    await own_world.engine.start(plan)
+    _, end = await ended(own_world, plan.run_id)
+    assert (end.state, end.reason) == (State.FAILED, Reason.CONFIG)
+    assert "no PriorityClass with name nobody-made-it was found" in end.message
+    await released_without_trace(own_world, plan.run_id)
+
+
+async def test_no_pod_is_allowed_by_the_namespace(own_world: KubernetesWorld) -> None:
+    """Its limits are not those that Invoker knows."""
+    most = {"limits": [{"type": "Container", "max": {"memory": "8Mi"}}]}
+    await own_world.apply({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"}, "spec": most})
+    plan = own_world.plan("true", pod={"resources": {"limits": {"memory": "64Mi"}}}, limits=soon_gone())
+    await own_world.engine.start(plan)
+    _, end = await ended(own_world, plan.run_id)
+    assert (end.state, end.reason) == (State.FAILED, Reason.REFUSED)
+    assert "maximum memory usage per Container is 8Mi" in end.message
+    await released_without_trace(own_world, plan.run_id)

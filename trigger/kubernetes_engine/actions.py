@@ -10,17 +10,18 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import structlog
+
+from invoker.result import Reason
 from trigger.kubernetes_engine import names
 from trigger.kubernetes_engine.api import Api, Kind
-from trigger.kubernetes_engine.conclusion import Evidence, last_pod, reads_log, reads_output
-from trigger.kubernetes_engine.failures import ApiFailure
-from trigger.kubernetes_engine.log import read_output, read_tail
+from trigger.kubernetes_engine.failures import ApiFailure, refused_for_good, sentence
 from trigger.kubernetes_engine.status import JobView, PodView, pod_view, stop_annotation
 from trigger.kubernetes_engine.status import Stop as StopWord
 
+log = structlog.get_logger(component="kubernetes")
+
 STOPPED_DEADLINE_SECONDS = 1
-_UNREADABLE = {400, 404, 410, 422, 500, 502}
-"""Answers to a question for a log that will not become better: the container never ran, or its node is gone."""
 
 
 async def stop_job(api: Api, name: str, stop: StopWord) -> Any:
@@ -62,31 +63,24 @@ async def read_pods(api: Api, selector: str) -> list[PodView]:
     return [view for view in views if view is not None]
 
 
-async def read_evidence(api: Api, job: JobView, pods: list[PodView], heard: bytes | None) -> Evidence:
-    """What the run's end needs from its last pod: nothing for most runs that succeed. `heard` is the end of its log
-    where somebody listened until it ended."""
-    wants_output, wants_log = reads_output(job, pods), reads_log(job, pods)
-    if heard is not None:
-        return Evidence(log_tail=heard)
-    pod = last_pod(pods)
-    if pod is None or pod.gone or not (wants_output or wants_log):
-        return Evidence()
-    container = names.FUNCTION_CONTAINER if pod.failed_init is None else pod.failed_init[0]
-    output, size = None, 0
-    if wants_output:
-        try:
-            output, size = await read_output(api, pod.name, container, job.terms.output_bytes)
-        except ApiFailure as failure:
-            if failure.status not in _UNREADABLE:
-                raise
-    tail = b""
-    if wants_log:
-        try:
-            tail = await read_tail(api, pod.name, container, job.terms.log_tail_bytes)
-        except ApiFailure as failure:
-            if failure.status not in _UNREADABLE:
-                raise
-    return Evidence(output, size, tail)
+async def read_refusal(api: Api, job: JobView) -> StopWord | None:
+    """Why the cluster makes no pods of the Job, as the word to end it with; None while it may make some yet.
+
+    An account that may not list events is told of in the log, and the run waits.
+    """
+    try:
+        messages = await api.messages_of(job.uid, "FailedCreate")
+    except ApiFailure as failure:
+        if failure.status != 403:
+            raise
+        log.warning("why a Job has no pods is not known", error_message=sentence(failure, f"the pods of {job.name}"))
+        return None
+    refusals = [refused_for_good(message) for message in messages]
+    refusal = refusals[0] if refusals else None
+    if refusal is None or None in refusals:
+        return None  # the newest is not marked as such: while some may pass, all may
+    is_missing = any(words in refusal.message for words in ("not found", "was found"))
+    return StopWord(Reason.CONFIG if is_missing else Reason.REFUSED, sentence(refusal, "no pod of it can be made"))
 
 
 def _body(patch: dict[str, Any]) -> bytes:

@@ -38,6 +38,7 @@ class Kind(Enum):
     JOB = ("/apis/batch/v1", "jobs")
     POD = ("/api/v1", "pods")
     CONFIG_MAP = ("/api/v1", "configmaps")
+    EVENT = ("/api/v1", "events")
 
 
 class Listing:
@@ -171,6 +172,14 @@ class Api:
     async def delete_config_map(self, name: str, *, uid: str | None = None) -> bool:
         """False when it (or that very one) is not there."""
         return await self._delete(Kind.CONFIG_MAP, name, uid, {})
+
+    # Events
+
+    async def messages_of(self, uid: str, reason: str) -> list[str]:
+        """What events of that reason say about an object. They are kept for an hour, and lossy."""
+        query = {"fieldSelector": f"involvedObject.uid={uid},reason={reason}", "limit": "20"}
+        found = _parsed(await self._caller.send(Call("list", "GET", _with(self._path(Kind.EVENT), query))))
+        return [str(one.get("message") or "") for one in found.get("items") or ()]
 
     # Many
 

@@ -35,6 +35,8 @@ class Todo(Enum):
     """Its Job was deleted: `pods` must not work on."""
     FORCE_PODS = auto()
     """`pods` should long be gone, and their node does not answer."""
+    EXPLAIN = auto()
+    """It has no pod: ask why, and end it when it never will have one."""
     CONCLUDE = auto()
     """Nothing of it lives: make its end."""
 
@@ -47,6 +49,8 @@ class Rules:
     image_seconds: float = 60.0
     mount_seconds: float = 60.0
     node_lost_seconds: float = 60.0
+    podless_seconds: float = 60.0
+    """A Job without a pod is asked about after so long, and then again."""
     others_seconds: float = 60.0
     """Other containers than the function's may end so much later than that, whatever its own limit is."""
 
@@ -63,8 +67,17 @@ class Assessment:
     look_again_at: datetime | None = None
 
 
-def assess(job: JobView, pods: Sequence[PodView], *, is_gone: bool, now: datetime, rules: Rules) -> Assessment:
-    """The level of a run whose Job was last seen as `job`; `is_gone`: it is no longer there."""
+def assess(
+    job: JobView,
+    pods: Sequence[PodView],
+    *,
+    is_gone: bool,
+    now: datetime,
+    rules: Rules,
+    asked_at: datetime | None = None,
+) -> Assessment:
+    """The level of a run whose Job was last seen as `job`; `is_gone`: it is no longer there; `asked_at`: when it was
+    asked last why it has no pod."""
     attempts = attempts_of(pods, job.terms, job.stop)
     phase = Phase.RUNNING if any(one.started_at is not None for one in attempts) else Phase.PENDING
     live = tuple(pod for pod in pods if not pod.is_over)
@@ -76,6 +89,8 @@ def assess(job: JobView, pods: Sequence[PodView], *, is_gone: bool, now: datetim
         stop = _limit(job, pods, live, len(attempts), moment, rules)
         if stop is not None:
             return Assessment(phase, attempts, Todo.STOP, stop)
+        if not pods and not job.is_suspended and moment.after(asked_at or job.created_at, _podless(job, rules)):
+            return Assessment(phase, attempts, Todo.EXPLAIN, look_again_at=moment.next)
     else:
         hung = tuple(pod for pod in live if _is_hung(pod, moment, rules))
         if hung:
@@ -99,6 +114,10 @@ def _ended(
     if job.stop is None and not live and any(pod.phase == "Succeeded" for pod in pods):
         return Todo.CONCLUDE, ()  # before Kubernetes has counted it: a second sooner
     return None
+
+
+def _podless(job: JobView, rules: Rules) -> float:
+    return min(rules.podless_seconds, max(1.0, job.terms.pending_timeout_seconds))
 
 
 class _Moment:

@@ -127,6 +127,16 @@ def is_quota(failure: ApiFailure) -> bool:
     return failure.status == 403 and "exceeded quota" in failure.message
 
 
+def refused_for_good(message: str) -> ApiFailure | None:
+    """The refusal that a Job's controller met when it wanted to make a pod, from the words of its event; None for what
+    may pass: a quota that is used up, a webhook that does not work, trouble of the API server."""
+    failure = ApiFailure(403, "Forbidden", message)
+    if is_quota(failure) or is_namespace_terminating(failure) or _FAILED_WEBHOOK.search(message):
+        return None
+    said_no = ("is forbidden: ", "denied the request", "denied request", " is invalid: ")
+    return failure if any(words in message for words in said_no) else None
+
+
 def is_namespace_terminating(failure: ApiFailure) -> bool:
     """The namespace is being deleted: nothing can be created in it any more."""
     return failure.status == 403 and "because it is being terminated" in failure.message

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 
 from trigger.engine import AttemptStatus, Phase, RunEnd, RunStatus
-from trigger.kubernetes_engine.log import Listener
+from trigger.kubernetes_engine.hearing import Hearing
 from trigger.kubernetes_engine.status import JobView, PodView, Stop
 
 
@@ -15,18 +16,21 @@ class KnownRun:
 
     `is_ours`: this controller started it, stopped it or was asked about it; others' runs are only looked after when
     nobody has done so for a while. `work` is the one thing under way for it, `timer` the next look, `wish` what it is
-    to be stopped with as soon as nothing else is under way.
+    to be stopped with as soon as nothing else is under way, `asked_at` when it was asked why it has no pod. `hearing`
+    listens to it while it runs; `reading_since`: its end has been read for so long.
     """
 
     __slots__ = (
+        "asked_at",
         "end",
+        "hearing",
         "is_gone",
         "is_ours",
         "job",
-        "listener",
         "news",
         "past",
         "pods",
+        "reading_since",
         "run_id",
         "since",
         "timer",
@@ -46,10 +50,12 @@ class KnownRun:
         self.end: RunEnd | None = None
         self.told: RunStatus | None = None
         self.wish: Stop | None = None
+        self.asked_at: datetime | None = None
         self.work: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.news: asyncio.Event | None = None
-        self.listener: Listener | None = None
+        self.hearing: Hearing | None = None
+        self.reading_since = 0.0
 
     def all_pods(self) -> list[PodView]:
         """The pods there are and those that were."""
@@ -71,8 +77,8 @@ class KnownRun:
             if handle is not None:
                 handle.cancel()
         self.timer = self.work = None
-        if self.listener is not None:
-            self.listener.close()
+        if self.hearing is not None:
+            self.hearing.close()
 
     def tell_readers(self) -> None:
         """Wake whoever waits for the run to change."""

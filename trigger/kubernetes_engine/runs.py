@@ -21,7 +21,8 @@ from trigger.kubernetes_engine.assess import Assessment, Rules, Todo, assess
 from trigger.kubernetes_engine.attempts import attempts_of
 from trigger.kubernetes_engine.background import Background, Step, until_done
 from trigger.kubernetes_engine.conclusion import Evidence, reads_log, reads_output, run_end
-from trigger.kubernetes_engine.log import Listener
+from trigger.kubernetes_engine.evidence import read_evidence
+from trigger.kubernetes_engine.hearing import Hearing, Streams
 from trigger.kubernetes_engine.run import KnownRun
 from trigger.kubernetes_engine.status import JobEnd, PodView, Stop, pod_view, run_job
 from trigger.levels import Watcher
@@ -51,6 +52,7 @@ class Runs:
         self._released: set[str] = set()
         self._has_pods = False
         self._watchers: set[Watcher] = set()
+        self._streams = Streams()
 
     def get(self, run_id: str) -> KnownRun | None:
         return self._runs.get(run_id)
@@ -226,15 +228,30 @@ class Runs:
         self._tell(run, run.status(found.phase, found.attempts, self._api.namespace))
         if found.look_again_at is not None:
             self._look_later(run, (found.look_again_at - self._now()).total_seconds() + patience)
+        self._attend(run)
         self._act(run, found)
+
+    def _attend(self, run: KnownRun) -> None:
+        """Listen to what is read of it later: a log loses its beginning while it grows."""
+        live = _speaker(run) if run.is_ours else None
+        seconds = None if live is None else self._hearing(run).attend(run.job, live, self._now())
+        if seconds is not None:
+            self._look_later(run, seconds)
+
+    def _hearing(self, run: KnownRun) -> Hearing:
+        if run.hearing is None:
+            run.hearing = Hearing(self._api, self._streams)
+        return run.hearing
 
     def _assess(self, run: KnownRun, patience: float = 0.0) -> Assessment:
         now = self._now() - timedelta(seconds=patience)
-        return assess(run.job, run.all_pods(), is_gone=run.is_gone, now=now, rules=self._care.rules)
+        return assess(
+            run.job, run.all_pods(), is_gone=run.is_gone, now=now, rules=self._care.rules, asked_at=run.asked_at
+        )
 
     def _act(self, run: KnownRun, found: Assessment) -> None:
         wish = run.wish
-        if wish is not None and run.job.stop is None and found.todo in (Todo.NOTHING, Todo.STOP):
+        if wish is not None and run.job.stop is None and found.todo in (Todo.NOTHING, Todo.STOP, Todo.EXPLAIN):
             self._begin(run, lambda: self._stop(run, wish))
             return
         match found.todo:
@@ -246,6 +263,10 @@ class Runs:
             case Todo.DELETE_PODS | Todo.FORCE_PODS:
                 by_force = found.todo is Todo.FORCE_PODS
                 self._begin(run, lambda: actions.delete_pods(self._api, found.pods, by_force=by_force))
+            case Todo.EXPLAIN if self._has_pods:
+                self._begin(run, lambda: self._explain(run))
+            case Todo.EXPLAIN:
+                return
             case Todo.CONCLUDE:
                 waited = asyncio.get_running_loop().time() - run.since
                 if not run.is_ours and waited < self._care.unclaimed_seconds:
@@ -257,6 +278,12 @@ class Runs:
                 else:
                     self._begin(run, lambda: self._collect(run))
 
+    async def _explain(self, run: KnownRun) -> None:
+        refused = await actions.read_refusal(self._api, run.job)
+        run.asked_at = self._now()
+        if refused is not None and not run.all_pods():
+            run.wish = refused
+
     async def _collect(self, run: KnownRun) -> None:
         """Read what the end is made of from the API server, and not from the mirror, which may be behind."""
         chosen = names.selector(self._care.instance, run.run_id)
@@ -267,22 +294,25 @@ class Runs:
         run.pods.update(there)
         if self._assess(run).todo is not Todo.CONCLUDE:
             return  # something of it lives after all; the look that follows sees to that
-        heard = await run.listener.heard() if run.listener is not None else None
-        evidence = await actions.read_evidence(self._api, run.job, run.all_pods(), heard)
+        loop = asyncio.get_running_loop()
+        run.reading_since = run.reading_since or loop.time()
+        is_patient = loop.time() < run.reading_since + self._care.rules.node_lost_seconds
+        evidence = await read_evidence(self._api, run.job, run.all_pods(), self._hearing(run), is_patient=is_patient)
         self._conclude(run, evidence)
 
     def _conclude(self, run: KnownRun, evidence: Evidence) -> None:
         pods = run.all_pods()
         attempts = attempts_of(pods, run.job.terms, run.job.stop)
         run.end = run_end(run.job, pods, attempts, evidence, is_gone=run.is_gone)
+        if run.hearing is not None:
+            run.hearing.close()
         self._tell(run, run.status(Phase.ENDED, attempts, self._api.namespace))
 
     async def _stop(self, run: KnownRun, stop: Stop) -> None:
-        live = next((pod for pod in run.pods.values() if pod.main.started_at is not None and not pod.is_over), None)
-        if live is not None and run.listener is None:
+        live = _speaker(run)
+        if live is not None:
             # Before it is told to end: it says its last words then, and is removed with them.
-            run.listener = Listener(self._api, live.name, names.FUNCTION_CONTAINER, run.job.terms.log_tail_bytes)
-            await run.listener.ready()
+            await self._hearing(run).listen_now(run.job, live, self._now())
         job = await actions.stop_job(self._api, run.job.name, stop)
         if job is None:
             run.is_gone = True
@@ -321,6 +351,11 @@ class Runs:
     def _tell_watchers(self, status: RunStatus) -> None:
         for watcher in self._watchers:
             watcher.put(status)
+
+
+def _speaker(run: KnownRun) -> PodView | None:
+    """The pod whose function runs. Pure."""
+    return next((pod for pod in run.pods.values() if pod.main.started_at is not None and not pod.is_over), None)
 
 
 def _tells_all(run: KnownRun) -> bool:

@@ -129,9 +129,9 @@ def test_a_run_that_a_queue_holds_back() -> None:
 
 
 def test_the_deadline_of_the_whole_run() -> None:
-    view = made_job(deadline_at=at(100))
-    assert limits(view, at(100)) == Stop(Reason.TIMEOUT, "given up before its first attempt: its deadline has passed")
-    stop = limits(view, at(100), failed_pod())
+    view = made_job(deadline_at=at(50))
+    assert limits(view, at(50)) == Stop(Reason.TIMEOUT, "given up before its first attempt: its deadline has passed")
+    stop = limits(view, at(50), failed_pod())
     assert stop == Stop(Reason.TIMEOUT, "given up in attempt 1: its deadline has passed")
     assert look(replace(view, stop=Stop("cancelled")), now=at(200)).todo is Todo.NOTHING, "one word is enough"
 
@@ -265,7 +265,21 @@ def test_the_next_look_is_at_the_first_of_all_limits() -> None:
     assert look(view, running_pod(), now=at(0)).look_again_at == at(30)
     assert look(replace(view, deadline_at=at(90)), running_pod(), now=at(0)).look_again_at == at(52)
     assert look(made_job(), running_pod()).look_again_at is None
-    assert look(made_job(), now=at(0)).look_again_at is None
+    assert look(made_job(), now=at(0)).look_again_at == at(60), "why has it no pod?"
+
+
+def test_a_job_without_a_pod_is_asked_about_again_and_again() -> None:
+    created = made_job().created_at
+    due = created + timedelta(seconds=RULES.podless_seconds)
+    assert look(made_job(), now=due - TICK).todo is Todo.NOTHING
+    assert look(made_job(), now=due).todo is Todo.EXPLAIN
+    hurried = made_job(Terms(pending_timeout_seconds=5))
+    assert look(hurried, now=created + timedelta(seconds=5)).todo is Todo.EXPLAIN
+    for quiet in (made_job(is_suspended=True), made_job(stop=Stop("cancelled"))):
+        assert look(quiet, now=due).todo is not Todo.EXPLAIN
+    assert look(made_job(), made_pod("a", gone=True), now=due).todo is Todo.NOTHING, "it had one"
+    asked = assess(made_job(), [], is_gone=False, now=due, rules=RULES, asked_at=due)
+    assert (asked.todo, asked.look_again_at) == (Todo.NOTHING, due + timedelta(seconds=RULES.podless_seconds))
 
 
 def test_pods_that_are_over_have_no_limits() -> None:

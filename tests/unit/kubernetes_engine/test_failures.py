@@ -19,6 +19,7 @@ from trigger.kubernetes_engine.failures import (
     is_transient,
     log_trouble,
     no_answer,
+    refused_for_good,
     sentence,
 )
 
@@ -173,3 +174,31 @@ def test_why_a_log_cannot_be_read(name: str) -> None:
 def test_a_log_whose_file_is_gone() -> None:
     text = "unable to retrieve container logs for containerd://0a1b"
     assert log_trouble(ApiFailure(400, "BadRequest", text)) is LogTrouble.GONE
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'Error creating: pods "a-1" is forbidden: no PriorityClass with name nope was found',
+        'Error creating: pods "a-1" is forbidden: error looking up service account ns/x: serviceaccount "x" not found',
+        'Error creating: pods "a-1" is forbidden: violates PodSecurity "restricted:latest": privileged',
+        'Error creating: admission webhook "policy.example" denied the request: no',
+        'Error creating: Pod "a-1" is invalid: spec.containers[0].image: Required value',
+    ],
+)
+def test_a_pod_that_is_never_made(message: str) -> None:
+    assert refused_for_good(message) is not None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'Error creating: pods "a" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1',
+        'Error creating: Internal error occurred: failed calling webhook "x": no endpoints, denied the request',
+        'pods "a" is forbidden: unable to create new content in namespace ns because it is being terminated',
+        "Error creating: etcdserver: request timed out",
+        "",
+    ],
+)
+def test_a_pod_that_may_be_made_later(message: str) -> None:
+    assert refused_for_good(message) is None
