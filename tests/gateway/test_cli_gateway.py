@@ -15,9 +15,12 @@ import pytest_asyncio
 
 from invoker.client import Client
 from invoker.http.client import HttpClient
+from invoker.http.logs import behind
 from invoker.http.settings import GatewayOptions
 from invoker.result import Result, RunStatusDocument, State
+from invoker.views import LogLine
 from tests.conftest import eventually
+from tests.custody.workload import function, write_catalog
 from tests.gateway.access_world import add_key, guarded_gateway
 from tests.gateway.cli_program import Program, Proxy, invoker, program, proxy
 from tests.gateway.reading import world_of
@@ -304,20 +307,35 @@ async def test_an_output_and_a_log_go_on_where_they_were_cut(way: Proxy, stack: 
     async with HttpClient.connect(way.url) as client:
         assert await client.output(run.result) == bytes(3_000_000)
         assert way.count("/output") >= 3
-        gate = (await sdk.publish("gate.log", "x")).request_id
-        lines = asyncio.create_task(_all(client, gate))
+        talk = 'echo one; echo two; while [ ! -e "$GATES/$INVOKER_REQUEST_ID" ]; do sleep 0.02; done; echo three'
+        gates = [{"name": "GATES", "value": str(stack.gates)}]
+        write_catalog(stack.catalog, function("talk", "talk.*", talk, env=gates))
+        await stack.knows("talk")
+        request_id = (await sdk.publish("talk.x")).request_id
+        await sdk.result(request_id)
+        told: list[str] = []
+        listening = asyncio.create_task(_listen(client, request_id, told))
 
-        async def followed() -> bool:
-            return way.count("/logs") >= 1
+        async def both() -> bool:
+            return told == ["one", "two"]
 
-        await eventually(followed, what="a log that is followed")
+        await eventually(both, what="the first two lines")
         way.cut()
-        stack.open_gate(gate)
-        assert await asyncio.wait_for(lines, 30) == []
+        stack.open_gate(request_id)
+        await asyncio.wait_for(listening, 30)
+        assert told == ["one", "two", "three"]
 
 
-async def _all(client: HttpClient, id: str) -> list[str]:
-    return [line.text async for line in client.logs(id, follow=True)]
+async def _listen(client: HttpClient, id: str, told: list[str]) -> None:
+    async for line in client.logs(id, follow=True):
+        told.append(line.text)
+
+
+def test_a_kept_tail_is_gone_on_with_behind_the_last_line_that_was_told() -> None:
+    tail = [LogLine(text) for text in ("b", "c", "b", "d")]
+    assert [line.text for line in behind("b", tail)] == ["d"]
+    assert behind("d", tail) == []
+    assert behind("a", tail) == tail  # what lay between is not kept
 
 
 async def test_the_methods_without_a_command_give_what_the_client_of_nats_gives(
