@@ -303,7 +303,12 @@ def _spawning(handle: Callable[[Any], Awaitable[None]], tasks: asyncio.TaskGroup
         async def run() -> None:
             await handle(message)
 
-        tasks.create_task(run())
+        answering = run()
+        try:
+            tasks.create_task(answering)
+        except RuntimeError:
+            # The controller stops, and was asked a moment before its subscriptions ended: another one answers.
+            answering.close()
 
     return spawn
 
