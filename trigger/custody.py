@@ -52,7 +52,8 @@ class HeldRun:
     `ack_subject` answers its latest delivery. A run that is being expired is taken `from_queue`, without a delivery:
     its message, at `sequence`, is deleted instead, unless it is delivered meanwhile. `function` is the version the run
     was started with; `status` the engine's latest level; `ended` is set once the engine says that nothing of the run
-    lives any more.
+    lives any more. `start_answered` is there once the engine was asked to start the run, and is set when it has
+    answered, whatever it said: in between nobody knows whether something of the run lives.
     """
 
     ticket: RunTicket
@@ -64,6 +65,7 @@ class HeldRun:
     has_slot: bool = False
     started: bool = False
     started_at: datetime | None = None
+    start_answered: Once | None = None
     concluding: bool = False
     overdue: bool = False
     expires_at: datetime | None = None

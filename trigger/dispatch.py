@@ -33,14 +33,14 @@ from invoker.result import Reason, Result, RunStatusDocument, State
 from invoker.results.nats import ResultStream
 from trigger.catalog import Catalog
 from trigger.consumers import Consumers
-from trigger.custody import Custody, HeldRun
+from trigger.custody import Custody, HeldRun, Once
 from trigger.engine import Engine
 from trigger.finish import Finisher
 from trigger.function import Function
 from trigger.jetstream import ConsumerGoneError, Pull, delivery_of
 from trigger.metrics import Metrics
 from trigger.moments import Moment, Moments
-from trigger.plan import InputMode
+from trigger.plan import InputMode, RunPlan
 from trigger.planning import plan_run
 from trigger.seal import Sealer
 from trigger.verdict import RunFacts, Verdict
@@ -227,6 +227,10 @@ class Dispatcher:
             # This loop ends (its function left the catalog, or the controller stops): the run must not stay held.
             await asyncio.shield(self._finisher.give_back(held))
             raise
+        if held.concluding:
+            # Its result came while it waited: whoever finishes it may be through, and would not give this slot back.
+            self._custody.slots.release(ticket.function)
+            return
         held.has_slot = True
         tasks.create_task(self.begin(held))
 
@@ -270,7 +274,7 @@ class Dispatcher:
                 await self._end_unstarted(held, record, decision)
             case Wait(seconds, why):
                 line.warning("run waits", reason=why)
-                await self._finisher.give_back(held, delay_seconds=seconds)
+                await self._return(held, seconds)
             case Start(function, record):
                 await self._start(held, function, record, line)
 
@@ -315,10 +319,10 @@ class Dispatcher:
                 deadline_at=held.expires_at,
                 output_limit_bytes=self._rules.max_output_bytes,
             )
+            if await self._is_finished(held, record):
+                return
             self._moments.reached(Moment.BEFORE_START)
-            held.started = True
-            held.started_at = datetime.now(UTC)
-            await self._engine.start(plan)
+            await self._ask_to_start(held, plan)
         except SchemaViolationError as error:
             held.started = False
             errors = tuple(error.fields.get("errors", ()))
@@ -331,11 +335,42 @@ class Dispatcher:
             reason = Reason(error.fields.get("reason", Reason.REFUSED))
             await self._end_unstarted(held, record, Verdict(reason, error.message))
             return
+        await self._tell_started(held, function, record, line)
+
+    async def _is_finished(self, held: HeldRun, record: RequestRecord) -> bool:
+        """Whether the run has its result by now; then it is brought to its end here, or is already.
+
+        Asked after everything that a start waits for (the engine's first list, the body), and before nothing but the
+        start. Whoever held the run before may have finished it meanwhile, and the Job by which the engine would have
+        known it is gone. What is stored after this look finds a start under way, and waits for its answer.
+        """
+        result = await self._results.result(held.ticket.request_id, held.ticket.function)
+        if result is not None:
+            await self._finisher.conclude(held, result, record)
+        return held.concluding
+
+    async def _ask_to_start(self, held: HeldRun, plan: RunPlan) -> None:
+        # No await between the look at `concluding` and here: whoever concludes the run from now on sees that a start
+        # is under way, and whoever did before has kept it from beginning.
+        held.started = True
+        held.started_at = datetime.now(UTC)
+        held.start_answered = Once()
+        try:
+            await self._engine.start(plan)
+        finally:
+            held.start_answered.set()
+
+    async def _tell_started(
+        self, held: HeldRun, function: Function, record: RequestRecord, line: structlog.stdlib.BoundLogger
+    ) -> None:
         self._moments.reached(Moment.STARTED)
         self._metrics.runs_started.labels(function.name, self._engine.name).inc()
-        queued = (held.started_at - record.received_at).total_seconds()
-        self._metrics.run_queue_seconds.labels(function.name).observe(max(0.0, queued))
+        if held.started_at is not None:
+            queued = (held.started_at - record.received_at).total_seconds()
+            self._metrics.run_queue_seconds.labels(function.name).observe(max(0.0, queued))
         line.info("run started", topic=record.topic, spec_hash=function.spec_hash)
+        if held.concluding:
+            return  # the latest news are that it is finished
         with suppress(InvokerError):  # news may be lost; a run that was started is not given back for them
             await self._results.put_status(starting_status(held, record))
 

@@ -2,8 +2,9 @@
 
 Why this order: the result is stored before anything is said about it, so a poller finds it before the reply arrives.
 The reply and the next event come before the ack, since after the ack nobody would send them. The ack waits until the
-engine says that nothing of the run lives: its slot would be free while it still works. Release comes last: whatever
-the engine still keeps of the run is what another controller would finish from.
+engine says that nothing of the run lives: its slot would be free while it still works. And it says so for certain only
+when it has answered a start that is under way. Release comes last: whatever the engine still keeps of the run is what
+another controller would finish from.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from invoker.request import Content, RequestRecord
 from invoker.result import Result, RunStatusDocument, State
 from invoker.results.nats import ResultStream
 from trigger.catalog import Catalog
-from trigger.custody import Custody, HeldRun
+from trigger.custody import Custody, HeldRun, Once
 from trigger.engine import Engine
 from trigger.function import NextTopic
 from trigger.jetstream import Acks
@@ -118,7 +119,8 @@ class Finisher:
 
     async def _conclude(self, held: HeldRun, result: Result, record: RequestRecord | None) -> dict[str, str]:
         """Returns the headers of the request, in which its trace is."""
-        if result.state is not State.SUCCEEDED and not held.ended.is_set():
+        starting = _start_under_way(held)
+        if starting is None and result.state is not State.SUCCEEDED and not held.ended.is_set():
             await self._engine.stop(held.run_id, str(result.reason))
         if record is None:
             record = await _until_done(lambda: self._results.record(result.request_id))
@@ -126,6 +128,8 @@ class Finisher:
             await self._reply(held, result, record)
             await self._publish_next(held, result, record)
         await _until_done(lambda: self._publish_status(result))
+        if starting is not None:
+            await self._see_start_through(held, result, starting)
         await self._wait_for_end(held, result)
         await self._keep_log(held, result)
         await self._acknowledge(held)
@@ -223,6 +227,17 @@ class Finisher:
             )
         )
 
+    async def _see_start_through(self, held: HeldRun, result: Result, starting: Once) -> None:
+        """When this returns a start that was under way as the result came has its answer, and is undone if need be.
+
+        Why before the end is waited for: asked while its Job is still being made, the engine says that nothing of the
+        run is there. Acked and released on that word, the run would begin a moment later, and nobody would hold it.
+        """
+        await starting.wait()
+        if not result.succeeded:
+            held.ended = Once()  # what was said before the answer says nothing of what the answer brought
+            await self._engine.stop(held.run_id, str(result.reason))
+
     async def _wait_for_end(self, held: HeldRun, result: Result) -> None:
         if held.ended.is_set():
             return
@@ -261,6 +276,12 @@ class Finisher:
         if result.started_at is not None:
             seconds = (result.finished_at - result.started_at).total_seconds()
             self._metrics.run_duration_seconds.labels(function).observe(max(0.0, seconds))
+
+
+def _start_under_way(held: HeldRun) -> Once | None:
+    """What is set once the engine has answered a start that it was asked for and has not answered yet. Pure."""
+    answered = held.start_answered
+    return None if answered is None or answered.is_set() else answered
 
 
 async def _until_done(step: Callable[[], Awaitable[T]]) -> T:

@@ -28,11 +28,15 @@ from invoker.results.nats import ResultStream, _parsed
 from tests.conftest import eventually
 from tests.controllers import View
 from tests.custody.assembly import RIGHT, Rules, assembled
+from tests.custody.processes import processes_with
 from tests.custody.workload import CALL, NOTE, function, read_notes, write_catalog
 from trigger.accept import record_of
 from trigger.app import Controller
+from trigger.custody import HeldRun
+from trigger.engine import AdoptedRun
 from trigger.local_engine.engine import LocalEngine
 from trigger.moments import Moment, Moments
+from trigger.plan import RunPlan
 from trigger.seal import Sealer
 from trigger.verdict import Verdict
 
@@ -275,6 +279,122 @@ async def test_anybody_releases_what_is_finished(
             else:
                 await asyncio.sleep(1.5)  # three audits
                 assert await kept()
+
+
+class Hesitant(LocalEngine):
+    """Answers one of its questions only when it is told to, as one does whose API server is in trouble."""
+
+    def __init__(self, state_dir: Path, question: str) -> None:
+        super().__init__(state_dir)
+        self._question = question
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def start(self, plan: RunPlan) -> None:
+        await self._hesitate("start")
+        await super().start(plan)
+
+    async def adopt(self, run_id: str) -> AdoptedRun | None:
+        await self._hesitate("adopt")
+        return await super().adopt(run_id)
+
+    async def _hesitate(self, question: str) -> None:
+        if question == self._question:
+            self.asked.set()
+            await self.may_answer.wait()
+
+
+class ForgetsStarts(Controller):
+    """Does not know which starts are under way."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._dispatcher._ask_to_start = self._only_start  # type: ignore[method-assign]  # the rule that is left out
+
+    async def _only_start(self, held: HeldRun, plan: RunPlan) -> None:
+        held.started, held.started_at = True, datetime.now(UTC)
+        await self._dispatcher._engine.start(plan)
+
+
+@WITH_AND_WITHOUT
+async def test_a_start_under_way_is_seen_through(
+    rule: bool, server: NatsServer, view: View, notes: Path, tmp_path: Path
+) -> None:
+    """Without: a run is cancelled while its start is under way; the engine, asked to stop it, knows nothing of it yet,
+    so its slot is free and its message gone. Then the start goes through, and a run that nobody holds does its work."""
+    gate, run_id = tmp_path / "gate", wire.run_id_of("r", "slow")
+    script = f"{NOTE}\nuntil [ -e {gate} ]; do sleep 0.02; done\nnote work"
+    catalog = write_catalog(tmp_path / "catalog", function("slow", "slow", script, notes=notes))
+    rules = RIGHT if rule else Rules(controller=ForgetsStarts)
+    async with (
+        Hesitant(tmp_path / "engine", "start") as engine,
+        assembled(server.url, catalog, tmp_path / "state", rules, engine=engine),
+    ):
+        await view.publish("slow", request_id="r")
+        await engine.asked.wait()
+        assert (await view.control("cancel", request_id="r"))["cancelled"] == [run_id]
+        await view.reply("r")  # the caller waits for no engine
+        if rule:
+            assert await view.queued() == (0, 1), "its slot is taken as long as nobody knows whether it lives"
+        else:
+            await view.quiet()
+        engine.may_answer.set()
+        if rule:
+            await view.quiet()
+            gate.touch()
+            assert processes_with(run_id) == []
+            assert not read_notes(notes)
+        else:
+            gate.touch()
+            await eventually(lambda: _has_noted(notes), what="a cancelled run that works")
+        assert len(view.replies_to("r")) == 1
+
+
+async def _has_noted(notes: Path) -> bool:
+    return bool(read_notes(notes))
+
+
+class Deaf(Controller):
+    """Hears of no result that another one stores: what it knows it has looked up."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._follower._notice = lambda *_: None  # type: ignore[method-assign]  # the stream's news, lost on their way
+
+
+class LooksOnce(Deaf):
+    """Believes its first look, however long ago that was."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._dispatcher._is_finished = self._never  # type: ignore[method-assign]  # the rule that is left out
+
+    async def _never(self, held: HeldRun, record: RequestRecord) -> bool:
+        return False
+
+
+@WITH_AND_WITHOUT
+async def test_the_last_look_comes_after_the_last_wait(
+    rule: bool, server: NatsServer, view: View, notes: Path, tmp_path: Path
+) -> None:
+    """Without: a controller has looked, and waits for its engine's first list; meanwhile another one, that had only
+    stood still, finishes the run and lets its Job go. The list does not have it any more, and the run runs again."""
+    catalog = write_catalog(tmp_path / "catalog", noted("once", "once", notes))
+    rules = Rules(controller=Deaf if rule else LooksOnce)
+    async with (
+        Hesitant(tmp_path / "engine", "adopt") as engine,
+        assembled(server.url, catalog, tmp_path / "state", rules, engine=engine, audit_seconds=60),
+    ):
+        await view.publish("once", request_id="r")
+        await engine.asked.wait()
+        await _cancel(view, rules)
+        engine.may_answer.set()
+        if rule:
+            await view.quiet()
+            assert len(await view.reply("r")) == 1
+            assert not read_notes(notes)
+        else:
+            await eventually(lambda: _has_noted(notes), what="a finished run that works")
 
 
 class FollowsCatalogOnly(Controller):

@@ -84,6 +84,24 @@ async def test_cancel_a_queued_run_never_starts_it(view: View, tmp_path: Path) -
     assert {note.run_id for note in read_notes(tmp_path / "notes")} == {wire.run_id_of("first", "slow")}
 
 
+async def test_cancel_a_run_that_waits_for_its_slot_keeps_no_slot(
+    server: NatsServer, client: NatsClient, catalog: Path, tmp_path: Path
+) -> None:
+    async with running_controller(server.url, catalog, tmp_path / "state", max_running=1):
+        view = await View(client).listen()
+        await view.publish("talks", request_id="first")
+        await view.running("talks", 1)
+        await view.publish("talks", request_id="second")
+        await view.running("talks", 2)
+        await view.control("cancel", request_id="second")
+        await view.running("talks", 1)
+        assert len(view.replies_to("second")) == 1, "it is answered at once: it is in hand"
+        (tmp_path / "gate").touch()
+        await view.quiet()
+        await view.publish("next", request_id="third")
+        assert (await view.result("third", "next")).succeeded
+
+
 async def test_cancel_what_is_finished_changes_nothing(view: View, tmp_path: Path) -> None:
     (tmp_path / "gate").touch()
     await view.publish("slow", request_id="r")
