@@ -27,6 +27,7 @@ class Guarded:
     key: str
     admin: aiohttp.ClientSession
     narrow: aiohttp.ClientSession
+    half: aiohttp.ClientSession
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -34,13 +35,15 @@ async def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asy
     file = tmp_path_factory.mktemp("keys") / "keys.json"
     admin = add_key(file, "admin", "admin")
     narrow = add_key(file, "narrow", "read,publish pair.* pair-a", "operate own.>")
+    half = add_key(file, "half", "operate pair.* pair-a")
     async with (
         running_gateway(stack.server.url, gateway_keys=file, gateway_anonymous=()) as up,
         session(up.url, headers=bearer(admin)) as all_of_it,
         session(up.url, headers=bearer(narrow)) as little,
+        session(up.url, headers=bearer(half)) as one_function,
     ):
         await up.gateway.client.feed.live()
-        yield Guarded(up, narrow, all_of_it, little)
+        yield Guarded(up, narrow, all_of_it, little, one_function)
 
 
 @pytest.fixture
@@ -93,6 +96,35 @@ async def test_of_a_request_only_the_runs_that_may_be_seen(guarded: Guarded) -> 
         ("accepted", None), ("result", "pair-a"), ("end", None),
     ]  # fmt: skip
     assert (told[0].data["runs"], told[0].data["functions"]) == (1, ["pair-a"])
+
+
+async def test_who_cancels_a_request_cancels_nothing_that_he_does_not_see(guarded: Guarded) -> None:
+    for name in ("pair-a", "pair-b"):
+        await post(guarded.admin, f"/v1/functions/{name}/pause", 200)
+    request_id = await publish(guarded.admin, "pair.x")
+    await eventually(lambda: _accepted(guarded.admin, request_id), what="the acceptance")
+    assert (await post(guarded.half, f"/v1/requests/{request_id}/cancel", 404, {"function": "pair-b"}))["code"]
+    done = await post(guarded.half, f"/v1/requests/{request_id}/cancel", 200)
+    assert done == {"cancelled": [wire.run_id_of(request_id, "pair-a")], "already_finished": []}
+    left = await get(guarded.admin, f"/v1/requests/{request_id}")
+    assert [run["state"] for run in left["runs"]] == ["cancelled", "queued"]
+    for name in ("pair-a", "pair-b"):
+        await post(guarded.admin, f"/v1/functions/{name}/resume", 200)
+
+
+async def _accepted(http: aiohttp.ClientSession, request_id: str) -> bool:
+    return bool((await get(http, f"/v1/requests/{request_id}"))["accepted_at"])
+
+
+async def test_a_foreign_function_is_not_there(guarded: Guarded) -> None:
+    assert [one["name"] for one in (await get(guarded.half, "/v1/functions"))["items"]] == ["pair-a"]
+    foreign = await get(guarded.half, "/v1/functions/pair-b", 404)
+    assert foreign == _renamed(await get(guarded.half, "/v1/functions/pair-x", 404), "pair-x", "pair-b")
+    assert (await post(guarded.half, "/v1/functions/pair-b/pause", 404))["code"] == "unknown"
+    told = await post(guarded.half, "/v1/explain", 200, {"topic": "pair.x"})
+    assert (told["matched"], {one["function"] for one in told["subscriptions"]}) == (["pair-a"], {"pair-a"})
+    assert (await post(guarded.half, "/v1/explain", 403, {"topic": "echo.x"}))["code"] == "forbidden"
+    assert (await post(guarded.half, "/v1/reload", 403))["code"] == "forbidden"
 
 
 async def test_lists_and_streams_leave_out_what_is_foreign(guarded: Guarded) -> None:
