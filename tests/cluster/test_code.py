@@ -151,15 +151,17 @@ async def test_a_map_that_was_unused_once_and_is_needed_again_stays(world: Kuber
 
 async def test_a_sweep_leaves_other_maps_alone(world: KubernetesWorld) -> None:
     """Others' maps, and maps of another instance, whatever they are called."""
-    other = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": f"{world.instance}-code-of-somebody"},
+    marked = {"app.kubernetes.io/managed-by": "invoker", "invoker.dev/instance": world.instance}
+    others = {
+        f"{world.instance}-code-of-somebody": {},
+        f"{world.instance}-notes": marked,
+        "another-code-x": marked | {"invoker.dev/instance": "another"},
     }
-    await world.apply(other)
+    for name, labels in others.items():
+        await world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}})
     for _ in range(3):
         assert await world.engine.sweep_code() == []
-    assert f"{world.instance}-code-of-somebody" in names_of(await world.get("configmaps"))
+    assert set(others) <= set(names_of(await world.get("configmaps")))
 
 
 async def test_a_map_removed_by_a_sweep_is_made_again_by_the_same_engine(world: KubernetesWorld) -> None:

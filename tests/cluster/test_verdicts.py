@@ -376,7 +376,7 @@ async def test_namespace_terminating(own_world: KubernetesWorld) -> None:
     await running(own_world, plan)
     await own_world.kubectl("delete", "namespace", own_world.namespace, "--wait=false")
     status, end = await ended(own_world, plan.run_id)
-    assert (end.state, end.reason) == (State.LOST, Reason.DELETED)
+    assert (end.state, end.reason) == (State.LOST, Reason.DELETED), (status, end)
     assert "was deleted" in end.message
     assert "(not by Invoker)" in end.message
     assert [(one.number, one.reason) for one in status.attempts] == [(1, Reason.DELETED)]

@@ -25,7 +25,7 @@ from trigger.plan import Code, RunPlan
 log = structlog.get_logger(component="kubernetes")
 
 MADE_AGAIN_SECONDS = 300.0
-"""A map that somebody deleted by hand is there again after so long at the latest."""
+"""A map that somebody deleted by hand is there again after so long at the latest, sooner when a run missed it."""
 MAX_FILES = 500
 MAX_REMEMBERED = 1000
 _SKIPPED = {"__pycache__"}
@@ -62,6 +62,10 @@ class CodeStore:
             return
         await self._api.create_config_map(json.dumps(code.manifest, ensure_ascii=False).encode())
         self._made[code.name] = self._now()
+
+    def doubt(self, name: str) -> None:
+        """The map may be gone: the next run that needs it makes it again."""
+        self._made.pop(name, None)
 
     async def sweep(self, used: Iterable[str], functions: Iterable[tuple[str, str, Code]]) -> list[str]:
         """Remove the maps that nothing uses now and nothing used at the last sweep; returns their names.

@@ -81,8 +81,8 @@ class KubernetesEngine:
         self._now = now
         self._background = Background()
         care = Care(self._instance, self._options.rules, self._options.unclaimed_seconds)
-        self._runs = Runs(api, care, self._background, now)
         self._code = CodeStore(api, self._instance)
+        self._runs = Runs(api, care, self._background, now, self._code.doubt)
         self._admission = Admission()
         selector = names.selector(self._instance)
         self._jobs = Mirror(api, Kind.JOB, selector, self._runs.job_seen, self._runs.jobs_listed)

@@ -63,7 +63,13 @@ def terms_of(plan: RunPlan, code: str | None) -> Terms:
         keep_pod=bool(plan.pod.get("keepPod")),
         has_volume="volume" in plan.pod,
         code=code,
-        mounts=", ".join([*_mounted(plan.pod.get("settings")), *_mounted(_pod_of(plan.pod.get("job")))]),
+        mounts=", ".join(
+            [
+                *([f"ConfigMap {code}"] if code is not None else []),
+                *_mounted(plan.pod.get("settings")),
+                *_mounted(_pod_of(plan.pod.get("job"))),
+            ]
+        ),
     )
 
 

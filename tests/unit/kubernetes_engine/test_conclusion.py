@@ -186,6 +186,14 @@ def test_stdout_is_the_output_up_to_its_limit() -> None:
     assert (lost.state, lost.reason, lost.message, lost.output) == (State.LOST, Reason.ENGINE, LOST_OUTPUT, None)
 
 
+def test_an_output_that_is_not_whole_is_none() -> None:
+    cut = end_of(stdout_job(), DONE, evidence=Evidence(b"the rest", 8, is_cut=True))
+    assert (cut.reason, cut.output) == (Reason.OUTPUT_TOO_LARGE, None)
+    assert "in attempt 1 of 1 than its node keeps of a log (containerLogMaxSize" in cut.message
+    unread = end_of(stdout_job(), DONE, evidence=Evidence(trouble="its log could not be read: why"))
+    assert (unread.state, unread.message) == (State.LOST, "ended well, but its log could not be read: why")
+
+
 def test_the_termination_message_is_the_output() -> None:
     view = job("termination")
     assert end_of(view, pod("termination")).output == b"the output"

@@ -20,12 +20,11 @@ from trigger.kubernetes_engine.terms import Terms, write
 from trigger.kubernetes_engine.watch import Mirror
 from trigger.kubernetes_engine.watching import WatchEvent
 
-NOW = datetime.now(UTC).replace(microsecond=0)
 RUN = "a" * 26
 
 
 def at(seconds: float) -> str:
-    return (NOW + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def job(
@@ -33,7 +32,7 @@ def job(
 ) -> dict[str, Any]:
     return {
         "metadata": {
-            "name": f"inv-{run_id}", "uid": "u", "resourceVersion": str(version), "creationTimestamp": at(-60),
+            "name": f"inv-{run_id}", "uid": "u", "resourceVersion": str(version), "creationTimestamp": at(-55),
             "labels": {names.INSTANCE: "inv", names.RUN: run_id},
             "annotations": {names.RUN: run_id, names.TERMS: write(Terms(function="f", backoff_limit=1)), **notes},
             "finalizers": [names.RESULT_FINALIZER] if held else [],
@@ -135,6 +134,26 @@ async def test_nothing_is_kept_of_runs_that_were_released(runs: Runs) -> None:
         runs.release(run_id)
         runs.job_seen(job(run_id, held=False, version=101), is_gone=True)
     assert (len(runs._runs), len(runs._pods), len(runs._released)) == (0, 0, 0)
+
+
+async def test_code_is_doubted_when_a_run_misses_what_it_mounts(cluster: Cluster) -> None:
+    doubted: list[str] = []
+    background = Background()
+    runs = Runs(cluster, Care("inv"), background, lambda: datetime.now(UTC), doubted.append)  # type: ignore[arg-type]
+    missed = job(**{
+        names.TERMS: write(Terms(function="f", code="inv-code-x")),
+        names.STOP: '{"reason":"config","message":"its volumes are not there"}',
+    })  # fmt: skip
+    missed["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+    runs.pods_listed(set())
+    runs.job_seen(missed)
+    run = runs.get(RUN)
+    assert run is not None
+    runs.claim(run)
+    await until(lambda: run.end is not None)
+    assert doubted == ["inv-code-x"]
+    runs.close()
+    await background.close(patience_seconds=0)
 
 
 async def test_a_stop_is_remembered_while_something_else_is_under_way(runs: Runs, cluster: Cluster) -> None:

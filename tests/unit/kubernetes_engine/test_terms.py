@@ -86,7 +86,7 @@ def test_everything_a_verdict_needs_comes_from_the_plan() -> None:
     found = terms_of(whole, "invoker-code-x")
     assert found == Terms(
         "convert", 3, 4.5, 6.0, 8, 8, OutputMode.STDOUT, 9, 10, "python", True, True, True, "invoker-code-x",
-        "Secret s, ConfigMap c",
+        "ConfigMap invoker-code-x, Secret s, ConfigMap c",
     )  # fmt: skip
     different = [one.name for one in fields(Terms) if getattr(found, one.name) == getattr(DEFAULTS, one.name)]
     assert different == [], "a field that is not looked at here would be forgotten"
