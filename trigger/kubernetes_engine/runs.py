@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from invoker.result import Reason
 from trigger.engine import Phase, RunStatus
 from trigger.kubernetes_engine import actions, names
 from trigger.kubernetes_engine.api import Api
@@ -42,11 +43,19 @@ class Care:
 class Runs:
     """The table of known runs; changed from the event loop only, by whole steps without an await in between."""
 
-    def __init__(self, api: Api, care: Care, background: Background, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        care: Care,
+        background: Background,
+        now: Callable[[], datetime],
+        doubt_code: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self._api = api
         self._care = care
         self._background = background
         self._now = now
+        self._doubt_code = doubt_code
         self._runs: dict[str, KnownRun] = {}
         self._pods: dict[str, dict[str, PodView]] = {}
         self._released: set[str] = set()
@@ -304,6 +313,8 @@ class Runs:
         pods = run.all_pods()
         attempts = attempts_of(pods, run.job.terms, run.job.stop)
         run.end = run_end(run.job, pods, attempts, evidence, is_gone=run.is_gone)
+        if run.end.reason is Reason.CONFIG and run.job.terms.code is not None:
+            self._doubt_code(run.job.terms.code)  # somebody may have deleted it
         if run.hearing is not None:
             run.hearing.close()
         self._tell(run, run.status(Phase.ENDED, attempts, self._api.namespace))
