@@ -117,9 +117,9 @@ async def test_fails_once_then_succeeds(world: KubernetesWorld) -> None:
     assert (end.state, end.reason, end.message) == (State.SUCCEEDED, Reason.COMPLETED, "")
     assert attempts(status) == [(1, Reason.ERROR, 1), (2, Reason.COMPLETED, 0)]
     assert len(await world.pods(plan.run_id)) == 2
-    assert world.count(plan.run_id, Phase.ENDED) == 1
     assert end.log_tail == b"done\n"
     await released_without_trace(world, plan.run_id)
+    assert world.count(plan.run_id, Phase.ENDED) == 1
 
 
 # it did not start
