@@ -2,7 +2,7 @@
 
 intake.py     EVENTS → decode → match → accept           decode.py, match.py: pure
 accept.py     the request record, then one run message per function, then the ack
-dispatch.py   RUNS → read record and result → plan → engine.start
+dispatch.py   RUNS → read record and result → plan → engine.start          decision.py: pure
 custody.py    the runs this controller holds: one owner, heartbeats, slots
 follow.py     RESULTS and engine.watch → which held runs may be finished
 finish.py     reply → next topic → ack → release

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
 from nats.aio.msg import Msg
@@ -29,11 +29,12 @@ from invoker.errors import (
 )
 from invoker.gateway.run_address import RunAddress, run_token, run_url
 from invoker.request import RequestRecord, RunTicket
-from invoker.result import Reason, Result, RunStatusDocument, State
+from invoker.result import Reason, RunStatusDocument, State
 from invoker.results.nats import ResultStream
 from trigger.catalog import Catalog
 from trigger.consumers import Consumers
 from trigger.custody import Custody, HeldRun, Once
+from trigger.decision import Conclude, Start, Wait, decide, expiry_of
 from trigger.engine import Engine
 from trigger.finish import Finisher
 from trigger.function import Function
@@ -47,11 +48,8 @@ from trigger.verdict import RunFacts, Verdict
 
 log = structlog.get_logger(component="dispatch")
 
-EXPIRY_SHARE = 0.9
-"""A run unfinished after this share of the retention is given up, while its record can still be read."""
 MAX_CHECKED_INPUT_BYTES = 16 * 1024 * 1024
 RETRY_SECONDS = 2.0
-BROKEN_RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,61 +60,6 @@ class DispatchRules:
     token_key: bytes
     retention_seconds: float
     max_output_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Decision: start this version of the function."""
-
-    function: Function
-    record: RequestRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Conclude:
-    """Decision: the run has its result, finish it."""
-
-    result: Result
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Decision: not now; the run goes back for so long."""
-
-    seconds: float
-    why: str
-
-
-Decision = Start | Conclude | Wait | Verdict
-
-
-def decide(
-    ticket: RunTicket,
-    record: RequestRecord | None,
-    result: Result | None,
-    catalog: Catalog,
-    *,
-    now: datetime,
-    retention_seconds: float,
-) -> Decision:
-    """What is to be done with a delivered run. Pure; every delivery of it asks anew."""
-    if result is not None:
-        return Conclude(result)
-    if record is None:
-        return Verdict(Reason.EXPIRED_IN_QUEUE, "its request record has expired", state=State.LOST)
-    if now >= expiry_of(record, retention_seconds):
-        return Verdict(Reason.EXPIRED_IN_QUEUE, f"had not started {EXPIRY_SHARE} of the retention after its acceptance")
-    function = catalog.functions.get(ticket.function)
-    if function is not None:
-        return Start(function, record)
-    if not catalog.complete:
-        return Wait(BROKEN_RETRY_SECONDS, "the function cannot be loaded now")
-    return Verdict(Reason.FUNCTION_REMOVED, f"function {ticket.function} left the catalog while its run was queued")
-
-
-def expiry_of(record: RequestRecord, retention_seconds: float) -> datetime:
-    """When the request's runs are given up."""
-    return record.accepted_at + timedelta(seconds=EXPIRY_SHARE * retention_seconds)
 
 
 class Dispatcher:

@@ -23,7 +23,7 @@ from invoker.result import Reason
 from invoker.results.nats import ResultStream
 from trigger.consumers import Backlog, Consumers
 from trigger.custody import Custody, HeldRun, overdue
-from trigger.dispatch import EXPIRY_SHARE
+from trigger.decision import EXPIRY_SHARE
 from trigger.engine import Engine
 from trigger.finish import Finisher
 from trigger.jetstream import Acks

@@ -15,7 +15,7 @@ from invoker import wire
 from invoker.errors import CatalogError, StartRefusedError
 from invoker.gateway.run_address import RunAddress, run_url
 from invoker.request import Content, RequestRecord
-from trigger.dispatch import expiry_of
+from trigger.decision import expiry_of
 from trigger.function import Function
 from trigger.kubernetes_engine.installed import require_installed
 from trigger.kubernetes_engine.manifest import job_manifest

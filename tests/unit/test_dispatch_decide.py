@@ -13,7 +13,8 @@ from invoker.result import Reason, Result, State
 from tests.custody.workload import function
 from trigger.catalog import BrokenFunction, Catalog
 from trigger.custody import HeldRun, overdue
-from trigger.dispatch import Conclude, Start, Wait, decide, expiry_of, facts_of, starting_status
+from trigger.decision import Conclude, Start, Wait, decide, expiry_of
+from trigger.dispatch import facts_of, starting_status
 from trigger.function import Function
 from trigger.function_code import FunctionFolder
 from trigger.function_file import read_functions
