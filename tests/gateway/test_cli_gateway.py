@@ -17,7 +17,7 @@ from invoker.client import Client
 from invoker.http.client import HttpClient
 from invoker.http.logs import behind
 from invoker.http.settings import GatewayOptions
-from invoker.result import Result, RunStatusDocument, State
+from invoker.result import RunStatusDocument, State
 from invoker.views import LogLine
 from tests.conftest import eventually
 from tests.custody.workload import function, write_catalog
@@ -307,10 +307,7 @@ async def test_an_output_and_a_log_go_on_where_they_were_cut(way: Proxy, stack: 
     async with HttpClient.connect(way.url) as client:
         assert await client.output(run.result) == bytes(3_000_000)
         assert way.count("/output") >= 3
-        talk = 'echo one; echo two; while [ ! -e "$GATES/$INVOKER_REQUEST_ID" ]; do sleep 0.02; done; echo three'
-        gates = [{"name": "GATES", "value": str(stack.gates)}]
-        write_catalog(stack.catalog, function("talk", "talk.*", talk, env=gates))
-        await stack.knows("talk")
+        await _with_talk(stack)
         request_id = (await sdk.publish("talk.x")).request_id
         await sdk.result(request_id)
         told: list[str] = []
@@ -319,15 +316,27 @@ async def test_an_output_and_a_log_go_on_where_they_were_cut(way: Proxy, stack: 
         async def both() -> bool:
             return told == ["one", "two"]
 
+        async def came_again() -> bool:
+            return way.count("/logs") == 2
+
         await eventually(both, what="the first two lines")
         way.cut()
+        await eventually(came_again, what="a second look at the log")
         stack.open_gate(request_id)
         await asyncio.wait_for(listening, 30)
         assert told == ["one", "two", "three"]
 
 
+async def _with_talk(stack: Stack) -> None:
+    """On `talk.*` one function that ends at once, and one that tells two lines, waits at the gate, tells a third."""
+    talk = 'echo one; echo two; while [ ! -e "$GATES/$INVOKER_REQUEST_ID" ]; do sleep 0.02; done; echo three'
+    gates = [{"name": "GATES", "value": str(stack.gates)}]
+    write_catalog(stack.catalog, function("quick", "talk.*", "true"), function("talk", "talk.*", talk, env=gates))
+    await stack.knows("quick", "talk")
+
+
 async def _listen(client: HttpClient, id: str, told: list[str]) -> None:
-    async for line in client.logs(id, follow=True):
+    async for line in client.logs(id, function="talk", follow=True):
         told.append(line.text)
 
 
@@ -351,38 +360,47 @@ async def test_the_methods_without_a_command_give_what_the_client_of_nats_gives(
         assert (failed.state, failed.reason) == ("failed", "error")
         assert await client.input(failed.request_id) == b"x"
 
-        receipt = await client.publish("gate.follow", b"x")
-        results = asyncio.create_task(_results(client, receipt.request_id))
+        await _with_talk(stack)
+        receipt = await client.publish("talk.follow", b"x")
+        finished: list[str] = []
+        results = asyncio.create_task(_results(client, receipt.request_id, finished))
         told: list[bool] = []
         chains = asyncio.create_task(_chains(client, receipt.request_id, told))
         news = asyncio.create_task(_news(client, receipt.request_id))
 
         async def following() -> bool:
-            return way.count("/stream") >= 3 and len(told) == 1
+            return way.count("/stream") >= 3 and finished == ["quick"] and bool(told)
 
-        await eventually(following, what="three streams of events, and the chain as it is")
+        async def again() -> bool:
+            return way.count(f"{receipt.request_id}/stream") == 2 and way.count("/v1/stream") == 4
+
+        await eventually(following, what="three streams of events, the first result, the chain as it is")
         way.cut()
+        await eventually(again, what="the same streams once more")
         stack.open_gate(receipt.request_id)
-        assert [result.state for result in await asyncio.wait_for(results, 30)] == ["succeeded"]
+        await asyncio.wait_for(results, 30)
+        assert finished == ["quick", "talk"]  # none twice
         await asyncio.wait_for(chains, 30)
         assert (told[0], told[-1]) == (False, True)
-        assert (await asyncio.wait_for(news, 30)).function == "gate"
+        assert (await asyncio.wait_for(news, 30)).state == "succeeded"
         view = await client.result(receipt.request_id)
-        mine, theirs = await client.run(receipt.request_id), await sdk.run(receipt.request_id)
+        mine, theirs = [await one.run(receipt.request_id, function="talk") for one in (client, sdk)]
         assert (mine, view.succeeded) == (theirs, True)
         record = (await sdk.result(receipt.request_id)).record
         assert record is not None
         assert view.record == record.model_copy(update={"body": view.record.body if view.record else None})
 
 
-async def _results(client: HttpClient, id: str) -> list[Result]:
-    return [result async for result in client.results(id, wait=30)]
+async def _results(client: HttpClient, id: str, finished: list[str]) -> None:
+    async for result in client.results(id, wait=30):
+        finished.append(result.function)
 
 
 async def _news(client: HttpClient, id: str) -> RunStatusDocument:
     async with aclosing(client.watch_runs()) as news:
         async for one in news:
-            if isinstance(one, RunStatusDocument) and one.request_id == id and one.state.finished:
+            about = isinstance(one, RunStatusDocument) and one.request_id == id and one.function == "talk"
+            if about and isinstance(one, RunStatusDocument) and one.state.finished:
                 return one
     raise AssertionError("the news ended")
 
