@@ -36,6 +36,9 @@ from tests.cluster.faults import (
 from tests.conformance.engine_suite import ended
 from trigger.engine import Phase
 from trigger.kubernetes_engine.api import CallLimits
+from trigger.kubernetes_engine.assess import Rules
+from trigger.kubernetes_engine.engine import EngineOptions
+from trigger.kubernetes_engine.retries import Patience
 from trigger.plan import OutputMode, RunPlan
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -114,13 +117,17 @@ class Scene:
 
 @asynccontextmanager
 async def opened(
-    cluster: Cluster, namespace: str, folder: Path, limits: CallLimits | None = None
+    cluster: Cluster,
+    namespace: str,
+    folder: Path,
+    limits: CallLimits | None = None,
+    options: EngineOptions | None = None,
 ) -> AsyncIterator[Scene]:
     """A scene whose engine sees the cluster."""
     account = await asyncio.to_thread(make_account, cluster, namespace, folder / "account")
     async with (
         FaultProxy(account.kubeconfig, folder / "proxy", namespace=namespace) as proxy,
-        kubernetes_world(cluster, namespace, kubeconfig=proxy.kubeconfig, limits=limits) as world,
+        kubernetes_world(cluster, namespace, options, kubeconfig=proxy.kubeconfig, limits=limits) as world,
     ):
 
         async def sees() -> bool:
@@ -138,7 +145,8 @@ async def scene(cluster: Cluster, module_namespace: str, tmp_path: Path) -> Asyn
 
 TROUBLE: dict[str, Callable[[Scene], None]] = {
     "429 with Retry-After": lambda scene: scene.inject(Answer(429, headers={"Retry-After": "1"}), CALLS),
-    "500": lambda scene: scene.inject(Answer(500), WRITES, times=3),
+    "500": lambda scene: scene.inject(Answer(500), CALLS, times=3),
+    "502": lambda scene: scene.inject(Answer(502), CALLS, times=3),
     "503": lambda scene: scene.inject(Answer(503), CALLS, times=3),
     "409": lambda scene: scene.inject(Answer(409), WRITES, times=3),
     "cut before the write": lambda scene: scene.inject(CutBeforeForward(), CALLS, times=2),
@@ -153,6 +161,37 @@ async def test_calls_answered_with(scene: Scene, fault: str) -> None:
     plan = await scene.begin()
     scene.go_on()
     await scene.proves_one_end(plan)
+
+
+async def test_a_log_that_ends_early_as_a_whole_one_does(scene: Scene) -> None:
+    """As the API server ends it when its connection to the node breaks: once while it is followed, and then as it is
+    read. What is missing is noticed."""
+    for path, lines in (("follow=true", 1), ("follow=false", 2)):
+        polite = CutStream(after_events=lines, politely=True)
+        scene.rules.append(scene.proxy.inject(Rule(polite, verb="log", resource="pods", path=f"pods/.*{path}")))
+    script = f"echo one; echo two; {scene.world.gate('end')}; echo three"
+    plan = scene.world.plan(script, output=OutputMode.STDOUT, limits=soon_gone(), keep_log=False)
+    await scene.world.engine.start(plan)
+    await scene.rules[0].hit(60)
+    scene.go_on()
+    _, end = await ended(scene.world, plan.run_id)
+    assert (end.state, end.output) == (State.SUCCEEDED, b"one\ntwo\nthree\n"), end
+    assert scene.rules[1].hits == 1
+
+
+async def test_a_log_that_its_node_does_not_give_out_for_long(
+    cluster: Cluster, module_namespace: str, tmp_path: Path
+) -> None:
+    """The run is lost in the end, and says why: its pod is there."""
+    options = EngineOptions(rules=Rules(node_lost_seconds=3.0))
+    limits = CallLimits(patience=Patience(bound_seconds=0.5))
+    async with opened(cluster, module_namespace, tmp_path, limits, options) as scene:
+        scene.inject(Answer(502), (("log", "pods"),), times=None)
+        plan = scene.world.plan("echo precious", output=OutputMode.STDOUT, limits=soon_gone(), keep_log=False)
+        await scene.world.engine.start(plan)
+        _, end = await ended(scene.world, plan.run_id)
+        assert (end.state, end.reason) == (State.LOST, Reason.ENGINE), end
+        assert end.message.startswith("ended well, but its log could not be read: the API server failed with 502")
 
 
 STREAMS: dict[str, Fault] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 
@@ -91,6 +92,25 @@ async def test_stdout_of_five_megabytes_in_lines(world: KubernetesWorld) -> None
     script = "i=0; while [ $i -lt 50 ]; do echo n$i >&2; i=$((i+1)); head -c 99999 /dev/zero; echo; done"
     _, end = await run(world, busybox(world, script))
     assert end.output == (bytes(99_999) + b"\n") * 50
+
+
+async def test_more_than_the_node_keeps_of_a_log(world: KubernetesWorld) -> None:
+    """Nodes look every 10 s whether a log is above 10 MiB, and give out only what was printed after that. An output is
+    not called whole then, and of a run that failed the last words are there."""
+    talk = "import sys, time; time.sleep(7); sys.stdout.write(('x' * 8191 + '\\n') * 1500)"
+    linger = f"{talk}; print('the end', flush=True); time.sleep(13)"
+    cut, bounded, failed = await asyncio.gather(
+        run(world, world.python(linger, output=OutputMode.STDOUT, limits=soon_gone())),
+        run(world, world.python(linger, output=OutputMode.STDOUT, limits=soon_gone(output_bytes=1_000_000))),
+        run(world, world.python(f"{linger}; sys.exit(3)", limits=soon_gone())),
+    )
+    for _, end in (cut, bounded):
+        assert (end.state, end.reason, end.output) == (State.FAILED, Reason.OUTPUT_TOO_LARGE, None), end.message
+    assert "containerLogMaxSize" in cut[1].message
+    assert "at most 1000000 are allowed" in bounded[1].message, "what was counted, though the node has less"
+    for _, end in (cut, bounded, failed):
+        assert len(end.log_tail) == 64 * 1024
+        assert end.log_tail.endswith(b"x\nthe end\n")
 
 
 async def test_an_empty_stdout_is_an_empty_output(world: KubernetesWorld) -> None:

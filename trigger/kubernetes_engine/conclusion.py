@@ -15,17 +15,24 @@ from trigger.kubernetes_engine.terms import Terms
 from trigger.plan import OutputMode
 from trigger.verdict import Verdict
 
+_LOST_BEGINNING = (
+    "printed more to its stdout in {which} than its node keeps of a log (containerLogMaxSize, by default 10 MiB), "
+    "so its beginning is lost; outputs of that size need output.from: api"
+)
 _LOST_OUTPUT = "ended well, but its pod was removed before its output could be read"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What was read of a run's last pod: its stdout where that is the output (None: it could not be read), how long
-    that was in all, and the end of its log."""
+    that was in all, and the end of its log. `is_cut`: the node no longer has the beginning; `trouble`: why the output
+    could not be read though its pod was there."""
 
     output: bytes | None = None
     output_size: int = 0
     log_tail: bytes = b""
+    is_cut: bool = False
+    trouble: str = ""
 
 
 def reads_output(job: JobView, pods: Sequence[PodView]) -> bool:
@@ -87,6 +94,8 @@ def _succeeded(job: JobView, pods: Sequence[PodView], evidence: Evidence, number
             if evidence.output_size > job.terms.output_bytes:
                 text = endings.too_large_sentence(evidence.output_size, job.terms.output_bytes, "stdout", which)
                 return _end(Reason.OUTPUT_TOO_LARGE, text, evidence)
+            if evidence.is_cut:
+                return _end(Reason.OUTPUT_TOO_LARGE, _LOST_BEGINNING.format(which=which), evidence)
             output = evidence.output
         case OutputMode.TERMINATION:
             pod = last_pod(pods)
@@ -96,7 +105,8 @@ def _succeeded(job: JobView, pods: Sequence[PodView], evidence: Evidence, number
                 text = endings.too_large_sentence(len(output), limit, "termination file", which)
                 return _end(Reason.OUTPUT_TOO_LARGE, text, evidence)
     if output is None:
-        return _end(Reason.ENGINE, _LOST_OUTPUT, evidence)
+        text = f"ended well, but {evidence.trouble}" if evidence.trouble else _LOST_OUTPUT
+        return _end(Reason.ENGINE, text, evidence)
     return _end(Reason.COMPLETED, "", evidence, output)
 
 
