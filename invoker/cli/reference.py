@@ -46,8 +46,8 @@ Made from the program's own help by `python -m invoker.cli.reference`; a test co
 - **Ctrl-C while waiting** leaves the work alone, prints how to come back to it, and ends with 130.
 - **Global options** (`--server`, `--context`, `--creds`, `--gateway`, `--gateway-key-file`, `-q`, `-v`, `--no-color`)
   may stand anywhere before a `--`.
-- **Two doors**: commands talk to NATS, or over HTTP to a gateway ([client.md](client.md#over-http)), and print the same.
-  `dev`, `demo`, `controller` and `gateway` need NATS itself.
+- **Two doors**: commands talk to NATS, or over HTTP to a gateway ([client.md](client.md#over-http)), and print the
+  same. `dev`, `demo`, `controller` and `gateway` need NATS itself.
 - **Durations** are seconds (`30`, `0.5`) or `250ms`, `30s`, `5m`, `1h30m`, `2d`.
 - **Colour** is for terminals; `NO_COLOR`, `FORCE_COLOR` and `--no-color` decide otherwise.
 """
