@@ -77,11 +77,14 @@ class RunListing:
     ) -> AsyncGenerator[RunRow, None]:
         """The wanted runs, unfinished before finished, each part newest first; `before` is a row's cursor.
 
-        Finished ones are read from `recent` as far back as it reaches, then from the stream.
+        Finished ones are read from `recent` as far back as it reaches, then from the stream. A run that finishes while
+        this goes on is given once.
         """
         part, sequence = _parsed_cursor(before)
+        shown: set[str] = set()
         if part == _UNFINISHED and wanted.wants_unfinished():
             async for row in self._unfinished(wanted, sequence):
+                shown.add(row.run_id)
                 yield row
         if wanted.wants_finished():
             sequence = sequence if part == _FINISHED else None
@@ -89,11 +92,13 @@ class RunListing:
             known = await recent.known_from() if recent is not None else None
             if recent is not None and known is not None and (sequence is None or sequence > known):
                 async for row in recent.finished(wanted, sequence):
-                    yield row
+                    if row.run_id not in shown:
+                        yield row
                 sequence = known
             if sequence is None or sequence > 1:
                 async for row in self._finished(wanted, sequence):
-                    yield row
+                    if row.run_id not in shown:
+                        yield row
 
     async def _finished(self, wanted: RunFilter, before: int | None) -> AsyncGenerator[RunRow, None]:
         subject = self._names.result(wanted.request_id or "*", wanted.function or "*")
