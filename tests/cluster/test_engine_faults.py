@@ -57,8 +57,10 @@ class Scene:
     proxy: FaultProxy
     rules: list[Rule] = field(default_factory=list)
 
-    def inject(self, fault: Fault, whom: tuple[tuple[str, str], ...], times: int = 1) -> None:
-        rules = [Rule(fault, verb=verb, resource=resource, times=times) for verb, resource in whom]
+    def inject(self, fault: Fault, whom: tuple[tuple[str, str], ...], times: int | None = 1) -> None:
+        # Of logs the reading after the end: what is asked before it does not take its fault away.
+        paths = {"log": "follow=false"}
+        rules = [Rule(fault, verb, resource, paths.get(verb), times=times) for verb, resource in whom]
         self.rules += [self.proxy.inject(rule) for rule in rules]
 
     async def begin(self) -> RunPlan:

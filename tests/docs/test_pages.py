@@ -166,7 +166,7 @@ def test_the_verdicts_on_the_kubernetes_page_are_states_with_their_reasons() -> 
     shown = re.findall(r"`([a-z-]+)`: `([a-z-]+)`", table)
     assert len(shown) > 15
     assert [(state, reason) for state, reason in shown if Verdict(Reason(reason)).final_state != state] == []
-    never_there = {Reason.INVALID_INPUT, Reason.INVALID_OUTPUT, Reason.OUTPUT_TOO_LARGE, Reason.FUNCTION_REMOVED,
+    never_there = {Reason.INVALID_INPUT, Reason.INVALID_OUTPUT, Reason.FUNCTION_REMOVED,
                    Reason.EXPIRED_IN_QUEUE, Reason.ENGINE}  # fmt: skip
     assert {Reason(reason) for _, reason in shown} == set(Reason) - never_there
 

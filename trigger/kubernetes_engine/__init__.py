@@ -2,7 +2,9 @@
 
 engine.py        KubernetesEngine: the seam; owns the known runs and their levels
 run.py           one known run: its Job, its pods, what is under way for it
-conclusion.py    what is read from the API server once a run has ended, and the end that is made of it
+hearing.py       what is heard of a run while it runs: its stdout is counted, its last words are kept
+evidence.py      what is read of its last pod once it has ended
+conclusion.py    what has to be read of a run that has ended, and the end that is made of it
 
 Pure, no I/O and no clock:
 names.py         names, labels, annotations, selectors
@@ -13,6 +15,7 @@ policy.py        what a Job may contain; images.py: which images it may name; ad
 status.py        a Job, a pod of the API server → small values
 attempts.py      pods → attempts, each with its reason
 assess.py        a run's Job and pods → its level, what to do, and when to look again
+wholeness.py     whether what was read of a log is all that was printed
 failures.py      an answer of the API server → what it means, in words
 
 At the edge:

@@ -1,7 +1,8 @@
 """Logs of pods: their last bytes, their stdout as output, and their lines as they come.
 
 A container's log is one file at its node, with the moment before every line. Kubernetes keeps about 10 MiB of it
-(`containerLogMaxSize`), so what is read here is the end of what a function that talks a lot has printed.
+(`containerLogMaxSize`), so what is read here is the end of what a function that talks a lot has printed; whether it
+is all, `wholeness.py` tells.
 """
 
 from __future__ import annotations

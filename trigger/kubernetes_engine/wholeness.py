@@ -3,7 +3,8 @@
 A node gives out the newest file of a container's log only: once it has begun a new one (`containerLogMaxSize`, about
 10 MiB), a reading has a later beginning, and nothing in it says so. And a reading that something between has cut may
 end as a whole one does. So a log is watched while it grows, without being kept: every reading after the end must begin
-with all that was seen before, and must be confirmed by another one.
+with all that was seen before, and its length must be confirmed by another one. Two that are cut at the same byte are
+beyond that.
 """
 
 from __future__ import annotations
