@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 from invoker.errors import SettingsError
 
 TRIED = 100
 LOOPBACK = "127.0.0.1"
+_reserved: dict[int, socket.socket] = {}
+"""What this process has chosen, for as long as it lives: others that look for a port at this moment leave it alone."""
 
 
 def choose_port(asked: int | None, usual: int, option: str, host: str = LOOPBACK) -> int:
@@ -26,7 +29,7 @@ def choose_port(asked: int | None, usual: int, option: str, host: str = LOOPBACK
             )
         return asked if asked else _any_port(host)
     for port in range(usual, usual + TRIED):
-        if _problem(port, host) is None:
+        if _problem(port, host) is None and _reserve(port):
             return port
     raise SettingsError(f"{option}: no free port from {usual} to {usual + TRIED - 1} on {host}")
 
@@ -54,6 +57,21 @@ def _problem(asked: int, host: str) -> str | None:
         except OSError:
             return "is taken"
     return None
+
+
+def _reserve(port: int) -> bool:
+    """Whether the port is this process' from here on, among those who choose as this does: between choosing a port and
+    listening on it there is time. A name in the abstract namespace goes with its process, however that ends."""
+    if port in _reserved or not sys.platform.startswith("linux"):
+        return True
+    mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        mark.bind(f"\0invoker-port-{port}")
+    except OSError:
+        mark.close()
+        return False
+    _reserved[port] = mark
+    return True
 
 
 def _any_port(host: str) -> int:

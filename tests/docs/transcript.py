@@ -101,7 +101,8 @@ class Desk:
     def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("INVOKER_", "NATS_", "XDG_"))}
+        own = ("INVOKER_", "NATS_", "XDG_", "COLUMNS", "LINES")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(own)}
         self.environ = kept | {
             "PATH": path, "HOME": str(folder),
             "NO_COLOR": "1", "TERM": "xterm", **(environ or {}),

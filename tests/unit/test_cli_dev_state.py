@@ -142,3 +142,21 @@ def test_ports() -> None:
         assert choose_port(None, port, "--port") > port
     assert choose_port(port, 4222, "--port") == port
     assert choose_port(0, 4222, "--port") > 0
+
+
+def test_who_chooses_at_the_same_moment_chooses_another_port() -> None:
+    """Between choosing a port and listening on it there is time: nobody listens here, and nobody gets the same."""
+    program = (
+        "import sys; from invoker.cli.ports import choose_port; "
+        "print(choose_port(None, 7650, '--port'), flush=True); sys.stdin.read()"
+    )
+    chosen = [
+        subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    try:
+        ports = [one.stdout.readline() for one in chosen if one.stdout is not None]
+        assert len(set(ports)) == 4
+    finally:
+        for one in chosen:
+            one.communicate()
