@@ -13,7 +13,7 @@ from tests.cluster.aftermath import attempts, soon_gone
 from tests.cluster.engine_world import KubernetesWorld, kubernetes_world
 from tests.cluster.facts import Cluster
 from tests.cluster.images import BUSYBOX, PLAIN
-from tests.conformance.engine_suite import run
+from tests.conformance.engine_suite import ended, run
 from trigger.plan import Code, InputMode, OutputMode, RunPlan
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -111,6 +111,30 @@ async def test_more_than_the_node_keeps_of_a_log(world: KubernetesWorld) -> None
     for _, end in (cut, bounded, failed):
         assert len(end.log_tail) == 64 * 1024
         assert end.log_tail.endswith(b"x\nthe end\n")
+
+
+async def test_a_log_that_was_full_before_this_controller_came(world: KubernetesWorld) -> None:
+    """The one before it has left word how the output began."""
+    talk = "import sys, time; time.sleep(1); sys.stdout.write(('x' * 8191 + '\\n') * 1500); sys.stdout.flush()"
+    gate = world.gate("full").removeprefix("python3 -c ").strip('"')
+    plan = world.python(f"{talk}; {gate}; print('the end')", output=OutputMode.STDOUT, limits=soon_gone())
+
+    async def is_remembered() -> bool:
+        job = await world.job(plan.run_id)
+        return job is not None and "invoker.dev/printed" in job["metadata"]["annotations"]
+
+    async def is_begun_anew() -> bool:
+        (pod,) = await world.pods(plan.run_id)
+        return not await world.kubectl("logs", pod["metadata"]["name"], "--limit-bytes=10")
+
+    async with world.another_engine() as before:
+        await before.start(plan)
+        await world.until(is_remembered)
+    await world.until(is_begun_anew)
+    assert await world.engine.adopt(plan.run_id) is not None
+    world.host.gates["full"].set()
+    _, end = await ended(world, plan.run_id)
+    assert (end.reason, end.output) == (Reason.OUTPUT_TOO_LARGE, None), end
 
 
 async def test_an_empty_stdout_is_an_empty_output(world: KubernetesWorld) -> None:

@@ -33,6 +33,11 @@ async def stop_job(api: Api, name: str, stop: StopWord) -> Any:
     return await api.patch_job(name, _body(patch))
 
 
+async def remember_printed(api: Api, name: str, printed: str) -> None:
+    """Leave word on the Job how its output begins."""
+    await api.patch_job(name, _body({"metadata": {"annotations": {names.PRINTED: printed}}}))
+
+
 async def release_job(api: Api, job: JobView, pods: Iterable[PodView]) -> None:
     """Let go of a Job whose result is sealed: its finalizer goes, and the function's own TTL begins to count.
 

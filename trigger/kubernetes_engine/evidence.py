@@ -13,7 +13,7 @@ from trigger.kubernetes_engine.failures import ApiFailure, LogTrouble, log_troub
 from trigger.kubernetes_engine.hearing import LATE_SECONDS, Heard, Hearing
 from trigger.kubernetes_engine.log import read_output, read_tail
 from trigger.kubernetes_engine.status import JobView, PodView
-from trigger.kubernetes_engine.wholeness import Verdict, judge, mark_of, tail_of
+from trigger.kubernetes_engine.wholeness import Verdict, judge, mark_of, read_mark, tail_of
 
 MOST_READINGS = 4
 _ANSWERS = {400, 404, 410, 422, 500, 502}
@@ -60,11 +60,12 @@ def may_have_lost_all(content: bytes, pod: PodView, heard: Heard) -> bool:
 
 async def _output(api: Api, job: JobView, pod: PodView, heard: Heard) -> Evidence:
     limit, before = job.terms.output_bytes, None
+    marks = heard.marks + read_mark(job.printed, pod.name)
     for _ in range(MOST_READINGS):
         content, size = await read_output(api, pod.name, names.FUNCTION_CONTAINER, limit)
         if max(size, heard.size) > limit:
             return Evidence(output_size=max(size, heard.size))
-        match judge(content, heard.marks, before):
+        match judge(content, marks, before):
             case Verdict.WHOLE:
                 return Evidence(content, size, is_cut=may_have_lost_all(content, pod, heard))
             case Verdict.CUT:

@@ -7,6 +7,7 @@ it has ended, as are those that are over sooner than somebody could listen.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,7 @@ from trigger.kubernetes_engine.api import Api
 from trigger.kubernetes_engine.failures import ApiFailure
 from trigger.kubernetes_engine.log import LAST_WORDS_SECONDS, Listener
 from trigger.kubernetes_engine.status import JobView, PodView
-from trigger.kubernetes_engine.wholeness import Mark, Tally
+from trigger.kubernetes_engine.wholeness import Mark, Tally, written
 from trigger.plan import OutputMode
 
 MOST_FOLLOWED, MOST_LISTENED = 300, 100
@@ -25,6 +26,8 @@ SHORT_RUN_SECONDS = 5.0
 """A run that is over by then is read at its end only."""
 LATE_SECONDS = 10.0
 """So often a node looks whether a log is full: who listens later may miss its beginning."""
+LARGE_BYTES = 1024 * 1024
+"""An output of which so much is printed may fill a log: its beginning is remembered for other controllers."""
 REOPEN_SECONDS = 5.0
 """A log that ends earlier than its container was cut: by then its container's end is known."""
 
@@ -55,8 +58,9 @@ class Heard:
 class Follower:
     """Counts a container's stdout as it is printed, up to a little more than `limit` bytes."""
 
-    def __init__(self, api: Api, pod: str, limit: int) -> None:
+    def __init__(self, api: Api, pod: str, limit: int, is_large: Callable[[Mark], None]) -> None:
         self.pod = pod
+        self._is_large = is_large
         self._api = api
         self._limit = limit
         self._tallies: list[Tally] = []
@@ -89,6 +93,8 @@ class Follower:
     async def _count(self, tally: Tally) -> None:
         async for chunk in self._api.pod_log(self.pod, names.FUNCTION_CONTAINER, follow=True, only_stdout=True):
             tally.add(chunk)
+            if tally.size - len(chunk) < LARGE_BYTES <= tally.size:
+                self._is_large(tally.mark())
             if tally.size > self._limit:
                 return
         tally.is_end = True
@@ -97,8 +103,10 @@ class Follower:
 class Hearing:
     """The ears for one run: for the pod of it that runs, one after the other."""
 
-    def __init__(self, api: Api, streams: Streams) -> None:
+    def __init__(self, api: Api, streams: Streams, remember: Callable[[str], None]) -> None:
+        """`remember` is told, as it is written for others, how a large output begins."""
         self._api = api
+        self._remember = remember
         self._streams = streams
         self._pod = ""
         self._since = 0.0
@@ -157,7 +165,9 @@ class Hearing:
         self._streams.followed += 1
         started_at = pod.main.started_at or now
         self._is_from_start = (now - started_at).total_seconds() < LATE_SECONDS
-        self._follower = Follower(self._api, pod.name, job.terms.output_bytes)
+        self._follower = Follower(
+            self._api, pod.name, job.terms.output_bytes, lambda mark: self._remember(written(mark, pod.name))
+        )
 
     def _listen(self, job: JobView) -> None:
         self._streams.listened += 1

@@ -249,7 +249,9 @@ class Runs:
 
     def _hearing(self, run: KnownRun) -> Hearing:
         if run.hearing is None:
-            run.hearing = Hearing(self._api, self._streams)
+            name, insist = run.job.name, self._background.insist
+            remember = partial(actions.remember_printed, self._api, name)
+            run.hearing = Hearing(self._api, self._streams, lambda text: insist(lambda: remember(text)))
         return run.hearing
 
     def _assess(self, run: KnownRun, patience: float = 0.0) -> Assessment:

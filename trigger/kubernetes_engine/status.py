@@ -44,7 +44,8 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class JobView:
     """One Job. `is_held`: our finalizer is on it, so its result is not sealed; `is_deleting`: somebody deleted it.
-    `is_suspended`: a queue holds it back. `version` grows with every change of the object."""
+    `is_suspended`: a queue holds it back. `printed` is how its output begins, where it is large. `version` grows with every
+    change of the object."""
 
     name: str
     uid: str
@@ -61,6 +62,7 @@ class JobView:
     stop: Stop | None = None
     spec_hash: str = ""
     catalog: str = ""
+    printed: str = ""
     version: int = 0
 
 
@@ -148,6 +150,7 @@ def job_view(job: Object) -> JobView | None:
         stop=_stop(annotations.get(names.STOP)) or _overdue(end),
         spec_hash=sys.intern(_text(annotations, names.SPEC)),
         catalog=sys.intern(_text(annotations, names.CATALOG)),
+        printed=_text(annotations, names.PRINTED),
         version=_version(metadata),
     )
 

@@ -55,6 +55,21 @@ class Tally:
         return Mark(self.size, self._sum.digest(), self.is_end)
 
 
+def written(mark: Mark, pod: str) -> str:
+    """A mark of a pod's log as an annotation."""
+    return f"{pod} {mark.size} {mark.digest.hex()}"
+
+
+def read_mark(text: str, pod: str) -> tuple[Mark, ...]:
+    """The mark of this pod's log in an annotation, if there is one."""
+    try:
+        name, size, digest = text.split(" ")
+        found = Mark(int(size), bytes.fromhex(digest))
+    except ValueError:
+        return ()
+    return (found,) if name == pod and found.size >= 0 else ()
+
+
 def mark_of(content: bytes) -> Mark:
     """A reading, to compare the next one with."""
     return Mark(len(content), _digest(content), is_end=True)

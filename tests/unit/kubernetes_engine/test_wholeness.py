@@ -13,7 +13,7 @@ from tests.unit.kubernetes_engine.objects import ended, made_pod
 from trigger.kubernetes_engine.evidence import is_final, may_have_lost_all
 from trigger.kubernetes_engine.failures import ApiFailure, no_answer
 from trigger.kubernetes_engine.hearing import Heard
-from trigger.kubernetes_engine.wholeness import Mark, Tally, Verdict, judge, mark_of, tail_of
+from trigger.kubernetes_engine.wholeness import Mark, Tally, Verdict, judge, mark_of, read_mark, tail_of, written
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -37,6 +37,13 @@ def test_a_reading_that_agrees_with_what_was_followed_is_whole() -> None:
     assert judge(b"one\ntwo\n", [counted(b"one\n", b"two\n")], None) is Verdict.WHOLE
     assert judge(b"one\ntwo\n", [counted(b"one\n", b"two\n", is_end=False)], None) is Verdict.AGAIN
     assert judge(b"one\n", [counted(b"one\n", b"two\n")], None) is Verdict.AGAIN
+
+
+def test_a_mark_is_read_as_it_was_written_and_only_for_its_pod() -> None:
+    mark = counted(b"one\n", is_end=False)
+    assert read_mark(written(mark, "pod-a"), "pod-a") == (mark,)
+    for text in (written(mark, "pod-b"), "", "pod-a 4", "pod-a x 00", "pod-a 4 zz", "pod-a -1 00"):
+        assert read_mark(text, "pod-a") == ()
 
 
 def test_nothing_confirms_an_empty_log_but_another_reading() -> None:
