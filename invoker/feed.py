@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from invoker import wire
+from invoker.ending import cancelled
 from invoker.errors import ServerUnreachableError
 from invoker.listing import finished_row
 from invoker.news import RunNews
@@ -197,8 +198,7 @@ class Feed:
                         if isinstance(item, FeedItem):
                             position = item.sequence
         finally:
-            feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
+            await cancelled(feeding)
 
     async def _caught_up(self, watch: Watch, position: int) -> AsyncGenerator[FeedItem | RunStatusDocument, None]:
         """What was stored behind that place, then what the watch brings, until it lags."""

@@ -15,12 +15,12 @@ from rich.live import Live
 from rich.tree import Tree
 
 from invoker.cli import screen
-from invoker.cli.dev_server import cancelled
 from invoker.cli.quantities import count, duration
 from invoker.cli.session import Session
 from invoker.cli.waiting import failure_of
 from invoker.client import Client
 from invoker.connection import ConnectionOptions
+from invoker.ending import cancelled
 from invoker.errors import InvokerError, WaitExpiredError
 from invoker.request import RequestRecord
 from invoker.result import RunStatusDocument

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 from invoker.cli.dev_state import DevFacts, StateFolder, parent_bound, started_at
 from invoker.cli.ports import LOOPBACK, choose_port
 from invoker.connection import ConnectionOptions
+from invoker.ending import cancelled
 from invoker.errors import InvokerError, ServerUnreachableError, SettingsError
 from invoker.nats_server import nats_server
 
@@ -30,7 +31,6 @@ NATS_PORT, HTTP_PORT = 4222, 7222
 STOP_SECONDS = 8.0
 """An orderly stop takes this long at most; then what is left is cancelled."""
 LOOK_SECONDS = 0.5
-CANCEL_SECONDS = 0.5
 
 
 class LogSink(Protocol):
@@ -288,19 +288,3 @@ async def _server_lives(pid: int) -> None:
     raise ServerUnreachableError(
         "the nats-server of this dev has ended", hint="the state's nats-server.log may say why"
     )
-
-
-async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks until they have ended; what they raise is not news any more.
-
-    More than once: a cancel that meets a connection in the making is swallowed now and then (`asyncio.wait_for` of
-    Python 3.11, when the awaited thing is done at the same moment), and the task would go on for ever.
-    """
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        done, left = await asyncio.wait(left, timeout=CANCEL_SECONDS)
-        for task in done:
-            if not task.cancelled():
-                task.exception()

@@ -51,6 +51,8 @@ def top(
     """
     import asyncio
 
+    from invoker.ending import cancelled
+
     session = session_of(context)
 
     async def work() -> None:
@@ -61,8 +63,7 @@ def top(
             try:
                 await _look_again_and_again(session, client, recent, hearing, interval, count, output)
             finally:
-                hearing.cancel()
-                await asyncio.gather(hearing, return_exceptions=True)
+                await cancelled(hearing)
 
     run(work())
 

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from invoker import wire
+from invoker.ending import cancelled
 from invoker.errors import IdempotencyMismatchError, InvokerError, PayloadTooLargeError, WaitExpiredError
 from invoker.feed import Watch
 from invoker.gateway import run_body
@@ -31,7 +32,6 @@ from invoker.lookup import canonical_id
 from invoker.replies import Reply
 
 T = TypeVar("T")
-CANCEL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,19 +155,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
             return task.result()
         raise ClientDisconnect
     finally:
-        await _ended({task, gone})
-
-
-async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel until they have ended. More than once: `asyncio.wait_for` of Python 3.11 swallows a cancel that comes in
-    the moment in which what it waits for is done, and the work would go on to the end of its wait."""
-    while tasks:
-        for one in tasks:
-            one.cancel()
-        done, tasks = await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
-        for one in done:
-            if not one.cancelled():
-                one.exception()  # seen: whoever is to hear of it has it already
+        await cancelled(task, gone)
 
 
 async def _gone(request: Request) -> None:

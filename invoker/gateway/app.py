@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from invoker.client import Client
 from invoker.connection import ConnectionOptions
+from invoker.ending import cancelled
 from invoker.errors import InputRefusedError, InvokerError, NoSuchPathError
 from invoker.gateway import gitfaas
 from invoker.gateway.access.limits import CallLimiter, address_finder
@@ -67,9 +68,7 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
                 requests = SharedReads(client.stored.request)
                 yield Gateway(settings, client, catalog, runs, requests, run_api=run_api_of(settings, client, catalog))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancelled(*tasks)
 
 
 def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:

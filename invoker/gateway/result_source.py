@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from invoker import wire
+from invoker.ending import cancelled
 from invoker.errors import SettingsError
 from invoker.gateway.metrics import GatewayMetrics
 from invoker.gateway.settings import GatewaySettings
@@ -47,8 +48,7 @@ async def chosen_results(settings: GatewaySettings, client: Client) -> AsyncIter
             yield
         finally:
             client.read_results_from(client.custody.results)
-            filling.cancel()
-            await asyncio.gather(filling, return_exceptions=True)
+            await cancelled(filling)
 
 
 class ToldSource:

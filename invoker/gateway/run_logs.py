@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from invoker import wire
+from invoker.ending import cancelled
 from invoker.feed import Watch
 from invoker.gateway.documents import Answer
 from invoker.gateway.door import caller_of
@@ -96,7 +97,7 @@ async def _lines(gateway: Gateway, run: RunView, follow: bool) -> AsyncGenerator
                 async for line in _until_over(aiter(lines), over if follow and not run.finished else None):
                     yield line
         finally:
-            over.cancel()
+            await cancelled(over)
 
 
 async def _until_over(
@@ -123,8 +124,7 @@ async def _until_over(
             elif over is None or not over.done():
                 yield None
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        await cancelled(following)
 
 
 async def _next(lines: AsyncIterator[LogLine]) -> LogLine:

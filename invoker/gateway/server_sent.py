@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from invoker.ending import cancelled
 from invoker.errors import InputRefusedError
 from invoker.gateway.metrics import GatewayMetrics
 
@@ -59,9 +60,7 @@ class EventStream(Response):
                 if sending.done():
                     sending.result()
             finally:
-                for task in (sending, gone):
-                    task.cancel()
-                await asyncio.gather(sending, gone, return_exceptions=True)
+                await cancelled(sending, gone)
                 await self._source.aclose()
 
     async def _send(self, send: Send) -> None:
