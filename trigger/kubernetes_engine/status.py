@@ -44,8 +44,8 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class JobView:
     """One Job. `is_held`: our finalizer is on it, so its result is not sealed; `is_deleting`: somebody deleted it.
-    `is_suspended`: a queue holds it back. `printed` is how its output begins, where it is large. `version` grows with every
-    change of the object."""
+    `is_suspended`: a queue holds it back. `printed` is how its output begins, where it is large. `version` grows with
+    every change of the object."""
 
     name: str
     uid: str
