@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from invoker.errors import InvokerError
-from trigger.app import Running, run_controller
 from invoker.logs import configure_logs
+from trigger.app import Running, run_controller
 from trigger.settings import load_settings, nats_options
 
 

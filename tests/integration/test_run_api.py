@@ -389,7 +389,8 @@ async def publish(run: Run, topic: str, body: Any = b"x", position: int = 0, **h
 
 
 async def test_a_published_event_belongs_to_its_run(world: RunWorld) -> None:
-    run = await world.accept(b"x", root_request_id="root-1", hops=1, headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    run = await world.accept(b"x", root_request_id="root-1", hops=1, headers=trace)
     answer = await publish(
         run, "next.one", b"hello", 3, Content_Type="text/plain", Invoker_Headers=encode_headers({"x-y": "ä"})
     )
