@@ -21,6 +21,8 @@ from invoker.results.nats import ResultStream
 from invoker.views import RunRow
 
 _AT_ONCE = 64
+_MAX_CURSOR_DIGITS = 18
+"""No stream comes so far, and JetStream's sequences have 64 bits: a longer number would be refused by the server."""
 _UNFINISHED, _FINISHED = "u", "f"
 
 
@@ -219,7 +221,9 @@ def _parsed_cursor(cursor: str | None) -> tuple[str, int | None]:
     if cursor is None:
         return _UNFINISHED, None
     part, digits = cursor[:1], cursor[1:]
-    if part not in (_UNFINISHED, _FINISHED) or not (digits.isascii() and digits.isdigit()):
+    if part not in (_UNFINISHED, _FINISHED) or not (
+        digits.isascii() and digits.isdigit() and len(digits) <= _MAX_CURSOR_DIGITS
+    ):
         raise InputRefusedError(f"{cursor[:40]!a} is not a cursor of a list of runs")
     return part, int(digits)
 

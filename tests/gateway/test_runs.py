@@ -79,6 +79,7 @@ async def test_filters_find_what_fits_and_refuse_what_is_none(http: aiohttp.Clie
     stack.open_gate(running)
     for wrong in (
         "state=odd", "reason=odd", "limit=0", "limit=501", "limit=x", "cursor=x", "cursor=f-1", "cursor=f1e3",
+        "cursor=f99999999999999999999", "cursor=u99999999999999999999",
         "since=yesterday", "since=2020-01-01T00:00:00", "since=99999999999d", "topic=a..b", "function=" + "x" * 64,
     ):  # fmt: skip
         assert (await get(http, f"/v1/runs?{wrong}", 400))["status"] == 400, wrong
