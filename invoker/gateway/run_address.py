@@ -92,4 +92,5 @@ def _address(fields: object) -> RunAddress:
         raise ValueError
     if not all(isinstance(field, str) for field in fields[:5]) or not isinstance(fields[5], str | None):
         raise ValueError
+    "".join(field for field in fields if field).encode()  # a lone half of a pair has no UTF-8: `UnicodeEncodeError`
     return RunAddress(*fields)

@@ -45,7 +45,8 @@ def test_what_is_no_address_is_unknown(segment: str) -> None:
 @pytest.mark.parametrize(
     "document",
     [{}, [], None, 3, "x", ["a"] * 5, ["a"] * 7, [1, "b", "c", "d", "e", None], ["a", "b", "c", "d", None, None],
-     ["a", "b", "c", "d", "e", 6], [["a"], "b", "c", "d", "e", None]],
+     ["a", "b", "c", "d", "e", 6], [["a"], "b", "c", "d", "e", None], ["a\ud800", "b", "c", "d", "e", None],
+     ["a", "b", "c", "d", "e", "\udfff"]],
 )  # fmt: skip
 def test_only_six_texts_are_an_address(document: object) -> None:
     segment = base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
