@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -322,13 +323,10 @@ class RunApi:
 
     async def _progress(self, call: RunCall) -> Response:
         document = await _json_object(call.request)
-        percent, text = document.get("percent"), document.get("text")
-        if percent is not None and (isinstance(percent, bool) or not isinstance(percent, int | float)):
-            raise RunApiRefusedError("progress: 'percent' must be a number from 0 to 100")
+        percent, text = _percent(document.get("percent")), document.get("text")
         if text is not None and not isinstance(text, str):
             raise RunApiRefusedError("progress: 'text' must be a text")
-        bounded = None if percent is None else min(100.0, max(0.0, float(percent)))
-        await self._tell(call, percent=bounded, text=text)
+        await self._tell(call, percent=percent, text=text)
         return Response(status_code=204)
 
     async def _error(self, call: RunCall) -> Response:
@@ -339,6 +337,7 @@ class RunApi:
         return Response(status_code=204)
 
     async def _tell(self, call: RunCall, *, percent: float | None = None, text: str | None) -> None:
+        _check_unicode(text or "")
         result, status = await asyncio.gather(
             self._results.result(call.address.request_id, call.address.function), self._status(call)
         )
@@ -384,6 +383,26 @@ async def _json_object(request: Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RunApiRefusedError("the body is not a JSON object")
     return document
+
+
+def _percent(value: object) -> float | None:
+    """The progress from 0 to 100 that this stands for. Raises `RunApiRefusedError` for what is no finite number."""
+    if value is None:
+        return None
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # an integer may have any number of digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise RunApiRefusedError("progress: 'percent' must be a number from 0 to 100")
+    return min(100.0, max(0.0, number))
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON's escapes can name half of a pair, which no UTF-8 can hold
+        raise RunApiRefusedError("a text in the body has a lone surrogate: it is no Unicode text") from error
 
 
 def _content_type(request: Request) -> str | None:

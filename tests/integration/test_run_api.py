@@ -528,11 +528,20 @@ async def test_an_attempts_error_is_news_and_no_result(world: RunWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"{", b"\xff", b'{"percent": "x"}', b'{"percent": true}', b'{"text": 3}', b"[" * 9000]
-)
+    "body",
+    [b"[]", b"{", b"\xff", b'{"percent": "x"}', b'{"percent": true}', b'{"text": 3}', b"[" * 9000,
+     b'{"percent": 1%s}' % (b"0" * 400), b'{"percent": NaN}', b'{"percent": 1e999}', b'{"text": "\\ud800"}'],
+)  # fmt: skip
 async def test_news_that_are_none_are_refused(world: RunWorld, body: bytes) -> None:
     run = await world.accept(b"x")
     assert (await run.call("POST", "progress", body)).status == 400
+    assert await world.results.status(run.run_id) is None
+
+
+@pytest.mark.parametrize("note", [b'{"message": "\\ud800"}', b'{"type": "\\udfff", "message": "x"}'])
+async def test_an_attempts_error_that_is_no_text_is_refused(world: RunWorld, note: bytes) -> None:
+    run = await world.accept(b"x")
+    assert (await run.call("POST", "error", note)).status == 400
 
 
 async def test_news_are_small(world: RunWorld) -> None:
