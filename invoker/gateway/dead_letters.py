@@ -24,6 +24,8 @@ from invoker.gateway.sight import Sight, needs_nats, unknown
 from invoker.views import DeadLetter
 
 _READ_AT_ONCE = 50
+MAX_READINGS = 20
+"""Readings for one page: who may see next to nothing is given a short page, and its cursor."""
 
 
 class DeadLetterPage(Answer):
@@ -46,8 +48,9 @@ def router(gateway: Gateway) -> APIRouter:
         """Dead letters, newest first."""
         sight = Sight(gateway, caller_of(request))
         sight.caller.check(Action.READ)
-        letters = await _letters(sight, limit + 1, _sequence(cursor))
-        following = str(letters[limit - 1][0]) if len(letters) > limit else None
+        letters, looked_to = await _letters(sight, limit + 1, _sequence(cursor))
+        last = letters[limit - 1][0] if len(letters) > limit else looked_to
+        following = str(last) if last is not None else None
         page = DeadLetterPage(items=[letter for _, letter in letters[:limit]], next=following)
         return JsonResponse(page, headers=next_link(request, following))
 
@@ -71,10 +74,12 @@ def router(gateway: Gateway) -> APIRouter:
         replaces the payload, and makes another request each time."""
         sight = Sight(gateway, caller_of(request))
         letter = await _visible(sight, dead_id)
-        sight.check(Action.OPERATE, letter.topic)
+        sight.check_whole(Action.OPERATE, letter.topic, ())
         body, content_type = await replacement(request, gateway.settings.max_event_bytes, empty=empty)
+        if body is not None:
+            sight.check(Action.PUBLISH, letter.topic)
         request_id = await gateway.client.redrive(letter.id, data=body, content_type=content_type)
-        return await new_request(gateway, request_id, letter.topic)
+        return await new_request(sight, request_id, letter.topic)
 
     return routes
 
@@ -89,16 +94,17 @@ async def _visible(sight: Sight, dead_id: str) -> DeadLetter:
     return letter
 
 
-async def _letters(sight: Sight, limit: int, before: int | None) -> list[tuple[int, DeadLetter]]:
-    """So many letters that the caller may see, with their places."""
+async def _letters(sight: Sight, limit: int, before: int | None) -> tuple[list[tuple[int, DeadLetter]], int | None]:
+    """So many letters that the caller may see, with their places; with a place when the page ends there because so
+    many others were looked at."""
     found: list[tuple[int, DeadLetter]] = []
-    while len(found) < limit:
+    for _ in range(MAX_READINGS):
         part = await sight.gateway.client.stored.dead_letters(_READ_AT_ONCE, before)
         found += [(place, letter) for place, letter in part if sight.may(Action.READ, letter.topic)]
-        if len(part) < _READ_AT_ONCE:
-            break
+        if len(found) >= limit or len(part) < _READ_AT_ONCE:
+            return found[:limit], None
         before = part[-1][0]
-    return found[:limit]
+    return found, before
 
 
 def _sequence(cursor: str | None) -> int | None:

@@ -34,6 +34,8 @@ from invoker.result import Reason, Result, State
 from invoker.views import RunRow, RunView
 
 MAX_LIMIT = 500
+MAX_HIDDEN = 2_000
+"""Rows that a page may pass by because its caller may not see them."""
 _AGO = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(s|m|h|d)")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -59,7 +61,8 @@ def router(gateway: Gateway) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
         cursor: Annotated[str | None, Query(max_length=64, description="`next` of the page before")] = None,
     ) -> Response:
-        """Runs, unfinished ones first, then finished ones, each part newest first, without their payloads."""
+        """Runs, unfinished ones first, then finished ones, each part newest first, without their payloads. A page may
+        have fewer than `limit`, and still be followed by another one."""
         sight = Sight(gateway, caller_of(request))
         sight.caller.check(Action.READ)
         wanted = RunFilter(
@@ -70,8 +73,8 @@ def router(gateway: Gateway) -> APIRouter:
             since=_instant(since, datetime.now(UTC)) if since else None,
             topic=wire.check_pattern(topic) if topic else None,
         )
-        rows = await _rows(sight, wanted, limit + 1, cursor)
-        following = rows[limit - 1].cursor if len(rows) > limit else None
+        rows, looked_to = await _rows(sight, wanted, limit + 1, cursor)
+        following = rows[limit - 1].cursor if len(rows) > limit else looked_to
         page = RunPage(items=[run_line(row) for row in rows[:limit]], next=following)
         return JsonResponse(page, headers=next_link(request, following))
 
@@ -123,7 +126,7 @@ def router(gateway: Gateway) -> APIRouter:
         sight = Sight(gateway, caller_of(request))
         run, topic = await sight.run(run_id)
         sight.check(Action.OPERATE, topic, run.function)
-        return await replayed(gateway, request, run.request_id, run.function, empty=empty)
+        return await replayed(sight, request, run.request_id, topic, run.function, empty=empty)
 
     return routes
 
@@ -145,18 +148,24 @@ async def _run_at_last(
         return await waited(request, watch, lambda: sight.run_of(found, run_id), enough, seconds)
 
 
-async def _rows(sight: Sight, wanted: RunFilter, limit: int, cursor: str | None) -> list[RunRow]:
-    """So many rows that the caller may see."""
+async def _rows(sight: Sight, wanted: RunFilter, limit: int, cursor: str | None) -> tuple[list[RunRow], str | None]:
+    """So many rows that the caller may see; with a cursor when so many others were looked at that the page ends there:
+    who may see next to nothing must not make every page a search through everything."""
     everything = sight.caller.sees_everything()
     found: list[RunRow] = []
     rows = sight.gateway.client.stored.rows(wanted, before=cursor, recent=sight.gateway.runs)
+    hidden = 0
     async with aclosing(rows):
         async for row in rows:
             if everything or sight.may(Action.READ, row.topic, row.function):
                 found.append(row)
                 if len(found) >= limit:
                     break
-    return found
+            else:
+                hidden += 1
+                if hidden >= MAX_HIDDEN:
+                    return found, row.cursor
+    return found, None
 
 
 def next_link(request: Request, cursor: str | None) -> dict[str, str]:
