@@ -105,12 +105,16 @@ def router(gateway: Gateway) -> APIRouter:
         """Publish a request again, as a new one that names the original. A body replaces the payload; other query
         parameters and `Invoker-Param-…` headers replace parameters."""
         sight = Sight(gateway, caller_of(request))
-        view = await sight.request(request_id)
-        accepted_record(view)
-        if function is not None and view.run(function) is None and view.runs:
+        whole = await sight.whole_request(request_id)
+        accepted_record(whole)
+        seen = sight.part_of(whole) or whole
+        if function is None:
+            sight.check_whole(Action.OPERATE, whole.topic, [run.function for run in whole.runs])
+        elif seen.run(function) is None and seen.runs:
             raise unknown("run of the function", function)
-        sight.check(Action.OPERATE, view.topic, function)
-        return await replayed(gateway, request, view.request_id, function, empty=empty)
+        else:
+            sight.check(Action.OPERATE, whole.topic, function)
+        return await replayed(sight, request, whole.request_id, whole.topic, function, empty=empty)
 
     return routes
 
@@ -141,23 +145,33 @@ def accepted_record(view: RequestView) -> RequestRecord:
     return view.record
 
 
-async def replayed(gateway: Gateway, request: Request, given: str, function: str | None, *, empty: bool) -> Response:
-    """Replay with what the call's body, query and headers replace; answers 202 with the new request."""
+async def replayed(
+    sight: Sight, request: Request, given: str, topic: str, function: str | None, *, empty: bool
+) -> Response:
+    """Replay with what the call's body, query and headers replace; answers 202 with the new request.
+
+    Who replaces anything sends an event of his own, and must be allowed to. Raises `ForbiddenError`.
+    """
+    gateway = sight.gateway
     rest = [(name, value) for name, value in request.query_params.multi_items() if name not in ("function", "empty")]
     call = read_call(request.headers.items(), urlencode(rest).encode(), gateway.settings.gateway_wait_seconds)
     body, content_type = await replacement(request, gateway.settings.max_event_bytes, empty=empty)
+    if body is not None or call.params:
+        sight.check(Action.PUBLISH, topic, function)
     receipt = await gateway.client.replay(
         given, function=function, data=body, content_type=content_type, params=call.params
     )
-    return await new_request(gateway, receipt.request_id, receipt.topic)
+    return await new_request(sight, receipt.request_id, receipt.topic)
 
 
-async def new_request(gateway: Gateway, request_id: str, topic: str) -> Response:
-    """202 with the request that was made: its event is stored, whatever goes wrong from here on."""
+async def new_request(sight: Sight, request_id: str, topic: str) -> Response:
+    """202 with what the caller may see of the request that was made: its event is stored, whatever goes wrong from
+    here on."""
+    unread = RequestView(request_id, topic, None)
     try:
-        view = await gateway.client.stored.request(request_id)
+        view = sight.part_of(await sight.gateway.client.stored.request(request_id)) or unread
     except InvokerError:
-        view = RequestView(request_id, topic, None)
+        view = unread
     headers = {"Location": f"/v1/requests/{request_id}"}
     return JsonResponse(accepted(view, duplicate=False), 202, headers=headers)
 

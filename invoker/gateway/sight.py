@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import Depends
 
 from invoker import wire
-from invoker.errors import ExpiredError, ServerUnreachableError, UnknownIdError
+from invoker.errors import ExpiredError, ForbiddenError, ServerUnreachableError, UnknownIdError
 from invoker.gateway.access.scopes import Action, Caller
 from invoker.gateway.gateway import Gateway
 from invoker.lookup import Found
 from invoker.views import RequestView, RunView
+
+ANY_FUNCTION = "*"
+"""The name of no function: only patterns that fit every name fit it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,20 @@ class Sight:
         if not self.may(action, topic, function):
             called = self.gateway.client.names.function_of_direct_topic(topic)
             self.caller.check(action, topic=None if called else topic, function=function or called)
+
+    def check_whole(self, action: Action, topic: str, functions: Collection[str]) -> None:
+        """Raise `ForbiddenError` unless the caller may with every one of the functions, unseen ones too.
+
+        Without any it is not known what the topic will run, so only a grant for all functions will do.
+        """
+        called = self.gateway.client.names.function_of_direct_topic(topic)
+        for function in functions or (called or ANY_FUNCTION,):
+            if not self.may(action, topic, function):
+                # Nothing is said about which function it was: it may be one that the caller does not see.
+                raise ForbiddenError(
+                    f"{self.caller.name} may not {action} every function that this runs",
+                    hint="name one function, or ask for a key whose scopes cover all of them",
+                )
 
     def part_of(self, view: RequestView) -> RequestView | None:
         """The request with the runs that the caller may see, None when that is nothing."""

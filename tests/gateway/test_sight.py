@@ -169,6 +169,14 @@ async def test_a_foreign_dead_letter_is_not_there(guarded: Guarded, stack: Stack
     assert "dead_id" in await get(guarded.narrow, "/v1/requests/of-own1", 404)
 
 
+async def test_who_redrives_may_operate_whatever_it_runs(guarded: Guarded, stack: Stack) -> None:
+    await _put(world_of(stack.client), "ofpair", "pair.dead")
+    refused = await post(guarded.half, "/v1/dead-letters/ofpair/redrive", 403)
+    assert refused["code"] == "forbidden", "the event would run pair-b as well"
+    await _put(world_of(stack.client), "ownone", "own.dead")
+    assert (await post(guarded.narrow, "/v1/dead-letters/ownone/redrive", 403, data=b"mine"))["code"] == "forbidden"
+
+
 async def _put(world: StoredWorld, dead_id: str, topic: str) -> None:
     letter = {
         "id": dead_id, "reason": "hop-limit", "message": "too far", "topic": topic, "request_id": f"of-{dead_id}",
@@ -177,6 +185,31 @@ async def _put(world: StoredWorld, dead_id: str, topic: str) -> None:
     headers = {wire.H_REQUEST_ID: f"of-{dead_id}", wire.H_REASON: "hop-limit"}
     subject = wire.Names().dead(dead_id)
     await world.client.jetstream().publish(subject, json.dumps(letter).encode(), headers=headers)
+
+
+async def test_who_replays_runs_nothing_that_he_may_not_operate(guarded: Guarded) -> None:
+    original = await publish(guarded.admin, "pair.x")
+    await finished(guarded.admin, original)
+    path = f"/v1/requests/{original}/replay"
+    refused = await post(guarded.half, path, 403)
+    assert refused["code"] == "forbidden"
+    assert "pair-b" not in str(refused)
+    assert (await post(guarded.half, f"{path}?function=pair-b", 404))["code"] == "unknown"
+    made = await post(guarded.half, f"{path}?function=pair-a", 202)
+    assert [run["function"] for run in (await finished(guarded.admin, made["request_id"]))["runs"]] == ["pair-a"]
+
+
+async def test_who_replaces_what_he_replays_must_be_allowed_to_publish(guarded: Guarded) -> None:
+    original = await publish(guarded.admin, "pair.x")
+    await finished(guarded.admin, original)
+    one = f"/v1/requests/{original}/replay?function=pair-a"
+    run = f"/v1/runs/{wire.run_id_of(original, 'pair-a')}/replay"
+    for path in (one, run):
+        assert (await post(guarded.half, path, 403, data=b"mine"))["code"] == "forbidden"
+    for path in (f"{one}&level=1", f"{run}?level=1", f"{one}&empty=true"):
+        assert (await post(guarded.half, path, 403))["code"] == "forbidden"
+    for path in (one, run):
+        await post(guarded.admin, path, 202, data=b"mine")
 
 
 async def test_without_a_key_nothing_is_read(guarded: Guarded) -> None:
