@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -39,11 +39,13 @@ from invoker.gateway.access.scopes import Action, Caller
 from invoker.gateway.answers import JsonResponse
 from invoker.gateway.door import caller_of, passed_on
 from invoker.gateway.gateway import Gateway
+from invoker.gateway.publishing import open_topic
 from invoker.gateway.run_address import parse_uid
 from invoker.gateway.run_answers import StreamedBody
+from invoker.gateway.sight import Sight
 from invoker.payload import Payload
 from invoker.result import Result
-from invoker.views import RequestView, RunView
+from invoker.views import RunView
 
 RESERVED = frozenset({"PAYLOAD", "FUNCTION_UID", "RANDOM", "TOPIC"})
 CHECKED_JSON_BYTES = 16 * 1024 * 1024
@@ -98,7 +100,7 @@ def _error(error: InvokerError, status: int | None = None) -> Response:
 
 
 async def _publish(gateway: Gateway, request: Request) -> Response:
-    topic = wire.check_topic(request.path_params["topic"])
+    topic = open_topic(gateway, request.path_params["topic"])
     caller_of(request).check(Action.PUBLISH, topic=topic)
     content_type = request.headers.get("content-type")
     kind = (content_type or "text/plain").partition(";")[0].strip().lower()
@@ -176,26 +178,20 @@ def _applied(run: RunView) -> dict[str, Any]:
 
 
 async def _responses(gateway: Gateway, request: Request) -> Response:
-    caller, uid = caller_of(request), request.path_params["request_uid"]
+    sight, uid = Sight(gateway, caller_of(request)), request.path_params["request_uid"]
     if not wire.is_plain_id(uid):
         refused = RequestIdError("the request uid is not valid")
         return JsonResponse({"error": True, "message": refused.message, "responses": []})
     try:
-        view = await gateway.client.stored.request(uid)
-        if not caller.may(Action.READ, topic=_seen_as(gateway, view)):
+        view = sight.part_of(await gateway.client.stored.request(uid))
+        if view is None:
             raise UnknownIdError(f"nothing is known of the request {uid}")
     except UnknownIdError as error:
         state = "expired" if isinstance(error, ExpiredError) else "unknown"
         message = error.message if state == "expired" else f"nothing is known of the request {uid}"
         return JsonResponse({"error": False, "responses": [], "state": state, "message": message})
-    runs = [run for run in view.runs if caller.may(Action.READ, function=run.function)]
-    rest = {"state": str(view.state), "runs": [_run(run) for run in runs]}
-    return StreamedBody(_answers(gateway, runs, rest), media_type="application/json")
-
-
-def _seen_as(gateway: Gateway, view: RequestView) -> str | None:
-    """The topic that a reader must be allowed; direct calls have none."""
-    return None if gateway.client.names.function_of_direct_topic(view.topic) is not None else view.topic
+    rest = {"state": str(view.state), "runs": [_run(run) for run in view.runs]}
+    return StreamedBody(_answers(gateway, view.runs, rest), media_type="application/json")
 
 
 def _run(run: RunView) -> dict[str, Any]:
@@ -204,7 +200,7 @@ def _run(run: RunView) -> dict[str, Any]:
     return {"function": run.function, "state": run.state, "reason": run.reason, "message": message}
 
 
-async def _answers(gateway: Gateway, runs: list[RunView], rest: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+async def _answers(gateway: Gateway, runs: Sequence[RunView], rest: dict[str, Any]) -> AsyncGenerator[bytes, None]:
     """`{"error": false, "responses": [base64 | null, …], …}`, piece by piece: outputs may be of any size."""
     yield b'{"error":false,"responses":['
     for number, run in enumerate(runs):

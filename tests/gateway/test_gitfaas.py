@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import closing
 from io import BytesIO
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -19,6 +20,7 @@ from yarl import URL
 from invoker.gateway.request_target import path_of
 from tests.conftest import eventually
 from tests.custody.workload import function
+from tests.gateway.access_world import add_key, bearer
 from tests.gateway.documented import GITFAAS_PAGE, examples
 from tests.gateway.stack import RUN_TOKEN_KEY, Stack, running_gateway, running_stack, session
 
@@ -194,6 +196,8 @@ async def test_nobody_answers_for_another(gitfaas: Stack, http: aiohttp.ClientSe
         ("two", b"\xff", "application/json", 400),
         ("a..b", b"x", "text/plain", 400),
         ("a*", b"x", "text/plain", 400),
+        ("invoker.call.one", b"x", "text/plain", 400),
+        ("invoker", b"x", "text/plain", 400),
         ("two?PAYLOAD=x", b"x", "text/plain", 400),
         ("two?FUNCTION_UID=x", b"x", "text/plain", 400),
         ("two?a%0d%0ab=x", b"x", "text/plain", 400),
@@ -259,6 +263,24 @@ async def test_it_is_off_unless_switched_on_and_asks_for_keys(gitfaas: Stack) ->
         uid = await uid_of(gitfaas, "patient.d")
         assert (await told(http.post(f"/response/{uid}", data=b"mine")))[1]["error"] is False
         (gitfaas.gates / "end-patient.d").touch()
+
+
+async def test_topic_and_function_of_a_poll_are_of_one_grant(gitfaas: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    split = add_key(file, "split", "publish,read two nobody", "read elsewhere one")
+    half = add_key(file, "half", "read two one")
+    async with (
+        running_gateway(gitfaas.server.url, gateway_gitfaas=True, gateway_anonymous=(), gateway_keys=file) as locked,
+        session(locked.url, headers=bearer(split)) as of_split,
+        session(locked.url, headers=bearer(half)) as of_half,
+    ):
+        uid = (await published(of_split, "two", data="secret"))["requestUid"]
+        assert [run["function"] for run in (await finished(of_half, uid))["runs"]] == ["one"]
+        never = gitfaas.client.new_request_id()
+        assert await poll(of_split, uid) == {
+            name: value.replace(never, uid) if isinstance(value, str) else value
+            for name, value in (await poll(of_split, never)).items()
+        }
 
 
 async def test_no_login_no_publish(gitfaas: Stack) -> None:
