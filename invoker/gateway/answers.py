@@ -30,8 +30,10 @@ def problem(error: InvokerError, *, instance: str | None = None) -> Response:
     answer = Response(to_json(document, fallback=str), error.http_status, media_type=wire.CONTENT_TYPE_PROBLEM)
     if error.http_status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
-    if error.http_status == 408:
-        answer.headers["Connection"] = "close"  # what else comes on it is the rest of that body, if anything
+    if error.http_status in (401, 408, 429):
+        # Of 408 what else comes is the rest of that body. The others would keep a connection, of which there are only
+        # so many, from those who may call.
+        answer.headers["Connection"] = "close"
     if isinstance(error, RangeRefusedError):
         answer.headers["Content-Range"] = f"bytes */{error.fields.get('bytes', 0)}"
     if isinstance(error, RateLimitedError):

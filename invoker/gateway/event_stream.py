@@ -32,7 +32,7 @@ from invoker.result import RunStatusDocument
 from invoker.views import RequestView
 
 COMMENT_SECONDS = 15.0
-STREAM_SECONDS = 1_800.0
+STREAM_SECONDS = 300.0
 """After this a stream ends and its reader comes again: so that a key that was withdrawn does not read for ever."""
 
 

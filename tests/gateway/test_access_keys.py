@@ -19,7 +19,7 @@ from invoker.errors import InputRefusedError, SettingsError, UnauthorizedError, 
 from invoker.gateway.access import keys
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.access.watched_file import WatchedFile
-from tests.gateway.access_world import add_key, bearer, guarded_gateway
+from tests.gateway.access_world import add_key, bearer, guarded_gateway, wire_to
 from tests.gateway.stack import Stack, session
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -173,10 +173,18 @@ async def guarded(stack: Stack, folder: Path, texts: dict[str, str]) -> AsyncIte
         yield http
 
 
+async def test_who_is_refused_keeps_no_connection(guarded: aiohttp.ClientSession) -> None:
+    async with wire_to(str(guarded._base_url).rstrip("/")) as wire:
+        await wire.say(b"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await wire.answer())[0] == 401
+        assert await wire.rest() == b""
+
+
 async def published(http: aiohttp.ClientSession, topic: str, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
     async with http.post(f"/v1/topics/{topic}", data=b"x", headers=headers) as answer:
         if answer.status == 401:
             assert answer.headers["WWW-Authenticate"] == "Bearer"
+            assert answer.headers["Connection"] == "close", "it keeps no connection from those who may call"
         return answer.status, await answer.json()
 
 
