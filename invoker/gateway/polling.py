@@ -67,6 +67,7 @@ async def _moved(watch: Watch, gone: asyncio.Future[None], deadline: float) -> b
         both: set[asyncio.Future[Any]] = {item, gone}
         await asyncio.wait(both, timeout=max(0.0, left), return_when=asyncio.FIRST_COMPLETED)
         if gone.done():
+            gone.result()  # a body that was promised and never came has an answer of its own
             raise ClientDisconnect
         if not item.done():
             return False

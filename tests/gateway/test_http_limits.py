@@ -149,6 +149,14 @@ async def test_a_body_that_stops_in_the_middle_is_answered_408(url: str, head: b
     assert await works(url)
 
 
+async def test_a_wait_with_a_body_that_never_comes_is_answered_408(url: str) -> None:
+    async with session(url) as http, http.post("/v1/topics/gate.silent", data=b"x") as answer:
+        path = (await answer.json())["url"]
+    async with wire_to(url) as wire:
+        await wire.say(f"GET {path}?wait=7 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n".encode())
+        assert problem_of(await wire.answer()) == (408, "body-silent")
+
+
 @pytest.mark.parametrize("body", [b"zz\r\n", b"5;" + b"x" * 70_000, b"5\r\nabcdefgh\r\n"])
 async def test_broken_chunks_end_the_call(url: str, body: bytes) -> None:
     async with wire_to(url) as wire:
