@@ -96,10 +96,13 @@ class CatalogCopy:
         return [dict(one) for one in resolved(function, declared, given)[1]] if declared is not None else []
 
     async def learn(self, function: str, spec_hash: str) -> None:
-        """See that this version of a function is known: a run may be younger than the copy. Asks at most once."""
+        """See that this version of a function is known: a run may be younger than the copy. Asks at most once; the
+        present schema holds for a version that nobody knows."""
         if (function, spec_hash) not in self._versions:
             await self.refresh()
-            self._versions.setdefault((function, spec_hash), None)  # the controllers do not know it any more
+            # The controllers do not know it any more, or never did: the hash is the caller's word, and a made-up one
+            # must not be a way around the schema.
+            self._versions.setdefault((function, spec_hash), self._outputs.get(function))
 
     def output_problems(
         self, function: str, spec_hash: str, data: bytes, content_type: str | None

@@ -178,6 +178,23 @@ async def test_the_schema_is_that_of_the_version_that_the_run_began_with(stack: 
         assert await strict.call("PUT", "output", b'{"ok": true}', **json) == (201, "")
 
 
+async def test_a_version_that_nobody_knows_is_no_way_around_the_schema(stack: Stack) -> None:
+    receipt = await stack.client.publish("made.up", b"")
+    await stack.client.result(receipt.request_id, wait=20)
+    address = RunAddress(receipt.request_id, "typed", "madeup")
+    await stack.client.custody.results.put_ticket(
+        RunTicket(run_id=address.run_id, request_id=address.request_id, function=address.function)
+    )
+    async with session(stack.url) as http:
+        liar = Odd(stack, address, http)
+        for _ in range(2):  # what was learnt the first time holds the second time
+            assert await liar.call("PUT", "output", b'{"ok": 1}', Content_Type="application/json") == (
+                422,
+                "invalid-output",
+            )
+        assert await liar.call("PUT", "output", b'{"ok": true}', Content_Type="application/json") == (201, "")
+
+
 # every odd call
 
 
