@@ -22,6 +22,7 @@ InvokerError
 │       ├─ TokenRefusedError      the token is not this run's
 │       ├─ OutputTooLargeError    the output is larger than the limit
 │       ├─ OutputRefusedError     the output does not fit the function's schema
+│       ├─ ReservedHeaderError    an event's header is one that only Invoker sets
 │       └─ HopLimitError          the chain is too long to be continued
 ├─ SettingsError              a setting with an unusable value, named                            exit 2
 ├─ UnknownIdError             no request, run, function or dead letter of that id                exit 4
@@ -210,6 +211,13 @@ class OutputRefusedError(RunApiRefusedError):
     """The output does not fit the function's output schema; `fields["errors"]` lists `{pointer, detail}`."""
 
     code = "invalid-output"
+    http_status = 422
+
+
+class ReservedHeaderError(RunApiRefusedError):
+    """A function gave its event a header that Invoker itself sets: `Invoker-…` (save parameters) or `Nats-…`."""
+
+    code = "reserved-header"
     http_status = 422
 
 

@@ -310,7 +310,7 @@ class RunApi:
 
     async def _events(self, call: RunCall) -> Response:
         record = (await self._standing(call)).unfinished(call.run_id)
-        event = outgoing_event(call.run_id, record, call.request.headers)
+        event = outgoing_event(call.run_id, record, call.request.headers, self._names)
         chunks: AsyncIterator[bytes] = call.request.stream()
         if (limit := self._max_event_bytes) is not None:
             run_body.refuse_larger(call.request, limit, self._event_too_large)

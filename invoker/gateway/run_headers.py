@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 
 from invoker import wire
-from invoker.errors import HopLimitError, RunApiRefusedError, TopicError
+from invoker.errors import HopLimitError, ReservedHeaderError, RunApiRefusedError, TopicError
 from invoker.publish import Lineage, OutgoingEvent
 from invoker.request import RequestRecord
 from invoker.runtime.headers import decode_headers, decode_text, encode_headers, encode_text
@@ -48,11 +48,11 @@ def _printable(content_type: str | None) -> str | None:
     return content_type if content_type and content_type.isascii() and content_type.isprintable() else None
 
 
-def outgoing_event(run_id: str, record: RequestRecord, headers: Mapping[str, str]) -> OutgoingEvent:
+def outgoing_event(run_id: str, record: RequestRecord, headers: Mapping[str, str], names: wire.Names) -> OutgoingEvent:
     """The event that a function publishes, without its bytes.
 
     Its id comes from the run and the position, so an attempt that is repeated publishes the same events, not more.
-    Raises `HopLimitError`, `TopicError` or `RunApiRefusedError`.
+    Raises `HopLimitError`, `TopicError`, `ReservedHeaderError` or `RunApiRefusedError`.
     """
     hops = record.hops + 1
     if hops > wire.MAX_HOPS:
@@ -68,6 +68,8 @@ def outgoing_event(run_id: str, record: RequestRecord, headers: Mapping[str, str
         raise TopicError(f"the header {wire.H_TOPIC} or {H_HEADERS} is not percent-encoded UTF-8") from error
     except ValueError as error:
         raise RunApiRefusedError(f"the header {H_HEADERS} {error}") from error
+    if names.is_reserved(topic):
+        raise TopicError(f"topic {topic[:80]!a} is reserved: topics may not begin with {names.instance!r}")
     position = number_in(headers.get(wire.H_POSITION), MAX_POSITION)
     if position is None:
         raise RunApiRefusedError(f"the header {wire.H_POSITION} must count this run's events from 0")
@@ -95,8 +97,13 @@ def _trace(headers: Mapping[str, str], record: RequestRecord) -> dict[str, str]:
 
 
 def checked_headers(headers: dict[str, str]) -> dict[str, str]:
-    """The headers if NATS can carry them; a line break in one would begin another header. Raises `ValueError`."""
+    """The headers if NATS can carry them and a function may choose them. Raises `ValueError` for a line break, which
+    would begin another header, and `ReservedHeaderError` for what would say things that only Invoker knows: where
+    replies go, what the event stems from, where its bytes are."""
     for name, value in headers.items():
+        lowered = name.lower()
+        if lowered.startswith(("invoker-", "nats-")) and not lowered.startswith(wire.H_PARAM_PREFIX.lower()):
+            raise ReservedHeaderError(f"the header {name[:80]!a} is one of Invoker's own; a function cannot set it")
         if not name or not all("!" <= character <= "~" and character != ":" for character in name):
             raise ValueError(f"has the name {name[:80]!a}; names are printable ASCII without blanks and ':'")
         if any(ord(character) < 32 and character != "\t" for character in value) or "\x7f" in value:

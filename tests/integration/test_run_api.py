@@ -436,7 +436,22 @@ async def test_a_topic_may_have_letters_of_every_kind(world: RunWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["", "a b", "a..b", "a.*", ">", ".a", "a%0D%0Ab", "a" * 300, ".".join("a" * 40), "$JS.x", "%FF"]
+    "topic",
+    [
+        "",
+        "a b",
+        "a..b",
+        "a.*",
+        ">",
+        ".a",
+        "a%0D%0Ab",
+        "a" * 300,
+        ".".join("a" * 40),
+        "$JS.x",
+        "%FF",
+        "invoker.call.hello",
+        "invoker",
+    ],
 )
 async def test_a_bad_topic_is_refused(world: RunWorld, topic: str) -> None:
     run = await world.accept(b"x")
@@ -475,6 +490,21 @@ async def test_bad_headers_of_an_event_are_refused(world: RunWorld, headers: dic
     refused = await run.call("POST", "events", b"x", **({"Invoker_Topic": "next", "Invoker_Position": "0"} | headers))
     assert refused.status == 400, refused.body
     assert await world.events() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Invoker-Reply-To", "invoker-reply-to", "Invoker-Replay-Of", "Invoker-Claim", "Invoker-Params", "Nats-Msg-Id"],
+)
+async def test_a_function_does_not_speak_for_invoker(world: RunWorld, name: str) -> None:
+    run = await world.accept(b"x")
+    refused = await publish(run, "next", Invoker_Headers=encode_headers({"x-y": "z", name: "mine"}))
+    assert (refused.status, refused.json()["code"]) == (422, "reserved-header"), refused.body
+    assert await world.events() == []
+    given = {"Invoker-Param-level": "9"}
+    assert (await publish(run, "next", Invoker_Headers=encode_headers(given))).status == 201
+    [event] = await world.events()
+    assert event.headers["Invoker-Param-level"] == "9"
 
 
 async def test_a_full_stream_is_a_matter_of_time(client: NatsClient) -> None:
