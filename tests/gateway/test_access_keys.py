@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import resource
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -141,6 +144,43 @@ def test_a_changed_file_holds_for_the_next_call_and_a_broken_one_does_not(tmp_pa
     keys.store(file, keys.KeyFile())
     with pytest.raises(UnauthorizedError):
         watched.present().caller(ann, NOW)
+
+
+def test_a_file_that_could_not_be_opened_for_a_moment_is_read_again(tmp_path: Path) -> None:
+    file, now = tmp_path / "keys.json", [0.0]
+    ann = add_key(file, "ann", "read")
+    watched = WatchedFile(file, "INVOKER_GATEWAY_KEYS", keys.read_ring, lambda: now[0])
+    keys.store(file, keys.KeyFile())
+    with no_more_files(), capture_logs() as lines:
+        for now[0] in (0.0, 2.0, 4.0):
+            assert watched.present().caller(ann, NOW).name == "ann", "nothing newer can be read"
+    assert [line["log_level"] for line in lines] == ["error"]
+    now[0] = 4.9
+    assert watched.present().caller(ann, NOW).name == "ann", "not tried at every call"
+    now[0] = 5.0
+    with pytest.raises(UnauthorizedError):
+        watched.present().caller(ann, NOW)
+
+
+def test_a_change_that_keeps_size_and_date_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_bytes(b"one")
+    facts = file.stat()
+    watched = WatchedFile(file, "INVOKER_GATEWAY_KEYS", bytes)
+    file.write_bytes(b"two")
+    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert watched.present() == b"two"
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """As in a process that has as many files open as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # At a gateway
