@@ -152,8 +152,9 @@ class Client:
         `data`: bytes, text, a `Path`, an asynchronous iterable of bytes, or anything with a JSON form. Large bytes
         travel by claim check. Safe to repeat with the same `request_id`: the same event gives the same receipt, with
         `duplicate`, another one `IdempotencyMismatchError`. Raises `TopicError`, `RequestIdError`, `ReplySubjectError`,
-        `PayloadTooLargeError` before anything is sent, `BackPressureError` when the stream is full. `is_new` says that
-        the id comes from `new_request_id` and was used for nothing else, which saves a question.
+        `PayloadTooLargeError` before anything is sent, `BackPressureError` when the stream is full. When nobody knows
+        whether it is stored, `ServerUnreachableError` has the id to send it again with: `fields["request_id"]`.
+        `is_new` says that the id comes from `new_request_id` and was used for nothing else, which saves a question.
         """
         event = Outgoing(topic, data, content_type, headers, params, request_id, reply_to, is_new=is_new)
         return await self._requester.publish(event)
@@ -172,9 +173,9 @@ class Client:
     ) -> list[Reply]:
         """Publish, then the replies of all runs, in the order they came; failed runs are replies too.
 
-        Raises `NoSubscriptionError` when nothing matches, and `WaitExpiredError` after `timeout` seconds: its
-        `fields["request_id"]` is what to ask with later, its `partial` the replies so far. Safe to repeat with the same
-        `request_id`: then the stored results answer. `is_new` as in `publish`.
+        Raises `NoSubscriptionError` when nothing matches, and `WaitExpiredError` after `timeout` seconds, or when the
+        waiting cannot go on: its `fields["request_id"]` is what to ask with later, its `partial` the replies so far.
+        Safe to repeat with the same `request_id`: then the stored results answer. `is_new` as in `publish`.
         """
         event = Outgoing(topic, data, content_type, headers, params, request_id, is_new=is_new)
         return await self._requester.request(event, timeout)

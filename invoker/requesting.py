@@ -21,9 +21,11 @@ from invoker.claimcheck import ClaimStore, claim_of
 from invoker.connection import nats_errors
 from invoker.errors import (
     IdempotencyMismatchError,
+    InvokerError,
     NoSubscriptionError,
     ReplySubjectError,
     RequestIdError,
+    ServerUnreachableError,
     TopicError,
     WaitExpiredError,
 )
@@ -97,27 +99,36 @@ class Requester:
         asked = event.request_id is not None and not event.is_new
         if asked and await self._is_known(request_id, identity):
             return Receipt(request_id, event.topic, self._names.events_stream, 0, duplicate=True)
-        published = await self._publisher.publish(
-            OutgoingEvent(
-                topic=event.topic,
-                data=data,
-                content_type=content_type,
-                request_id=event.request_id or request_id,
-                reply_to=event.reply_to,
-                headers=event.headers or {},
-                params=header_params(event.params),
-                lineage=event.lineage,
-            )
+        outgoing = OutgoingEvent(
+            topic=event.topic,
+            data=data,
+            content_type=content_type,
+            request_id=event.request_id or request_id,
+            reply_to=event.reply_to,
+            headers=event.headers or {},
+            params=header_params(event.params),
+            lineage=event.lineage,
         )
-        if published.duplicate:
-            await self._is_known(request_id, identity, published.sequence)
+        try:
+            published = await self._publisher.publish(outgoing)
+            if published.duplicate:
+                await self._is_known(request_id, identity, published.sequence)
+        except ServerUnreachableError as error:
+            # Nobody knows whether the event is stored: sent again with this id, it is there once.
+            error.fields.setdefault("request_id", outgoing.request_id)
+            raise
         return Receipt(request_id, event.topic, published.stream, published.sequence, published.duplicate)
 
     async def request(self, event: Outgoing, timeout: float) -> list[Reply]:
         """Publish, then wait for as many replies as there are runs; see `Client.request`."""
         async with self._inbox() as (subject, queue):
             receipt = await self.publish(replace(event, reply_to=subject))
-            return await self._collect(queue, receipt, timeout)
+            try:
+                return await self._collect(queue, receipt, timeout)
+            except (NoSubscriptionError, WaitExpiredError):
+                raise
+            except InvokerError as error:
+                raise _cut_short(receipt, error) from error
 
     def interrupted(self) -> None:
         """The connection was made anew: replies may have gone by, so the stored results are looked at."""
@@ -323,6 +334,17 @@ def _expired(receipt: Receipt, timeout: float, replies: Replies) -> WaitExpiredE
     )
     error.partial = replies.list
     return error
+
+
+def _cut_short(receipt: Receipt, error: InvokerError) -> WaitExpiredError:
+    """The event is stored, whatever went wrong afterwards: an error that says less would have it sent twice."""
+    expired = WaitExpiredError(
+        f"request {receipt.request_id} is stored and its runs go on, but waiting for them ended: {error.message}",
+        hint=f"invoker result {receipt.request_id} --wait 60",
+        request_id=receipt.request_id,
+    )
+    expired.partial = []
+    return expired
 
 
 def header_params(params: Mapping[str, Any] | None) -> dict[str, str]:

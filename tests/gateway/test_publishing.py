@@ -366,8 +366,10 @@ async def test_nats_away_in_the_middle_is_told_and_ends_by_itself(tmp_path: Path
                 assert problem["code"] == "server-unreachable"
                 assert "127.0.0.1" not in json.dumps(problem)
                 assert answer.headers["Retry-After"] == "1"
+                keys.append(problem["request_id"])
                 return True
 
+            keys: list[str] = []
             await eventually(refused, what="a refusal")
             async with nats_server(tmp_path / "nats", port=port):
 
@@ -376,3 +378,31 @@ async def test_nats_away_in_the_middle_is_told_and_ends_by_itself(tmp_path: Path
                     return status == 200 and document == "x"
 
                 await eventually(works, within=40, what="an event after the outage")
+                status, document, _ = await post(http, "/v1/topics/pair.x", b"x", Idempotency_Key=keys[0])
+                assert (status, document["request_id"]) == (202, keys[0])
+
+
+async def test_a_stored_event_is_answered_202_though_nats_goes_while_it_is_waited_for(tmp_path: Path) -> None:
+    async with nats_server(tmp_path / "nats") as first:
+        port = first.port
+        async with running_stack(tmp_path, server=first) as stack, session(stack.url) as http:
+            asking = asyncio.create_task(post(http, "/v1/topics/gate.x?wait=2", b"x"))
+
+            async def accepted() -> str | None:
+                rows = await stack.client.runs(function="gate", limit=1)
+                return rows[0].request_id if rows else None
+
+            request_id = await eventually(accepted, what="the run")
+            os.kill(first.pid, signal.SIGKILL)
+            status, document, answer = await asyncio.wait_for(asking, 40)
+            assert (status, document["request_id"]) == (202, request_id), document
+            assert answer.headers["Location"] == f"/v1/requests/{request_id}"
+            stack.open_gate(request_id)
+            async with nats_server(tmp_path / "nats", port=port):
+
+                async def done() -> bool:
+                    async with http.get(f"/v1/requests/{request_id}") as found:
+                        document = await found.json()
+                        return found.status == 200 and [run["state"] for run in document["runs"]] == ["succeeded"]
+
+                await eventually(done, within=40, what="the end of the request after the outage")
