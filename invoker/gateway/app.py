@@ -80,6 +80,7 @@ def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
         openapi_url=None,  # made from the catalog as it is: invoker/gateway/openapi.py
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the address would be made of whatever Host the caller sends
         routes=list(inner),
     )
     for router in routers(gateway):

@@ -33,6 +33,8 @@ from invoker.gateway.answers import problem, unexpected
 
 CALLER, CALL_ID, TRACEPARENT, IDS = "invoker.caller", "invoker.call_id", "invoker.traceparent", "invoker.ids"
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+CHANGING_PATHS = frozenset({"/refresh"})
+"""Paths of gitfaas that change something, although they are read."""
 _LOCATION = re.compile(r"/v1/(request|run)s/([A-Za-z0-9_-]{1,64})")
 AUDITED = frozenset({"topic", "function", "request_id", "run_id", "dead_id", "id", "name"})
 """Parameters of paths that stand in audit lines. Others do not: a path may hold the token of a run."""
@@ -153,7 +155,7 @@ class Door:
         if self._has_own_door(path):
             return
         if self._guard is not None:
-            self._guard.check(headers, changing=scope["method"] in CHANGING)
+            self._guard.check(headers, changing=changes(scope["method"], path))
         passage.count(self._limiter.admit_address(address))
         if not self._is_open(path) and scope["method"] != "OPTIONS":
             caller = await self._login(headers)
@@ -242,6 +244,11 @@ class _Passage:
         made = _LOCATION.match(location)
         if made is not None:
             self._ids.setdefault(f"{made[1]}_id", made[2])
+
+
+def changes(method: str, path: str) -> bool:
+    """Whether such a call changes something: web pages of others may not make it, and it leaves an audit line."""
+    return method in CHANGING or path in CHANGING_PATHS
 
 
 async def _nothing() -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from invoker.gateway.door import CHANGING, Call
+from invoker.gateway.door import CHANGING, Call, changes
 from invoker.gateway.metrics import GatewayMetrics
 from invoker.gateway.run_address import PATH_PREFIX
 
@@ -22,7 +22,7 @@ class CallWitness:
         self._metrics.http_requests.labels(call.route, method, str(call.status)).inc()
         self._metrics.http_request_seconds.labels(call.route, method).observe(call.seconds)
         # What a function says about its own run is no order of a caller; it is seen in the run's result.
-        if call.method in CHANGING and not call.route.startswith(PATH_PREFIX):
+        if changes(call.method, call.route) and not call.route.startswith(PATH_PREFIX):
             _audit.info(
                 "call", call_id=call.id, caller=call.caller, address=call.address, method=call.method,
                 route=call.route, status=call.status, duration_ms=round(call.seconds * 1000, 1), ids=dict(call.ids),

@@ -70,6 +70,12 @@ async def test_our_own_pages_and_those_that_are_set_may(url: str) -> None:
     assert await said(url, "Host: localhost", "Sec-Fetch-Site: cross-site") == 403
 
 
+@pytest.mark.parametrize("path", ["/v1/functions/", "/v1/runs/", "/v1/topics/echo.a/"])
+async def test_nobody_is_sent_to_where_the_host_header_says(url: str, path: str) -> None:
+    async with session(url) as http, http.get(path, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers.get("Location")) == (404, None)
+
+
 async def test_with_a_key_needed_a_page_has_nothing_to_gain(stack: Stack) -> None:
     async with guarded_gateway(stack.server.url) as running:
         assert await said(running.url, "Host: gateway.example.org", "Origin: https://evil.example") == 401

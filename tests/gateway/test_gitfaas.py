@@ -240,7 +240,17 @@ async def test_unknown_malformed_and_unmatched(gitfaas: Stack, http: aiohttp.Cli
 
 
 async def test_refresh_reads_the_catalog_again(http: aiohttp.ClientSession) -> None:
-    assert await told(http.get("/refresh")) == (200, {"error": False, "message": "functions: 5"})
+    with capture_logs() as lines:
+        assert await told(http.get("/refresh")) == (200, {"error": False, "message": "functions: 5"})
+    assert [(line["route"], line["status"]) for line in lines if line["event"] == "call"] == [("/refresh", 200)]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+async def test_no_page_of_others_refreshes(http: aiohttp.ClientSession, headers: dict[str, str]) -> None:
+    status, answer = await told(http.get("/refresh", headers=headers))
+    assert (status, answer["code"]) == (403, "forbidden")
 
 
 async def test_it_is_off_unless_switched_on_and_asks_for_keys(gitfaas: Stack) -> None:
