@@ -5,7 +5,7 @@ InvokerError
 │   ├─ TopicError               a topic, topic pattern or subject that breaks the rules
 │   ├─ ReplySubjectError        a reply subject outside the allowed ones
 │   ├─ RequestIdError           an id that cannot be used
-│   ├─ IdempotencyMismatchError the same request id with another body or topic
+│   ├─ IdempotencyMismatchError the same request id for another event
 │   ├─ PayloadTooLargeError     larger than the named limit
 │   ├─ SchemaViolationError     the input does not fit a function's schema
 │   ├─ NoSubscriptionError      nothing matches, and the caller wanted an answer
@@ -104,7 +104,7 @@ class RequestIdError(InputRefusedError):
 
 
 class IdempotencyMismatchError(InputRefusedError):
-    """A request of that id exists with another body or topic; the first one stands."""
+    """A request of that id exists with another topic, body, type or parameters; the first one stands."""
 
     code = "idempotency-mismatch"
     http_status = 422

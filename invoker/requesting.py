@@ -66,6 +66,17 @@ class _Identity:
 
     topic: str
     sha256: str
+    content_type: str | None
+    params: Mapping[str, str]
+    """Their names in lower case: they travel as headers."""
+
+    def difference(self, other: _Identity) -> str:
+        """What makes it another one, in words."""
+        if self.topic != other.topic:
+            return "topic"
+        if self.sha256 != other.sha256:
+            return "body"
+        return "content type" if self.content_type != other.content_type else "set of parameters"
 
 
 class Requester:
@@ -95,7 +106,13 @@ class Requester:
         self._check(event)
         data, content_type = await self._body(event)
         request_id = canonical_id(event.request_id) if event.request_id else new_request_id()
-        identity = _Identity(self._seen_topic(event.topic, event.headers), _sha256(data))
+        params = header_params(event.params)
+        identity = _Identity(
+            self._seen_topic(event.topic, event.headers),
+            _sha256(data),
+            _seen_type(content_type or wire.header(event.headers, wire.H_CONTENT_TYPE)),
+            _seen_params(params),
+        )
         asked = event.request_id is not None and not event.is_new
         if asked and await self._is_known(request_id, identity):
             return Receipt(request_id, event.topic, self._names.events_stream, 0, duplicate=True)
@@ -106,7 +123,7 @@ class Requester:
             request_id=event.request_id or request_id,
             reply_to=event.reply_to,
             headers=event.headers or {},
-            params=header_params(event.params),
+            params=params,
             lineage=event.lineage,
         )
         try:
@@ -259,14 +276,13 @@ class Requester:
         return wire.header(headers, wire.H_TOPIC) or topic
 
     async def _is_known(self, request_id: str, identity: _Identity, sequence: int = 0) -> bool:
-        """Whether the request exists. Raises `IdempotencyMismatchError` when it has another topic or other bytes."""
+        """Whether the request exists. Raises `IdempotencyMismatchError` when it is not the same in what counts."""
         known = await self._identity(request_id, sequence)
         if known is None:
             return False
         if known != identity:
-            other = "topic" if known.topic != identity.topic else "body"
             raise IdempotencyMismatchError(
-                f"request {request_id} exists with another {other}; the first one stands",
+                f"request {request_id} exists with another {known.difference(identity)}; the first one stands",
                 hint="give another request id, or none",
                 request_id=request_id,
                 topic=known.topic,
@@ -280,10 +296,29 @@ class Requester:
             if message is not None:
                 claim = claim_of(dict(message.headers))
                 topic = self._seen_topic(self._names.topic_of(message.subject), message.headers)
-                return _Identity(topic, claim.sha256 if claim else wire.sha256_hex(message.data))
+                sha256 = claim.sha256 if claim else wire.sha256_hex(message.data)
+                kind = _seen_type(wire.header(message.headers, wire.H_CONTENT_TYPE))
+                return _Identity(topic, sha256, kind, _seen_params(params_in(message.headers)))
             # Gone from EVENTS: it was accepted between the two reads (or is a dead letter).
             record = await self._results.record(request_id)
-        return _Identity(record.topic, record.sha256) if record is not None else None
+        if record is None:
+            return None
+        return _Identity(record.topic, record.sha256, _seen_type(record.body.content_type), _seen_params(record.params))
+
+
+def _seen_type(content_type: str | None) -> str | None:
+    return (content_type or "").strip() or None
+
+
+def _seen_params(params: Mapping[str, str]) -> dict[str, str]:
+    """The parameters as they are after a way through headers, which have no blanks around and no case."""
+    return {name.lower(): value.strip() for name, value in params.items()}
+
+
+def params_in(headers: Mapping[str, str]) -> dict[str, str]:
+    """The parameters that a message's headers hold."""
+    prefix = wire.H_PARAM_PREFIX.lower()
+    return {name[len(prefix) :]: value for name, value in headers.items() if name.lower().startswith(prefix)}
 
 
 def check_request_id(request_id: str) -> None:
@@ -311,16 +346,13 @@ def replayed(record: RequestRecord, original: str) -> tuple[dict[str, str], Line
 
 def redriven(letter: DeadLetter, data: Any, content_type: str | None) -> Outgoing:
     """A dead letter's event with other bytes: its topic, its user's headers and parameters, and its original's name."""
-    prefix, headers = wire.H_PARAM_PREFIX.lower(), letter.headers
-    own = {name: value for name, value in headers.items() if not name.lower().startswith("invoker-")}
+    own = {name: value for name, value in letter.headers.items() if not name.lower().startswith("invoker-")}
     return Outgoing(
         topic=letter.topic,
         data=data,
         content_type=content_type or letter.body.content_type,
         headers={name: value for name, value in own.items() if name.lower() != wire.H_CONTENT_TYPE.lower()},
-        params={
-            name[len(prefix) :]: value for name, value in letter.headers.items() if name.lower().startswith(prefix)
-        },
+        params=params_in(letter.headers),
         lineage=Lineage(replay_of=letter.request_id),
     )
 

@@ -18,6 +18,7 @@ import pytest
 from yarl import URL
 
 from invoker.client import Client
+from invoker.errors import IdempotencyMismatchError
 from invoker.nats_server import nats_server
 from tests.conftest import eventually
 from tests.gateway.stack import Stack, running_gateway, running_stack, session
@@ -176,6 +177,29 @@ async def test_the_same_key_is_the_same_request(http: aiohttp.ClientSession) -> 
     for path, body in (("/v1/topics/echo.x", b"two"), ("/v1/topics/pair.x", b"one")):
         status, problem, _ = await post(http, path, body, Idempotency_Key="an order, number 1")
         assert (status, problem["code"]) == (422, "idempotency-mismatch")
+
+
+async def test_the_same_key_with_other_parameters_or_another_type_is_another_event(
+    http: aiohttp.ClientSession, sdk: Client
+) -> None:
+    key, path = "resize-1", "/v1/topics/echo.sized"
+    kind = {"Idempotency_Key": key, "Content_Type": "text/plain"}
+    assert (await post(http, f"{path}?width=100", b"image", **kind))[0] == 202
+    again = await post(http, path, b"image", Invoker_Param_Width="100", **kind)
+    assert (again[0], again[1]["duplicate"]) == (202, True), "the same, written in another way"
+    for query, changed, what in (
+        ("?width=200", {}, "parameters"),
+        ("", {}, "parameters"),
+        ("?width=100", {"Content_Type": "application/json"}, "content type"),
+    ):
+        status, problem, _ = await post(http, path + query, b"image", **(kind | changed))
+        assert (status, problem["code"]) == (422, "idempotency-mismatch"), query
+        assert what in problem["detail"]
+    same: dict[str, Any] = {"content_type": "text/plain", "params": {"width": 100}, "request_id": key}
+    assert (await sdk.publish("echo.sized", b"image", **same)).duplicate
+    for other in ({"params": {"width": 200}}, {"content_type": "image/png"}):
+        with pytest.raises(IdempotencyMismatchError):
+            await sdk.publish("echo.sized", b"image", **(same | other))
 
 
 async def test_the_same_key_a_hundred_times_at_once_is_one_request(http: aiohttp.ClientSession, sdk: Client) -> None:
