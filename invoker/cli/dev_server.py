@@ -223,9 +223,12 @@ async def _watched(
 
 
 def gateway_settings(settings: ControllerSettings) -> GatewaySettings:
-    """The gateway inside of a dev: everything is allowed without login, since only this machine reaches it."""
+    """The gateway inside of a dev. Where only this machine reaches it everything is allowed without login; on another
+    address, which pods need for their runs, calls need what the settings of a gateway say."""
+    from invoker.gateway.access.web_pages import is_loopback
     from invoker.gateway.settings import load_gateway_settings
 
+    let_in: dict[str, Any] = {"gateway_anonymous": ("admin",)} if is_loopback(settings.http_host) else {}
     return load_gateway_settings(
         instance=settings.instance,
         topic_prefix=settings.topic_prefix,
@@ -233,9 +236,17 @@ def gateway_settings(settings: ControllerSettings) -> GatewaySettings:
         max_event_bytes=settings.max_event_bytes,
         max_output_bytes=settings.max_output_bytes,
         gateway_host=settings.http_host,
-        gateway_anonymous=("admin",),
         gateway_gitfaas=True,
+        **let_in,
     )
+
+
+def access_warnings(plan: DevPlan) -> list[str]:
+    """What is to be known about who may call this dev's HTTP; nothing when it listens on this machine only."""
+    from invoker.gateway.access.web_pages import warnings_about
+
+    settings = settings_of(plan)
+    return [f"HTTP on {settings.http_host}: {words}" for words in warnings_about(gateway_settings(settings))]
 
 
 def settings_of(plan: DevPlan, http_port: int = 0) -> ControllerSettings:

@@ -13,7 +13,7 @@ from invoker.errors import SettingsError
 from invoker.gateway.access.web_pages import warnings_about
 from invoker.gateway.settings import load_gateway_settings
 from tests.acceptance.cli_desk import Desk
-from tests.gateway.access_world import guarded_gateway, wire_to
+from tests.gateway.access_world import add_key, bearer, guarded_gateway, wire_to
 from tests.gateway.stack import Stack, running_gateway, session
 
 CONSOLE = "https://console.example.org"
@@ -118,6 +118,29 @@ async def test_a_dev_lets_no_page_of_others_in(tmp_path: Path) -> None:
         assert await said(url, "Host: evil.example") == 403
         assert await said(url, "Host: evil.example", method="GET", path="/v1/functions") == 403
         assert await said(url, "Host: localhost") == 202
+
+
+async def test_a_dev_on_another_address_lets_nobody_in_without_a_key(tmp_path: Path) -> None:
+    desk, file = Desk(tmp_path), tmp_path / "keys.json"
+    assert desk.run("functions", "new", "hello").code == 0
+    with desk.dev("--http-host", "0.0.0.0") as facts:
+        async with session(facts["http_url"]) as http:
+            for method, path in (
+                ("POST", "/v1/topics/hello"), ("GET", "/v1/functions"), ("POST", "/v1/reload"), ("GET", "/refresh"),
+                ("POST", "/publish/hello"), ("GET", "/openapi.json"),
+            ):  # fmt: skip
+                async with http.request(method, path) as answer:
+                    assert answer.status == 401, path
+            async with http.get("/readyz") as answer:
+                assert answer.status == 200
+        ran = desk.run("publish", "hello", "{}", "--wait", "30")
+        assert ran.code == 0, "its functions reach the run API: " + ran.err
+        assert "nobody may do anything here: set INVOKER_GATEWAY_KEYS" in desk.err()
+    admin = bearer(add_key(file, "admin", "admin"))
+    keyed = desk.dev("--http-host", "0.0.0.0", env={"INVOKER_GATEWAY_KEYS": str(file)})
+    with keyed as facts:
+        async with session(facts["http_url"], headers=admin) as http, http.get("/v1/functions") as answer:
+            assert answer.status == 200
 
 
 def test_an_operator_is_told_when_everybody_or_nobody_is_let_in() -> None:
