@@ -30,7 +30,7 @@ from invoker.publish import EventPublisher
 from invoker.reading import StreamReader
 from invoker.replies import Reply, open_content
 from invoker.request import Content, RequestRecord
-from invoker.requesting import Outgoing, Requester, new_request_id, redriven, replayed
+from invoker.requesting import Outgoing, Requester, new_request_id, redriven, renewed, replayed
 from invoker.result import Reason, Result, RunStatusDocument, State
 from invoker.results.nats import ResultStream
 from invoker.results.store import ResultStore
@@ -211,17 +211,21 @@ class Client:
         data: Payload | Any = None,
         content_type: str | None = None,
         params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        request_id: str | None = None,
     ) -> Receipt:
-        """A new request from a stored one, linked to it; other `data` or `params` replace the stored ones.
+        """A new request from a stored one, linked to it; other `data`, `params` or `headers` replace the stored ones.
 
         A run id, or a `function`, replays just that function, which sees the original's topic. Every call makes another
-        request. Raises `UnknownIdError`, `ExpiredError`, and `ClaimCheckError` when the stored bytes are gone.
+        request, save with a `request_id`, with which it is safe to repeat as `publish` is. Raises `UnknownIdError`,
+        `ExpiredError`, and `ClaimCheckError` when the stored bytes are gone.
         """
         found, view = await self._lookup.view(id)
         if view.record is None:
             raise UnknownIdError(f"request {view.request_id} has no record to replay from (yet)")
         chosen = function or found.function
         own, lineage = replayed(view.record, view.request_id)
+        own = renewed(own, headers)
         topic = view.record.topic
         if chosen is not None and self.names.function_of_direct_topic(topic) is None:
             own[wire.H_TOPIC], topic = topic, self.names.direct_topic(wire.check_function_name(chosen))
@@ -229,7 +233,9 @@ class Client:
         if isinstance(body, Content) and body.claim is not None:
             await self._claims.touch(body.claim)  # its retention begins anew with the new request
         merged = {**view.record.params, **(params or {})}
-        return await self._requester.publish(Outgoing(topic, body, content_type, own, merged, lineage=lineage))
+        return await self._requester.publish(
+            Outgoing(topic, body, content_type, own, merged, request_id, lineage=lineage)
+        )
 
     # asking
 
@@ -381,15 +387,24 @@ class Client:
         """One dead letter; the id may be shortened. Raises `UnknownIdError` or `AmbiguousIdError`."""
         return await self._dead.one(id)
 
-    async def redrive(self, id: str, *, data: Payload | Any = None, content_type: str | None = None) -> str:
+    async def redrive(
+        self,
+        id: str,
+        *,
+        data: Payload | Any = None,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> str:
         """Publish a dead letter's event again, as a new request that names the old one; returns its request id.
 
-        Safe to repeat, save with other `data`: then every call makes another request.
+        Safe to repeat, save with other `data`: then every call makes another request, unless it has a `request_id`.
+        That and `headers`, which replace the stored ones, are for events with other `data` only.
         """
         letter = await self._dead.one(id)
         if data is None:
             return (await self._control.ask("dead.redrive", Redriven, dead_id=letter.id)).request_id
-        return (await self._requester.publish(redriven(letter, data, content_type))).request_id
+        return (await self._requester.publish(redriven(letter, data, content_type, headers, request_id))).request_id
 
     async def logs(
         self, id: str, *, function: str | None = None, follow: bool = False

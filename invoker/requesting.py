@@ -344,15 +344,31 @@ def replayed(record: RequestRecord, original: str) -> tuple[dict[str, str], Line
     return own, Lineage(replay_of=original)
 
 
-def redriven(letter: DeadLetter, data: Any, content_type: str | None) -> Outgoing:
+def renewed(stored: Mapping[str, str], given: Mapping[str, str] | None) -> dict[str, str]:
+    """Stored headers, with the given ones instead of those of the same name; another trace has its own state."""
+    names = {name.lower() for name in given or {}}
+    if wire.H_TRACEPARENT in names:
+        names.add(wire.H_TRACESTATE)
+    return {name: value for name, value in stored.items() if name.lower() not in names} | dict(given or {})
+
+
+def redriven(
+    letter: DeadLetter,
+    data: Any,
+    content_type: str | None,
+    headers: Mapping[str, str] | None = None,
+    request_id: str | None = None,
+) -> Outgoing:
     """A dead letter's event with other bytes: its topic, its user's headers and parameters, and its original's name."""
     own = {name: value for name, value in letter.headers.items() if not name.lower().startswith("invoker-")}
+    own = renewed(own, headers)
     return Outgoing(
         topic=letter.topic,
         data=data,
         content_type=content_type or letter.body.content_type,
         headers={name: value for name, value in own.items() if name.lower() != wire.H_CONTENT_TYPE.lower()},
         params=params_in(letter.headers),
+        request_id=request_id,
         lineage=Lineage(replay_of=letter.request_id),
     )
 

@@ -74,7 +74,7 @@ async def answered(gateway: Gateway, request: Request, arrival: Arrival, wish: W
         document = await accept(gateway, arrival, 0 if wish.respond_async else gateway.settings.gateway_accept_seconds)
         return _accepted_answer(document, wish)
     except IdempotencyMismatchError as error:
-        raise _without_topic(request, error) from None
+        raise without_topic(request, error) from None
 
 
 async def accept(gateway: Gateway, arrival: Arrival, patience: float) -> Accepted:
@@ -193,7 +193,7 @@ def _several(request_id: str, topic: str, replies: list[Reply]) -> Response:
     return JsonResponse(document, 200 if document.succeeded else 207)
 
 
-def _without_topic(request: Request, error: IdempotencyMismatchError) -> IdempotencyMismatchError:
+def without_topic(request: Request, error: IdempotencyMismatchError) -> IdempotencyMismatchError:
     """The refusal, without the other request's topic for who may not read there."""
     topic = error.fields.get("topic")
     if topic is None or caller_of(request).may(Action.READ, topic=str(topic)):

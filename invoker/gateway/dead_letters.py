@@ -9,15 +9,17 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from invoker.errors import InputRefusedError, UnknownIdError
+from invoker.errors import IdempotencyMismatchError, InputRefusedError, UnknownIdError
+from invoker.gateway.acceptance import without_topic
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.answers import JsonResponse
 from invoker.gateway.conditional import tagged
 from invoker.gateway.content import content_answer, sha256_of
 from invoker.gateway.documents import Accepted, Answer
-from invoker.gateway.door import caller_of
+from invoker.gateway.door import caller_of, passed_on
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.openapi_parts import BYTES, REPLACING_BODY
+from invoker.gateway.publish_call import read_call
 from invoker.gateway.requests import Empty, new_request, replacement
 from invoker.gateway.runs import MAX_LIMIT, next_link
 from invoker.gateway.sight import Sight, needs_nats, unknown
@@ -70,15 +72,21 @@ def router(gateway: Gateway) -> APIRouter:
         "/v1/dead-letters/{dead_id}/redrive", status_code=202, response_model=Accepted, openapi_extra=REPLACING_BODY
     )
     async def redrive(dead_id: str, request: Request, empty: Empty = False) -> Response:
-        """Publish the event again, as a new request that names the old one. Safe to repeat, save with a body: that
-        replaces the payload, and makes another request each time."""
+        """Publish the event again, as a new request that names the old one. Safe to repeat; a body, which
+        replaces the payload, makes another request each time, save under the same `Idempotency-Key`."""
         sight = Sight(gateway, caller_of(request))
         letter = await _visible(sight, dead_id)
         sight.check_whole(Action.OPERATE, letter.topic, ())
         body, content_type = await replacement(request, gateway.settings.max_event_bytes, empty=empty)
         if body is not None:
             sight.check(Action.PUBLISH, letter.topic)
-        request_id = await gateway.client.redrive(letter.id, data=body, content_type=content_type)
+        key = read_call(request.headers.items(), b"", gateway.settings.gateway_wait_seconds).key
+        try:
+            request_id = await gateway.client.redrive(
+                letter.id, data=body, content_type=content_type, headers=passed_on(request), request_id=key
+            )
+        except IdempotencyMismatchError as error:
+            raise without_topic(request, error) from None
         return await new_request(sight, request_id, letter.topic)
 
     return routes

@@ -11,13 +11,21 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from invoker.errors import InputRefusedError, InvokerError, NotReadyError, PayloadTooLargeError, WaitExpiredError
+from invoker.errors import (
+    IdempotencyMismatchError,
+    InputRefusedError,
+    InvokerError,
+    NotReadyError,
+    PayloadTooLargeError,
+    WaitExpiredError,
+)
+from invoker.gateway.acceptance import without_topic
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.answers import JsonResponse
 from invoker.gateway.conditional import has_already, tag_of, tagged
 from invoker.gateway.content import content_answer
 from invoker.gateway.documents import Accepted, accepted
-from invoker.gateway.door import caller_of
+from invoker.gateway.door import caller_of, passed_on
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.openapi_parts import BYTES, ORDER_BODY, REPLACING_BODY
 from invoker.gateway.polling import Wait, seconds_to_wait, small_body, waited
@@ -158,13 +166,22 @@ async def replayed(
     body, content_type = await replacement(request, gateway.settings.max_event_bytes, empty=empty)
     if body is not None or call.params:
         sight.check(Action.PUBLISH, topic, function)
-    receipt = await gateway.client.replay(
-        given, function=function, data=body, content_type=content_type, params=call.params
-    )
-    return await new_request(sight, receipt.request_id, receipt.topic)
+    try:
+        receipt = await gateway.client.replay(
+            given,
+            function=function,
+            data=body,
+            content_type=content_type,
+            params=call.params,
+            headers=passed_on(request),
+            request_id=call.key,
+        )
+    except IdempotencyMismatchError as error:
+        raise without_topic(request, error) from None
+    return await new_request(sight, receipt.request_id, receipt.topic, duplicate=receipt.duplicate)
 
 
-async def new_request(sight: Sight, request_id: str, topic: str) -> Response:
+async def new_request(sight: Sight, request_id: str, topic: str, *, duplicate: bool = False) -> Response:
     """202 with what the caller may see of the request that was made: its event is stored, whatever goes wrong from
     here on."""
     unread = RequestView(request_id, topic, None)
@@ -173,7 +190,7 @@ async def new_request(sight: Sight, request_id: str, topic: str) -> Response:
     except InvokerError:
         view = unread
     headers = {"Location": f"/v1/requests/{request_id}"}
-    return JsonResponse(accepted(view, duplicate=False), 202, headers=headers)
+    return JsonResponse(accepted(view, duplicate=duplicate), 202, headers=headers)
 
 
 async def replacement(

@@ -87,6 +87,9 @@ async def test_dead_letters_are_listed_read_and_sent_again(http: aiohttp.ClientS
     document = await finished(http, edited["request_id"])
     assert base64.b64decode(document["runs"][0]["output"]["inline_base64"]) == b"edited"
     assert (document["replay_of"], document["topic"]) == (whole["request_id"], "echo.dead")
+    for _ in range(2):
+        async with http.post(f"{path}/redrive", data=b"once", headers={"Idempotency-Key": "redriven-1"}) as answer:
+            assert (answer.status, (await answer.json())["request_id"]) == (202, "redriven-1")
     for wrong in ("x", "-1", "9" * 30):
         assert (await get(http, f"/v1/dead-letters?cursor={wrong}", 400))["code"] == "invalid-request"
     assert (await get(http, f"/v1/dead-letters/{one['id'][:8]}", 404))["code"] == "unknown"

@@ -276,6 +276,27 @@ async def test_replay_makes_a_new_request_with_what_it_replaces(http: aiohttp.Cl
     assert (await post(http, f"/v1/requests/{original}/replay?level=1&LEVEL=2", 400))["code"] == "invalid-request"
 
 
+async def test_a_replay_with_a_key_is_one_request_however_often_it_is_sent(http: aiohttp.ClientSession) -> None:
+    trace = "00-{}-b7ad6b7169203331-01".format
+    old = {"X-Request-Id": "first-call", "traceparent": trace("1" * 32), "tracestate": "a=b"}
+    original = await publish(http, "mirror.again", b"x", **old)
+    await finished(http, original)
+    headers = {"Idempotency-Key": "again-1", "X-Request-Id": "second-call", "traceparent": trace("2" * 32)}
+    path, duplicates = f"/v1/requests/{original}/replay", []
+    for _ in range(2):
+        async with http.post(path, headers=headers) as answer:
+            document = await answer.json()
+            assert (answer.status, document["request_id"]) == (202, "again-1")
+            duplicates.append(document["duplicate"])
+    assert duplicates == [False, True]
+    seen = json.loads(_output(await finished(http, "again-1")))["headers"]
+    found = {name.lower(): value for name, value in seen.items()}
+    assert (found["x-request-id"], found["traceparent"]) == ("second-call", headers["traceparent"])
+    assert "tracestate" not in found, "the state of another trace"
+    async with http.post(path, data=b"other", headers=headers) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (422, "idempotency-mismatch")
+
+
 async def test_a_replay_may_be_of_nothing_at_all(http: aiohttp.ClientSession) -> None:
     original = await publish(http, "pair.x", b"something")
     await finished(http, original)
