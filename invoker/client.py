@@ -129,6 +129,10 @@ class Client:
         """Ask that store for what requests and their runs came to, from here on."""
         self._lookup.store = store
 
+    def allow_events_of(self, max_bytes: int) -> None:
+        """Publish events of up to so many bytes from here on, instead of 1 GiB."""
+        self.custody.publisher.max_event_bytes = max_bytes
+
     # sending
 
     def new_request_id(self) -> str:

@@ -83,7 +83,7 @@ class EventPublisher:
         self._js = jetstream
         self._claims = claims
         self._names = names
-        self._max_event_bytes = max_event_bytes
+        self.max_event_bytes = max_event_bytes
 
     async def publish(self, event: OutgoingEvent) -> Published:
         """When this returns the event is stored and will not be lost. Safe to repeat with the same request id.
@@ -145,14 +145,14 @@ class EventPublisher:
             self._check_size(len(data))
             if len(data) <= self.claim_threshold():
                 return data
-        claim = await self._claims.put(data, owner="event", limit_bytes=self._max_event_bytes)
+        claim = await self._claims.put(data, owner="event", limit_bytes=self.max_event_bytes)
         return _claimed(claim, headers)
 
     def _check_size(self, size: int) -> None:
-        if size > self._max_event_bytes:
+        if size > self.max_event_bytes:
             raise PayloadTooLargeError(
-                f"the event has {size} bytes, at most {self._max_event_bytes} are allowed (INVOKER_MAX_EVENT_BYTES)",
-                limit_bytes=self._max_event_bytes,
+                f"the event has {size} bytes, at most {self.max_event_bytes} are allowed (INVOKER_MAX_EVENT_BYTES)",
+                limit_bytes=self.max_event_bytes,
             )
 
 

@@ -31,7 +31,7 @@ from invoker.errors import (
 )
 from invoker.lookup import canonical_id
 from invoker.payload import Payload, check_headers, encoded, settled
-from invoker.publish import DEFAULT_MAX_EVENT_BYTES, EventPublisher, Lineage, OutgoingEvent
+from invoker.publish import EventPublisher, Lineage, OutgoingEvent
 from invoker.reading import StreamReader
 from invoker.replies import Replies, Reply, reply_of_result
 from invoker.request import Content, RequestRecord
@@ -266,7 +266,7 @@ class Requester:
         if isinstance(data, bytes):
             return data
         # Stored here and not by the publisher, because the sha256 of a stream is known only afterwards.
-        claim = await self._claims.put(data, owner="event", limit_bytes=DEFAULT_MAX_EVENT_BYTES)
+        claim = await self._claims.put(data, owner="event", limit_bytes=self._publisher.max_event_bytes)
         return Content.claimed(claim, content_type)
 
     def _seen_topic(self, topic: str, headers: Mapping[str, str] | None) -> str:

@@ -57,6 +57,7 @@ class RunningGateway:
 async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) -> AsyncIterator[Gateway]:
     """What the routes stand on, connected; its tasks run until this is left. Raises `ServerUnreachableError`."""
     async with Client.connect(options, names=settings.names, timeout=5.0) as client:
+        client.allow_events_of(settings.max_event_bytes)
         catalog, runs = CatalogCopy(client), RunTable(client.feed)
         tasks = [
             asyncio.create_task(client.feed.run(), name="feed"),

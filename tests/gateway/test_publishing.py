@@ -18,8 +18,9 @@ import pytest
 from yarl import URL
 
 from invoker.client import Client
-from invoker.errors import IdempotencyMismatchError
+from invoker.errors import IdempotencyMismatchError, PayloadTooLargeError
 from invoker.nats_server import nats_server
+from invoker.publish import DEFAULT_MAX_EVENT_BYTES
 from tests.conftest import eventually
 from tests.gateway.stack import Stack, running_gateway, running_stack, session
 
@@ -308,6 +309,18 @@ async def test_large_events_stream_in_and_above_the_limit_both_numbers_are_named
             return (await stack.client._reader.state(bucket)).state.messages == 2 * (limit // (128 * 1024) + 1)
 
         await eventually(only_whole_objects, what="an object store without remains")
+
+
+async def test_the_largest_event_is_the_settings_also_above_the_default(stack: Stack) -> None:
+    limit = 3 * DEFAULT_MAX_EVENT_BYTES
+    async with running_gateway(stack.server.url, max_event_bytes=limit) as running:
+        client = running.gateway.client
+        assert client.custody.publisher.max_event_bytes == limit
+        client.allow_events_of(100_000)  # the same bound, where it is quick to reach
+        for data in (pieces(2), bytes(100_001)):
+            with pytest.raises(PayloadTooLargeError) as caught:
+                await client.publish("echo.large", data)
+            assert caught.value.fields["limit_bytes"] == 100_000
 
 
 @pytest.mark.parametrize("sent", [10, 700 * 1024])
