@@ -317,7 +317,7 @@ async def test_the_largest_event_is_the_settings_also_above_the_default(stack: S
         client = running.gateway.client
         assert client.custody.publisher.max_event_bytes == limit
         client.allow_events_of(100_000)  # the same bound, where it is quick to reach
-        for data in (pieces(2), bytes(100_001)):
+        for data in (pieces(20), bytes(100_001)):  # a stream that is longer than what is held, and bytes
             with pytest.raises(PayloadTooLargeError) as caught:
                 await client.publish("echo.large", data)
             assert caught.value.fields["limit_bytes"] == 100_000
