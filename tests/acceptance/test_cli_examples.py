@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -42,7 +43,8 @@ def _examples() -> list[tuple[str, str]]:
 
 EXAMPLES = _examples()
 PROGRAMS = ("invoker controller", "invoker gateway")
-SERVERS = ("invoker dev", "invoker demo", *PROGRAMS)
+ENDLESS = ("invoker watch", "invoker top")
+SERVERS = ("invoker dev", "invoker demo", *PROGRAMS, *ENDLESS)
 QUICK = [line for path, line in EXAMPLES if path not in SERVERS]
 
 
@@ -141,3 +143,26 @@ def test_program_example(desk: Desk, path: str, line: str) -> None:
         assert end(process) == 0
         assert process.stderr is not None
         process.stderr.close()
+
+
+@pytest.mark.parametrize(("path", "line"), [one for one in EXAMPLES if one[0] in ENDLESS])
+def test_endless_example(desk: Desk, path: str, line: str) -> None:
+    """It shows what goes on until it is interrupted."""
+    process = subprocess.Popen(
+        ["bash", "-c", re.sub(rf"\b{path}", f"exec {path.replace('invoker', str(INVOKER), 1)}", line)],
+        cwd=desk.folder, env=desk.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        if path == "invoker top" or "orders" not in line:
+            assert process.stdout is not None
+
+            def shown() -> bool | None:
+                desk.run("publish", "hello", "{}")
+                return bool(select.select([process.stdout], [], [], 0.5)[0]) or None
+
+            until(shown, what=f"something that {line} shows")
+        assert process.poll() is None or "--count" in line, "it goes on"
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        assert b"Traceback" not in err
