@@ -246,7 +246,7 @@ class ControlServices:
                 }
                 await self._client.publish(message.reply, json.dumps(document, ensure_ascii=False).encode())
             await self._client.publish(message.reply, b"")
-        except Exception:
+        except Exception:  # one asker's lines; the controller goes on
             log.exception("streaming logs failed", run_id=run_id)
 
     def _function(self, name: str) -> str:
@@ -267,7 +267,7 @@ def _answering(
             await request.respond(json.dumps(body, ensure_ascii=False, default=str).encode())
         except InvokerError as error:
             await _refuse(request, error)
-        except Exception:
+        except Exception:  # whatever it is, the asker is answered and the service goes on
             log.exception("control service failed", subject=request.subject)
             await _refuse(request, InvokerError("the controller could not answer; its log says why"))
 
@@ -285,7 +285,7 @@ def _calling(
             await call(request, reply_to)
         except InvokerError as error:
             await _refuse(request, error)
-        except Exception:
+        except Exception:  # the same for a call
             log.exception("call service failed", subject=request.subject)
             await _refuse(request, InvokerError("the controller could not take the call; its log says why"))
 

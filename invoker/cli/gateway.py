@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import typer
 
 from invoker.cli.examples import examples
-from invoker.cli.session import Session, session_of
+from invoker.cli.program import Ready, run_until_signal
+from invoker.cli.session import session_of
 
 if TYPE_CHECKING:
-    from invoker.connection import ConnectionOptions
-    from invoker.gateway.settings import GatewaySettings
+    import asyncio
 
 EXAMPLES = examples(
     "INVOKER_GATEWAY_ANONYMOUS=publish,read INVOKER_GATEWAY_PORT=0 INVOKER_GATEWAY_PROBE_PORT=0 invoker gateway",
@@ -29,21 +30,21 @@ def gateway(context: typer.Context) -> None:
     Settings come from INVOKER_… variables and the file named by INVOKER_CONFIG; an unusable one ends the start with
     its name and exit code 2. NATS is found as by every command: --server, INVOKER_NATS_…, NATS_…, contexts.
     """
+    from invoker.gateway.app import RunningGateway, run_gateway
     from invoker.gateway.settings import load_gateway_settings
 
     session = session_of(context)
     session.refuse_gateway("gateway")
-    _run(session, load_gateway_settings(), session.nats_options())
+    settings, options = load_gateway_settings(), session.nats_options()
 
+    def serve(ready: Ready, stopping: asyncio.Event) -> Awaitable[None]:
+        def running(up: RunningGateway) -> None:
+            ready(url=up.url, probe_url=up.probe_url, nats=options.shown)
 
-def _run(session: Session, settings: GatewaySettings, options: ConnectionOptions) -> None:
-    import asyncio
+        return run_gateway(settings, options, ready=running, stopping=stopping)
 
-    from invoker.logs import configure_logs
-
-    configure_logs(settings.log_format, "debug" if session.verbose else settings.log_level)
     _allow_many_files()
-    asyncio.run(_until_signal(settings, options))
+    run_until_signal(session, "gateway", settings, serve)
 
 
 def _allow_many_files() -> None:
@@ -54,35 +55,3 @@ def _allow_many_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-async def _until_signal(settings: GatewaySettings, options: ConnectionOptions) -> None:
-    """The gateway until SIGTERM or SIGINT; a second one does not wait for the orderly end."""
-    import asyncio
-    import signal
-
-    import structlog
-
-    from invoker.gateway.app import RunningGateway, run_gateway
-
-    log = structlog.get_logger(component="cli")
-    stopping, task = asyncio.Event(), asyncio.current_task()
-    assert task is not None  # a coroutine that runs has a task
-    started: list[RunningGateway] = []
-
-    def stop() -> None:
-        if stopping.is_set() or not started:
-            task.cancel()
-        stopping.set()
-
-    def ready(running: RunningGateway) -> None:
-        started.append(running)
-        log.info("gateway ready", url=running.url, probe_url=running.probe_url, nats=options.shown)
-
-    for one in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(one, stop)
-    try:
-        await run_gateway(settings, options, ready=ready, stopping=stopping)
-    except asyncio.CancelledError:
-        task.uncancel()
-        raise typer.Exit(0 if started else 130) from None
