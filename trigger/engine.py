@@ -116,7 +116,8 @@ class Engine(Protocol):
         """Ask a run to end, without further attempts: its processes get SIGTERM, then SIGKILL after their grace.
 
         Returns without waiting for the end. `watch` reports ENDED for the run afterwards in any case, also for a run
-        that had ended and for one that the engine does not know.
+        that had ended and for one that the engine does not know. A run whose start is under way is not begun any more
+        where that can be helped, and ENDED is reported after the start has returned or raised.
         """
         ...
 

@@ -120,8 +120,8 @@ class Finisher:
     async def _conclude(self, held: HeldRun, result: Result, record: RequestRecord | None) -> dict[str, str]:
         """Returns the headers of the request, in which its trace is."""
         starting = _start_under_way(held)
-        if starting is None and result.state is not State.SUCCEEDED and not held.ended.is_set():
-            await self._engine.stop(held.run_id, str(result.reason))
+        if result.state is not State.SUCCEEDED and not held.ended.is_set():
+            await self._engine.stop(held.run_id, str(result.reason))  # also keeps a start under way from beginning
         if record is None:
             record = await _until_done(lambda: self._results.record(result.request_id))
         if record is not None:

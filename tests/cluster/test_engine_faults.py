@@ -196,6 +196,38 @@ async def test_a_log_that_its_node_does_not_give_out_for_long(
         assert end.message.startswith("ended well, but its log could not be read: the API server failed with 502")
 
 
+async def test_a_stop_while_its_job_cannot_be_made(scene: Scene) -> None:
+    """Nobody asks for the Job any more; that the run is over is told once the start has failed, not before."""
+    scene.inject(Answer(503), (("create", "jobs"),), times=None)
+    plan = scene.world.plan("true", limits=soon_gone())
+    starting = asyncio.ensure_future(scene.world.engine.start(plan))
+    await scene.rules[0].hit()
+    await scene.world.engine.stop(plan.run_id, str(Reason.CANCELLED))
+    assert scene.world.count(plan.run_id, Phase.ENDED) == 0
+    scene.proxy.clear(scene.rules[0])
+    with pytest.raises(EngineUnavailableError):
+        await starting
+    status = await scene.world.status(plan.run_id, lambda one: one.phase is Phase.ENDED)
+    assert status.end is None
+    assert scene.proxy.requests["create", "jobs"] == scene.rules[0].hits
+    assert await left_of(scene.world, plan.run_id) == []
+
+
+async def test_a_stop_while_its_job_may_have_been_made(scene: Scene) -> None:
+    """It was, and only its answer was lost: it is found, and ended."""
+    scene.inject(CutAfterWrite(), (("create", "jobs"),))
+    scene.inject(Answer(503), (("create", "jobs"),), times=None)
+    plan = scene.world.plan("sleep 600", limits=soon_gone(), keep_log=False)
+    starting = asyncio.ensure_future(scene.world.engine.start(plan))
+    await scene.rules[1].hit()
+    await scene.world.engine.stop(plan.run_id, str(Reason.CANCELLED))
+    scene.proxy.clear(scene.rules[1])
+    with pytest.raises(EngineUnavailableError):
+        await starting
+    _, end = await ended(scene.world, plan.run_id)
+    assert (end.state, end.reason) == (State.CANCELLED, Reason.CANCELLED), end
+
+
 STREAMS: dict[str, Fault] = {
     "is cut": CutStream(after_events=1),
     "is cut within a line": CutStream(after_events=1, within_line=True),

@@ -61,7 +61,8 @@ async def holds(controller: ControllerProcess, function: str) -> bool:
 async def test_cancelled_while_its_job_cannot_be_made(
     server: NatsServer, client: NatsClient, here: Desk, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    """The API server answers 503 to its creation, and is well again after the cancel was answered."""
+    """The API server answers 503 to its creation, and is well again after the cancel was answered: then nobody asks for
+    the Job any more."""
     catalog = write_catalog(tmp_path / "catalog", script("slow", "go", "sleep 5; note work", here))
     view = await View(client, here.names).listen()
     refused = proxy.inject(Rule(Answer(503), verb="create", resource="jobs", times=None))
@@ -72,11 +73,10 @@ async def test_cancelled_while_its_job_cannot_be_made(
         run_id = wire.run_id_of("r", "slow")
         assert (await view.control("cancel", request_id="r"))["cancelled"] == [run_id]
         await view.reply("r")
-        assert await view.queued() == (0, 1), "its slot is taken while its Job may still be made"
         proxy.clear(refused)
         await view.quiet(60)
         await here.nothing_left()
-        assert proxy.requests["create", "jobs"] > refused.hits, "its Job was made, and ended"
+        assert proxy.requests["create", "jobs"] == refused.hits, "its Job was asked for after the cancel"
         assert noted(here) == []
         assert not controller.tracebacks()
 

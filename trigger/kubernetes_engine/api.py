@@ -121,9 +121,11 @@ class Api:
 
     # Jobs
 
-    async def create_job(self, body: bytes) -> Object:
-        """The Job as the API server made it. A lost answer is asked for again: "already exists" may mean our own."""
-        return await self._create(Kind.JOB, body, fieldValidation="Strict")
+    async def create_job(self, body: bytes, is_wanted: Callable[[], bool] = lambda: True) -> Object:
+        """The Job as the API server made it. A lost answer is asked for again: "already exists" may mean our own.
+        Nothing is asked for again once `is_wanted` says no."""
+        path = _with(self._path(Kind.JOB), {"fieldValidation": "Strict"})
+        return _parsed(await self._caller.send(Call("create", "POST", path, body, is_wanted=is_wanted)))
 
     async def dry_run_job(self, body: bytes) -> Object:
         """The Job as the API server would make it, after its defaults and policies; nothing is kept."""

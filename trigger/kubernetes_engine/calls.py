@@ -44,6 +44,8 @@ class Call:
     content_type: str = JSON
     final: frozenset[int] = frozenset()
     """Statuses that are the caller's answer, though they would be repeated otherwise."""
+    is_wanted: Callable[[], bool] = lambda: True
+    """Asked before the call is repeated: once it is not wanted any more, its last failure is its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class Caller:
         if pause is None:
             raise failure
         await asyncio.sleep(pause)
+        if not call.is_wanted():
+            raise failure
 
     async def _exchange(self, call: Call) -> bytes:
         channel = await self._access.enter()

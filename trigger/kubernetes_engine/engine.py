@@ -56,6 +56,13 @@ class EngineOptions:
     sweep_seconds: float = 600.0
 
 
+@dataclass(slots=True)
+class _Start:
+    """A start under way. `stop` is the word that came meanwhile: no Job is made any more, and one that was is ended."""
+
+    stop: str | None = None
+
+
 class KubernetesEngine:
     """Runs plans as Jobs in one namespace; an async context manager.
 
@@ -84,6 +91,7 @@ class KubernetesEngine:
         self._code = CodeStore(api, self._instance)
         self._runs = Runs(api, care, self._background, now, self._code.doubt)
         self._admission = Admission()
+        self._starts: dict[str, _Start] = {}
         selector = names.selector(self._instance)
         self._jobs = Mirror(api, Kind.JOB, selector, self._runs.job_seen, self._runs.jobs_listed)
         self._pods = Mirror(api, Kind.POD, selector, self._runs.pod_seen, self._runs.pods_listed)
@@ -114,10 +122,21 @@ class KubernetesEngine:
         return self._jobs.problem or self._pods.problem
 
     async def start(self, plan: RunPlan) -> None:
+        start = self._starts[plan.run_id] = _Start()
+        try:
+            await self._start(plan, start)
+        finally:
+            if self._starts.get(plan.run_id) is start:
+                del self._starts[plan.run_id]
+            if start.stop is not None:
+                # Only now: said while the Job may still be made, "nothing of it is there" would be no promise.
+                await self.stop(plan.run_id, start.stop)
+
+    async def _start(self, plan: RunPlan, start: _Start) -> None:
         await self._wait_for_list()
         run = self._runs.get(plan.run_id)
         if run is None:
-            job = await self._make(plan)
+            job = await self._make(plan, start)
             self._runs.job_seen(job)
             run = self._runs.get(plan.run_id)
         if run is None:
@@ -149,8 +168,10 @@ class KubernetesEngine:
             self._runs.close_watcher(watcher)
 
     async def stop(self, run_id: str, reason: str) -> None:
-        run = self._runs.get(run_id)
-        if run is None:
+        run, start = self._runs.get(run_id), self._starts.get(run_id)
+        if start is not None:
+            start.stop = reason
+        elif run is None:
             self._background.insist(lambda: self._runs.stop_unknown(run_id, Stop(reason)))
         else:
             self._runs.stop(run, Stop(reason))
@@ -203,7 +224,7 @@ class KubernetesEngine:
         except TimeoutError:
             raise EngineUnavailableError(self.problem or "the Jobs have not been listed yet") from None
 
-    async def _make(self, plan: RunPlan) -> dict[str, Any]:
+    async def _make(self, plan: RunPlan, start: _Start) -> dict[str, Any]:
         """The run's Job, made now or found. Its code is there before it is: no pod waits for what may never come."""
         code = await self._code.code_of(plan)
         manifest = job_manifest(plan, self._options.manifest, code, self._now())
@@ -212,7 +233,9 @@ class KubernetesEngine:
         try:
             if code is not None:
                 await self._code.ensure(code)
-            return await self._api.create_job(body)
+            if start.stop is not None:
+                raise EngineUnavailableError("the run was stopped before its Job was made")
+            return await self._api.create_job(body, lambda: start.stop is None)
         except ApiFailure as failure:
             if failure.reason != "AlreadyExists":
                 raise _refusal(failure, plan) from failure
