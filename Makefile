@@ -69,7 +69,7 @@ images:  ## the images of the Python runtime and the samples (BASE, IMAGE_PREFIX
 
 lock: $(VENV)/.have-lock  ## pin the requirements again (UPGRADE=1 raises what is pinned)
 	@$(UV_COMPILE) --group lock -o requirements/lock.txt
-	@$(UV_COMPILE) pyproject.toml --group build --group dev --extra auth --extra jwt --extra kubernetes --extra parquet --extra redis -o requirements/dev.txt
+	@$(UV_COMPILE) pyproject.toml --group build --group dev --extra auth --extra jwt --extra kubernetes --extra otel --extra parquet --extra redis -o requirements/dev.txt
 	@$(UV_COMPILE) pyproject.toml --group build --constraint requirements/dev.txt -o requirements/run.txt
 
 clean:  ## remove the environment and everything cached
