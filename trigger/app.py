@@ -21,6 +21,7 @@ from invoker.claimcheck import ClaimStore
 from invoker.connection import ConnectionOptions, connect, nats_errors
 from invoker.errors import InvokerError, ServerUnreachableError
 from invoker.gateway.http_server import Routes, Served, http_server, probe_routes
+from invoker.gateway.patience import ProbePlace
 from invoker.gateway.run_api import RunApi
 from invoker.publish import EventPublisher
 from invoker.request import RequestRecord
@@ -112,6 +113,24 @@ async def run_controller(
             log.info("controller stopped")
         finally:
             await asyncio.shield(controller.hand_back())
+
+
+async def before_start(settings: ControllerSettings, options: ConnectionOptions) -> None:
+    """What a start needs of others, tried and undone: a NATS that takes us, streams that are as the settings say.
+
+    Safe to repeat. Raises `ServerUnreachableError` or `StreamMismatchError`.
+    """
+    client = await connect(options, timeout=5)
+    try:
+        await ensure_streams(client.jetstream(), settings.names, settings.stream_limits)
+    finally:
+        with suppress(nats.errors.Error, TimeoutError, OSError):
+            await client.close()
+
+
+def probe_place(settings: ControllerSettings) -> ProbePlace:
+    """Where the probes of a controller with these settings are, before it works too."""
+    return ProbePlace(settings.http_host, settings.http_port, "INVOKER_HTTP_PORT", lambda: Metrics().exposition())
 
 
 def _trouble(group: BaseExceptionGroup[BaseException]) -> BaseException | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import typer
@@ -28,20 +28,28 @@ def gateway(context: typer.Context) -> None:
     """Run a gateway until SIGTERM: publish, results and operations over HTTP. Logs JSON on standard error.
 
     Settings come from INVOKER_… variables and the file named by INVOKER_CONFIG; an unusable one ends the start with
-    its name and exit code 2. NATS is found as by every command: --server, INVOKER_NATS_…, NATS_…, contexts.
+    its name and exit code 2. NATS is found as by every command: --server, INVOKER_NATS_…, NATS_…, contexts. While it
+    is away or refuses us, the start waits: alive, not ready, with the reason in the log and at /readyz.
     """
-    from invoker.gateway.app import RunningGateway, run_gateway
+    from invoker.gateway.app import RunningGateway, before_start, probe_place, run_gateway
+    from invoker.gateway.patience import started_patiently
     from invoker.gateway.settings import load_gateway_settings
 
     session = session_of(context)
     session.refuse_gateway("gateway")
-    settings, options = load_gateway_settings(), session.nats_options()
+    settings = load_gateway_settings()
 
     def serve(ready: Ready, stopping: asyncio.Event) -> Awaitable[None]:
-        def running(up: RunningGateway) -> None:
-            ready(url=up.url, probe_url=up.probe_url, nats=options.shown)
+        def run(working: Callable[[], None]) -> Awaitable[None]:
+            nats = session.nats_options()  # again for every attempt: a password in a file may have been mended
 
-        return run_gateway(settings, options, ready=running, stopping=stopping)
+            def running(up: RunningGateway) -> None:
+                working()
+                ready(url=up.url, probe_url=up.probe_url, nats=nats.shown)
+
+            return run_gateway(settings, nats, ready=running, stopping=stopping)
+
+        return started_patiently(run, lambda: before_start(session.nats_options()), probe_place(settings))
 
     _allow_many_files()
     run_until_signal(session, "gateway", settings, serve)

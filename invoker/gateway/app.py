@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from invoker.client import Client
-from invoker.connection import ConnectionOptions
+from invoker.connection import ConnectionOptions, connect
 from invoker.ending import cancelled
 from invoker.errors import InputRefusedError, InvokerError, NoSuchPathError
 from invoker.gateway import gitfaas
@@ -30,6 +30,8 @@ from invoker.gateway.door import Door, shown_path
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.http_protocol import ServerLimits
 from invoker.gateway.http_server import http_server, probe_routes
+from invoker.gateway.metrics import GatewayMetrics
+from invoker.gateway.patience import ProbePlace
 from invoker.gateway.request_target import OriginForm
 from invoker.gateway.result_source import ToldSource, chosen_results
 from invoker.gateway.routes import OPEN_PATHS, routers
@@ -155,6 +157,20 @@ async def run_gateway(
             ready(RunningGateway(url, probe_url, gateway))
         await (stopping or asyncio.Event()).wait()
         log.info("gateway stopping")
+
+
+async def before_start(options: ConnectionOptions) -> None:
+    """What a start needs of others, tried and undone: a NATS that takes us. Raises `ServerUnreachableError`."""
+    client = await connect(options, timeout=5.0)
+    await client.close()
+
+
+def probe_place(settings: GatewaySettings) -> ProbePlace:
+    """Where the probes of a gateway with these settings are, before it works too."""
+    return ProbePlace(
+        settings.gateway_probe_host, settings.gateway_probe_port, "INVOKER_GATEWAY_PROBE_PORT",
+        lambda: GatewayMetrics().exposition(),
+    )  # fmt: skip
 
 
 def unready(gateway: Gateway) -> list[str]:

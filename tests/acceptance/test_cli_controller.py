@@ -85,9 +85,3 @@ async def test_an_unusable_setting_ends_it_with_its_name(desk: Desk, name: str, 
     assert ran.code == 2, ran.err
     assert name in ran.err.splitlines()[-1] or any(name in line for line in ran.err.splitlines()[-3:])
     assert "Traceback" not in ran.err
-
-
-async def test_no_nats_ends_it_with_7(desk: Desk) -> None:
-    ran = desk.run("controller", "--server", "nats://127.0.0.1:1")
-    assert ran.code == 7
-    assert "Traceback" not in ran.err
