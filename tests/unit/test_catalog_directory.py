@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -225,6 +226,53 @@ def test_mounted_configuration_is_read_through_its_links(tmp_path: Path) -> None
     (tmp_path / "..new").symlink_to("..2026_2")
     (tmp_path / "..new").rename(tmp_path / "..data")
     assert load(tmp_path).functions["hello"].code.command == ("tac",)
+
+
+def mount(root: Path, version: int, functions: int = 3) -> None:
+    """What the kubelet does for a ConfigMap whose keys have paths: a new hidden folder, one link swapped, the old gone."""
+    old, new = root / f"..v{version - 1}", root / f"..v{version}"
+    for number in range(functions):
+        put(new, f"f{number}/function.yaml", text_of(f"f{number}", f"  description: v{version}\n  runtime: python\n"))
+        put(new, f"f{number}/main.py", f"V = {version}\n{MAIN}")
+        if not (root / f"f{number}").is_symlink():
+            (root / f"f{number}").symlink_to(f"..data/f{number}")
+    (root / "..data_tmp").symlink_to(new.name)
+    (root / "..data_tmp").rename(root / "..data")
+    if old.exists():
+        rmtree(old)
+
+
+def test_functions_with_folders_of_their_own_in_mounted_configuration(tmp_path: Path) -> None:
+    mount(tmp_path / "values", 1)
+    before = load(tmp_path)
+    assert (names(before), messages(before)) == (["f0", "f1", "f2"], [])
+    mount(tmp_path / "values", 2)
+    after = load(tmp_path, before)
+    assert {function.description for function in after.functions.values()} == {"v2"}
+    hashes = {name: function.spec_hash for name, function in before.functions.items()}
+    assert all(function.spec_hash != hashes[name] for name, function in after.functions.items())
+
+
+async def test_an_update_of_mounted_configuration_is_seen_whole(tmp_path: Path) -> None:
+    """However often it is swapped while it is read: a catalog is one version of it, never two halves."""
+    mount(tmp_path / "values", 1, 12)
+    source = DirectorySource(tmp_path, 0.01)
+    async with aclosing(source.watch(source.load(None))) as catalogs:
+        swapping = asyncio.gather(asyncio.to_thread(mount, tmp_path / "values", 2, 12))
+        seen = ""
+        for version in range(3, 9):
+            seen = _one_version(await following(catalogs))
+            await swapping
+            swapping = asyncio.gather(asyncio.to_thread(mount, tmp_path / "values", version, 12))
+        while seen != "v8":
+            seen = _one_version(await following(catalogs))
+
+
+def _one_version(catalog: Catalog) -> str:
+    assert messages(catalog) == []
+    assert len(catalog.functions) == 12
+    (version,) = {function.description for function in catalog.functions.values()}
+    return version
 
 
 def test_a_root_that_is_a_swapped_link_keeps_its_own_path(tmp_path: Path) -> None:

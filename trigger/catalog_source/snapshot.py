@@ -28,7 +28,8 @@ MAX_SOURCE_BYTES = 1024 * 1024
 class Seen:
     """A file as its stat shows it; any change of its content changes this.
 
-    `real` is where it lies, links resolved; `linked` says that a folder on the way to it is a link.
+    `real` is where it lies, links resolved; `linked` says that a folder on the way to it is a link to one that is seen
+    at its own place too. A link to a hidden folder, as a mounted ConfigMap has them, is as good as that folder.
     """
 
     real: str
@@ -94,7 +95,7 @@ class _Walk:
                 return
             seen = os.stat(real, follow_symlinks=False)
             if stat.S_ISDIR(seen.st_mode):
-                self._folder(real, relative, above, linked or link)
+                self._folder(real, relative, above, linked or (link and not self._is_hidden(real)))
             elif stat.S_ISREG(seen.st_mode):
                 times = (seen.st_mtime_ns, seen.st_ctime_ns)
                 self.files[relative] = Seen(real, seen.st_ino, seen.st_size, *times, seen.st_mode, linked)
@@ -107,6 +108,10 @@ class _Walk:
                 self.problems[relative] = "is a link to a file that does not exist"
         except OSError as error:
             self._refuse(relative, entry.path, f"cannot be read: {error.strerror or error}")
+
+    def _is_hidden(self, real: str) -> bool:
+        """Whether what lies there is seen through links only."""
+        return any(_is_skipped(part) for part in real.removeprefix(self._root).split("/") if part)
 
     def _folder(self, real: str, relative: str, above: tuple[str, ...], linked: bool) -> None:
         if real in above:
