@@ -1,0 +1,48 @@
+{{/* What no schema can say: values that contradict each other, refused in words. Called before anything else. */}}
+
+{{- define "invoker.check" -}}
+{{- include "invoker.check.nats" . -}}
+{{- include "invoker.check.installation" (dict "Values" .Values "Release" .Release "tenant" "") -}}
+{{- $namespaces := dict (default .Release.Namespace .Values.jobs.namespace) "the release" -}}
+{{- $root := . -}}
+{{- range $tenant, $given := .Values.tenants }}
+{{- $values := mergeOverwrite (deepCopy $root.Values) (deepCopy $given) -}}
+{{- $where := printf "tenants.%s: " $tenant -}}
+{{- $namespace := dig "jobs" "namespace" "" $given -}}
+{{- if not $namespace }}{{ fail (printf "%sjobs.namespace is missing: a tenant's Jobs are in a namespace of their own" $where) }}{{ end -}}
+{{- if hasKey $namespaces $namespace }}{{ fail (printf "%sjobs.namespace %s is that of %s already: whoever may create Jobs in a namespace may read its Secrets, so each tenant has its own" $where $namespace (get $namespaces $namespace)) }}{{ end -}}
+{{- $_ := set $namespaces $namespace (printf "tenant %s" $tenant) -}}
+{{- if and (not $root.Values.nats.evaluation.enabled) (eq (toString $values.settings.instance) (toString $root.Values.settings.instance)) (eq (toString $values.nats.controller.existingSecret) (toString $root.Values.nats.controller.existingSecret)) }}
+{{- fail (printf "%sit would work on the release's own streams: give it a NATS account of its own (nats.controller.existingSecret, nats.gateway.existingSecret), or another settings.instance and settings.topicPrefix" $where) }}
+{{- end -}}
+{{- include "invoker.check.installation" (dict "Values" $values "Release" $root.Release "tenant" $tenant) -}}
+{{- end }}
+{{- end }}
+
+{{- define "invoker.check.nats" -}}
+{{- $nats := .Values.nats -}}
+{{- if and $nats.evaluation.enabled $nats.url }}{{ fail "nats.url names a NATS of yours and nats.evaluation.enabled starts another one: set one of them (nats.evaluation.enabled=false)" }}{{ end -}}
+{{- if not (or $nats.evaluation.enabled $nats.url) }}{{ fail "there is no NATS: set nats.url, or nats.evaluation.enabled=true for a single server to try things out" }}{{ end -}}
+{{- if and $nats.evaluation.enabled $nats.tls.existingSecret }}{{ fail "nats.tls is for the NATS of nats.url: the evaluation server has no TLS" }}{{ end -}}
+{{- if and $nats.tls.clientCertificate (not $nats.tls.existingSecret) }}{{ fail "nats.tls.clientCertificate needs nats.tls.existingSecret, a Secret with tls.crt and tls.key" }}{{ end -}}
+{{- end }}
+
+{{- define "invoker.check.installation" -}}
+{{- $values := .Values -}}
+{{- $where := "" -}}
+{{- if .tenant }}{{ $where = printf "tenants.%s: " .tenant }}{{ end -}}
+{{- range $component := list "controller" "gateway" }}
+{{- $given := index $values.nats $component -}}
+{{- if and $values.nats.evaluation.enabled (ne $given.method "none") }}{{ fail (printf "%snats.%s.method is for the NATS of nats.url: the evaluation server has users of its own" $where $component) }}{{ end -}}
+{{- if and (ne $given.method "none") (not $given.existingSecret) }}{{ fail (printf "%snats.%s.method is %s, so nats.%s.existingSecret must name the Secret" $where $component $given.method $component) }}{{ end -}}
+{{- if and (eq $given.method "none") $given.existingSecret }}{{ fail (printf "%snats.%s.existingSecret is set, so nats.%s.method must say what is in it: password, token, nkey or creds" $where $component $component) }}{{ end -}}
+{{- $budget := (index $values $component).podDisruptionBudget -}}
+{{- if and $budget.enabled (ne (toString $budget.minAvailable) "") (ne (toString $budget.maxUnavailable) "") }}{{ fail (printf "%s%s.podDisruptionBudget: minAvailable and maxUnavailable are both set; keep one" $where $component) }}{{ end -}}
+{{- if and $budget.enabled (eq (toString $budget.minAvailable) "") (eq (toString $budget.maxUnavailable) "") }}{{ fail (printf "%s%s.podDisruptionBudget: set minAvailable or maxUnavailable" $where $component) }}{{ end -}}
+{{- end -}}
+{{- if and $values.catalog.volume (or $values.catalog.functions $values.catalog.configMaps) }}{{ fail (printf "%scatalog.volume is the whole catalog: leave catalog.functions and catalog.configMaps empty" $where) }}{{ end -}}
+{{- if and $values.redis.enabled (not $values.redis.existingSecret) }}{{ fail (printf "%sredis.enabled needs redis.existingSecret, a Secret whose key url is the address" $where) }}{{ end -}}
+{{- if and $values.gateway.ingress.enabled (not $values.gateway.ingress.hosts) }}{{ fail (printf "%sgateway.ingress.enabled needs gateway.ingress.hosts" $where) }}{{ end -}}
+{{- if and $values.gateway.autoscaling.enabled (gt (int $values.gateway.autoscaling.minReplicas) (int $values.gateway.autoscaling.maxReplicas)) }}{{ fail (printf "%sgateway.autoscaling: minReplicas %d is above maxReplicas %d" $where (int $values.gateway.autoscaling.minReplicas) (int $values.gateway.autoscaling.maxReplicas)) }}{{ end -}}
+{{- if and $values.gateway.jwt.existingConfigMap (not (and $values.gateway.jwt.issuer $values.gateway.jwt.audience)) }}{{ fail (printf "%sgateway.jwt needs issuer and audience: tokens made for others would be taken otherwise" $where) }}{{ end -}}
+{{- end }}
