@@ -229,7 +229,7 @@ def test_mounted_configuration_is_read_through_its_links(tmp_path: Path) -> None
 
 
 def mount(root: Path, version: int, functions: int = 3) -> None:
-    """What the kubelet does for a ConfigMap whose keys have paths: a new hidden folder, one link swapped, the old gone."""
+    """As a kubelet mounts a ConfigMap whose keys have paths: a new hidden folder, one link swapped."""
     old, new = root / f"..v{version - 1}", root / f"..v{version}"
     for number in range(functions):
         put(new, f"f{number}/function.yaml", text_of(f"f{number}", f"  description: v{version}\n  runtime: python\n"))
