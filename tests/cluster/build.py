@@ -16,12 +16,16 @@ from pathlib import Path
 from tests.cluster.folders import HERE, cache_folder, digest_of, locked
 
 KUBERNETES_VERSION = "1.36.3"
+HELM_VERSION = "4.2.4"
 _VERSION = "k8s.io/component-base/version"
 # Without these the server calls itself v0.0.0, which clients refuse or misread.
 _STAMP = f"-X {_VERSION}.gitVersion=v{KUBERNETES_VERSION} -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=36"
 _COMMANDS = "k8s.io/kubernetes/cmd"
 _PLUGINS = "github.com/containernetworking/plugins/plugins"
 _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+
+
+MODULES = ("kubernetes", "containerd", "coredns", "helm")
 
 
 class BuildError(Exception):
@@ -49,7 +53,7 @@ STEPS = (
         "kubernetes",
         (
             *(f"{_COMMANDS}/{name}" for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")),
-            *(f"{_COMMANDS}/{name}" for name in ("kubelet", "kubectl")),
+            *(f"{_COMMANDS}/{name}" for name in ("kubelet", "kubectl", "kube-proxy")),
             *(f"{_PLUGINS}/{name}" for name in ("main/bridge", "main/loopback", "ipam/host-local")),
         ),
         ldflags=f"-s -w {_STAMP}",
@@ -60,14 +64,18 @@ STEPS = (
         tuple(f"{_CONTAINERD}/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")),
         tags="no_btrfs no_zfs no_devmapper",
     ),
+    Step("coredns", (".",), output="coredns"),
+    Step(
+        "helm",
+        ("helm.sh/helm/v4/cmd/helm",),
+        ldflags=f"-s -w -X helm.sh/helm/v4/internal/version.version=v{HELM_VERSION}",
+    ),
 )
 
 
 def programs_folder() -> Path:
     """Where the programs of these versions and flags are, or will be."""
-    files = [
-        HERE / "binaries" / module / name for module in ("kubernetes", "containerd") for name in ("go.mod", "go.sum")
-    ]
+    files = [file for module in MODULES for file in sorted((HERE / "binaries" / module).iterdir())]
     return cache_folder() / f"programs-{digest_of(repr(STEPS), *files)}"
 
 
