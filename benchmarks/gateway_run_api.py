@@ -90,7 +90,7 @@ async def measured(bench: Bench, size: int, samples: int) -> dict[str, list[floa
     """Milliseconds of each kind of call, taken in turns."""
     data = bytes(size)
     kinds: dict[str, Callable[[RunAddress], Awaitable[float]]] = {
-        "stored": lambda address: bench.output(address, data, run_token(KEY.encode(), address.run_id)),
+        "stored": lambda address: bench.output(address, data, run_token(KEY.encode(), address)),
         "refused": lambda address: bench.output(address, data, None),
         "bare": bench.stored,
     }

@@ -402,13 +402,16 @@ class Client:
     ) -> str:
         """Publish a dead letter's event again, as a new request that names the old one; returns its request id.
 
-        Safe to repeat, save with other `data`: then every call makes another request, unless it has a `request_id`.
-        That and `headers`, which replace the stored ones, are for events with other `data` only.
+        Safe to repeat, save with other `data`: then every call makes another request, unless it has a `request_id`,
+        with which it is safe to repeat as `publish` is. With one or the other, `headers` replace the stored ones.
         """
         letter = await self._dead.one(id)
-        if data is None:
+        if data is None and request_id is None:
             return (await self._control.ask("dead.redrive", Redriven, dead_id=letter.id)).request_id
-        return (await self._requester.publish(redriven(letter, data, content_type, headers, request_id))).request_id
+        body: Payload | Content | Any = letter.body if data is None else data
+        if isinstance(body, Content) and body.claim is not None:
+            await self._claims.touch(body.claim)  # its retention begins anew with the new request
+        return (await self._requester.publish(redriven(letter, body, content_type, headers, request_id))).request_id
 
     async def logs(
         self, id: str, *, function: str | None = None, follow: bool = False

@@ -85,6 +85,8 @@ class Connected(Protocol):
         data: Payload | Any = None,
         content_type: str | None = None,
         params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        request_id: str | None = None,
     ) -> Receipt: ...
 
     async def result(self, id: str, *, wait: float = 0.0) -> RequestView: ...
@@ -140,7 +142,15 @@ class Connected(Protocol):
 
     async def dead_letter(self, id: str) -> DeadLetter: ...
 
-    async def redrive(self, id: str, *, data: Payload | Any = None, content_type: str | None = None) -> str: ...
+    async def redrive(
+        self,
+        id: str,
+        *,
+        data: Payload | Any = None,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> str: ...
 
     def logs(self, id: str, *, function: str | None = None, follow: bool = False) -> AsyncGenerator[LogLine, None]: ...
 

@@ -69,11 +69,15 @@ class _Identity:
     content_type: str | None
     params: Mapping[str, str]
     """Their names in lower case: they travel as headers."""
+    function: str | None = None
+    """The one function that is called, whatever the topic; None of an event that runs what listens to it."""
 
     def difference(self, other: _Identity) -> str:
         """What makes it another one, in words."""
         if self.topic != other.topic:
             return "topic"
+        if self.function != other.function:
+            return "function"
         if self.sha256 != other.sha256:
             return "body"
         return "content type" if self.content_type != other.content_type else "set of parameters"
@@ -112,6 +116,7 @@ class Requester:
             _sha256(data),
             _seen_type(content_type or wire.header(event.headers, wire.H_CONTENT_TYPE)),
             _seen_params(params),
+            self._names.function_of_direct_topic(event.topic),
         )
         asked = event.request_id is not None and not event.is_new
         if asked and await self._is_known(request_id, identity):
@@ -277,7 +282,7 @@ class Requester:
 
     async def _is_known(self, request_id: str, identity: _Identity, sequence: int = 0) -> bool:
         """Whether the request exists. Raises `IdempotencyMismatchError` when it is not the same in what counts."""
-        known = await self._identity(request_id, sequence)
+        known = await self._identity(request_id, sequence, identity.function)
         if known is None:
             return False
         if known != identity:
@@ -289,7 +294,9 @@ class Requester:
             )
         return True
 
-    async def _identity(self, request_id: str, sequence: int) -> _Identity | None:
+    async def _identity(self, request_id: str, sequence: int, function: str | None) -> _Identity | None:
+        """What is stored under the id. A record does not say whether its function was called or listened: when it could
+        be a call of `function`, it is taken for one."""
         record = await self._results.record(request_id)
         if record is None and sequence:
             message = await self._reader.at(self._names.events_stream, sequence)
@@ -298,12 +305,18 @@ class Requester:
                 topic = self._seen_topic(self._names.topic_of(message.subject), message.headers)
                 sha256 = claim.sha256 if claim else wire.sha256_hex(message.data)
                 kind = _seen_type(wire.header(message.headers, wire.H_CONTENT_TYPE))
-                return _Identity(topic, sha256, kind, _seen_params(params_in(message.headers)))
+                params, called = _seen_params(params_in(message.headers)), self._called(message.subject)
+                return _Identity(topic, sha256, kind, params, called)
             # Gone from EVENTS: it was accepted between the two reads (or is a dead letter).
             record = await self._results.record(request_id)
         if record is None:
             return None
-        return _Identity(record.topic, record.sha256, _seen_type(record.body.content_type), _seen_params(record.params))
+        called = function if record.functions in ((), (function,)) else None
+        kind, params = _seen_type(record.body.content_type), _seen_params(record.params)
+        return _Identity(record.topic, record.sha256, kind, params, called)
+
+    def _called(self, subject: str) -> str | None:
+        return self._names.function_of_direct_topic(self._names.topic_of(subject))
 
 
 def _seen_type(content_type: str | None) -> str | None:

@@ -251,13 +251,14 @@ class Dispatcher:
         held.expires_at = expiry_of(record, self._rules.retention_seconds)
         try:
             body = await self._checked_body(function, record)
+            address = self._address(held)
             plan = plan_run(
                 function,
                 record,
                 run_id=held.run_id,
                 body=body,
-                run_url=self._run_url(held),
-                run_token=run_token(self._rules.token_key, held.run_id),
+                run_url=run_url(self._rules.run_api_url, address),
+                run_token=run_token(self._rules.token_key, address),
                 catalog=held.facts.catalog or "",
                 deadline_at=held.expires_at,
                 output_limit_bytes=self._rules.max_output_bytes,
@@ -339,8 +340,8 @@ class Dispatcher:
         result = await self._sealer.seal(held.ticket, record, verdict, facts=held.facts)
         await self._finisher.conclude(held, result, record)
 
-    def _run_url(self, held: HeldRun) -> str:
-        address = RunAddress(
+    def _address(self, held: HeldRun) -> RunAddress:
+        return RunAddress(
             request_id=held.ticket.request_id,
             function=held.ticket.function,
             spec_hash=held.facts.spec_hash or "",
@@ -348,7 +349,6 @@ class Dispatcher:
             engine=self._engine.name,
             job=self._engine.place_of(held.run_id),
         )
-        return run_url(self._rules.run_api_url, address)
 
 
 def facts_of(function: Function, catalog: str, engine: str) -> RunFacts:

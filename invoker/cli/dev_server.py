@@ -198,7 +198,10 @@ async def _controller(
             name="controller",
         )
         async with _watched(task, ready, stopping) as running:
-            yield running, task
+            try:
+                yield running, task
+            finally:
+                gateway.close()  # before the controller stops, and with it the server that they share
 
 
 @asynccontextmanager

@@ -69,7 +69,9 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
         try:
             async with chosen_results(settings, client):
                 requests = SharedReads(client.stored.request)
-                yield Gateway(settings, client, catalog, runs, requests, run_api=run_api_of(settings, client, catalog))
+                closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                run_api = run_api_of(settings, client, catalog)
+                yield Gateway(settings, client, catalog, runs, requests, run_api=run_api, closing=closing)
         finally:
             await cancelled(*tasks)
 
@@ -103,6 +105,7 @@ def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
         has_own_door=lambda path: path.startswith(PATH_PREFIX) or gitfaas.has_own_door(path) or path in own_doors,
         address_of=address_finder(settings),
         body_seconds=settings.gateway_body_seconds,
+        closing=gateway.closing or asyncio.get_running_loop().create_future(),
     )
     return OriginForm(allowing_pages(door, settings.gateway_cors_origins))
 
@@ -151,6 +154,7 @@ async def run_gateway(
         url = await stack.enter_async_context(
             http_server(app, settings.gateway_host, settings.gateway_port, "INVOKER_GATEWAY_PORT", limits)
         )
+        stack.callback(gateway.close)  # before the servers stop: they give what is being answered two seconds
         for words in warnings_about(settings):
             log.warning(words)
         if ready is not None:

@@ -18,6 +18,7 @@ from invoker.gateway.acceptance import Arrival, answered, body_of
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.catalog_copy import CatalogCopy
 from invoker.gateway.door import caller_of, passed_on
+from invoker.gateway.event_id import event_id
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.publish_call import PublishCall, read_call
 from invoker.gateway.run_body import Body
@@ -39,7 +40,7 @@ def router(gateway: Gateway) -> APIRouter:
         await _check(gateway.catalog, name, body, content_type, asked)
         headers = {**asked.headers, **passed_on(request)}
         topic = gateway.client.names.direct_topic(name)
-        arrival = Arrival(topic, body, content_type, headers, asked.params, asked.key)
+        arrival = Arrival(topic, event_id(caller_of(request), asked.key), body, content_type, headers, asked.params)
         return await answered(gateway, request, arrival, asked.wish)
 
     routes.add_route("/v1/functions/{name}/calls", call, methods=["POST"])

@@ -9,14 +9,15 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from invoker.errors import IdempotencyMismatchError, InputRefusedError, UnknownIdError
-from invoker.gateway.acceptance import without_topic
+from invoker.errors import IdempotencyMismatchError, InputRefusedError, ServerUnreachableError, UnknownIdError
+from invoker.gateway.acceptance import repeatable, without_topic
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.answers import JsonResponse
 from invoker.gateway.conditional import tagged
 from invoker.gateway.content import content_answer, sha256_of
 from invoker.gateway.documents import Accepted, Answer
 from invoker.gateway.door import caller_of, passed_on
+from invoker.gateway.event_id import event_id
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.openapi_parts import BYTES, REPLACING_BODY
 from invoker.gateway.publish_call import read_call
@@ -73,7 +74,8 @@ def router(gateway: Gateway) -> APIRouter:
     )
     async def redrive(dead_id: str, request: Request, empty: Empty = False) -> Response:
         """Publish the event again, as a new request that names the old one. Safe to repeat; a body, which
-        replaces the payload, makes another request each time, save under the same `Idempotency-Key`."""
+        replaces the payload, makes another request each time, save under the same `Idempotency-Key`. A key of its own
+        makes another request of the unchanged event, too: once, however often it is sent."""
         sight = Sight(gateway, caller_of(request))
         letter = await _visible(sight, dead_id)
         sight.check_whole(Action.OPERATE, letter.topic, ())
@@ -81,12 +83,17 @@ def router(gateway: Gateway) -> APIRouter:
         if body is not None:
             sight.check(Action.PUBLISH, letter.topic)
         key = read_call(request.headers.items(), b"", gateway.settings.gateway_wait_seconds).key
+        identifier = event_id(sight.caller, key)
+        # As it is and without a key it has the id that every repetition makes of the letter, whoever asks.
+        own = identifier.message_id if key is not None or body is not None else None
         try:
             request_id = await gateway.client.redrive(
-                letter.id, data=body, content_type=content_type, headers=passed_on(request), request_id=key
+                letter.id, data=body, content_type=content_type, headers=passed_on(request), request_id=own
             )
         except IdempotencyMismatchError as error:
             raise without_topic(request, error) from None
+        except ServerUnreachableError as error:
+            raise repeatable(error, identifier) if own is not None else error from None
         return await new_request(sight, request_id, letter.topic)
 
     return routes

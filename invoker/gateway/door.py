@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from invoker.gateway.access.scopes import Caller
 from invoker.gateway.answers import problem, unexpected
 
 CALLER, CALL_ID, TRACEPARENT, IDS = "invoker.caller", "invoker.call_id", "invoker.traceparent", "invoker.ids"
+CLOSING, STILL, OWE = "invoker.closing", "invoker.still", "invoker.owe"
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 CHANGING_PATHS = frozenset({"/refresh"})
 """Paths of gitfaas that change something, although they are read."""
@@ -61,12 +62,12 @@ class Rates:
 class Limiter(Protocol):
     """Counts the calls of keys and addresses."""
 
-    def admit_address(self, address: str) -> Rates:
-        """Count one call from there."""
+    def admit_address(self, address: str, owed: int = 0) -> Rates:
+        """Count one call from there, or as many as are owed for one that was admitted."""
         ...
 
-    def admit_caller(self, caller: Caller | None) -> Rates:
-        """Count one call of a key or token."""
+    def admit_caller(self, caller: Caller | None, owed: int = 0) -> Rates:
+        """The same of a key or token."""
         ...
 
 
@@ -115,6 +116,7 @@ class Door:
         has_own_door: Callable[[str], bool],
         address_of: Callable[[Scope], str],
         body_seconds: float,
+        closing: asyncio.Future[None],
     ) -> None:
         self._app = app
         self._login = login
@@ -125,6 +127,7 @@ class Door:
         self._has_own_door = has_own_door
         self._address_of = address_of
         self._body_seconds = body_seconds
+        self._closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -150,13 +153,13 @@ class Door:
 
     async def _enter(self, scope: Scope, headers: Headers, address: str, passage: _Passage) -> None:
         _refuse_encoded(headers)
-        scope[CALLER] = None
+        scope[CALLER], scope[CLOSING] = None, self._closing
         path = scope["path"]
         if self._has_own_door(path):
             return
         if self._guard is not None:
             self._guard.check(headers, changing=changes(scope["method"], path))
-        passage.count(self._limiter.admit_address(address))
+        passage.count("address", self._limiter.admit_address(address))
         if not self._is_open(path) and scope["method"] != "OPTIONS":
             caller = await self._login(headers)
             if caller is None:
@@ -164,7 +167,20 @@ class Door:
                     "this call needs an API key or a token", hint="Authorization: Bearer KEY, or X-Api-Key: KEY"
                 )
             scope[CALLER] = passage.caller = caller
-            passage.count(self._limiter.admit_caller(caller))
+            scope[STILL] = lambda: self._still(headers, caller)
+            passage.count("caller", self._limiter.admit_caller(caller))
+
+            def owe(calls: int) -> None:
+                passage.count("address", self._limiter.admit_address(address, calls))
+                passage.count("caller", self._limiter.admit_caller(caller, calls))
+
+            scope[OWE] = owe
+
+    async def _still(self, headers: Headers, caller: Caller) -> bool:
+        try:
+            return await self._login(headers) == caller
+        except UnauthorizedError:
+            return False
 
     def _patient(self, receive: Receive) -> Receive:
         """The body, whose next part must come in time: a caller that stops in the middle holds nothing for ever."""
@@ -194,15 +210,15 @@ class _Passage:
         self._send = send
         self.call_id = wire.usable_call_id(headers.get(wire.H_CALL_ID)) or secrets.token_hex(13)
         self.caller: Caller | None = None
-        self._extra: list[tuple[str, str]] = []
+        self._rates: dict[str, Mapping[str, str]] = {}
         self.status = 0
         self._ids: dict[str, str] = {}
         self.traceparent = wire.usable_traceparent(headers.get(wire.H_TRACEPARENT))
         scope[CALL_ID], scope[TRACEPARENT], scope[IDS] = self.call_id, self.traceparent, self._ids
 
-    def count(self, rates: Rates) -> None:
+    def count(self, whose: str, rates: Rates) -> None:
         """Keep what is left of a rate for the answer. Raises `RateLimitedError` when nothing is."""
-        self._extra += rates.headers.items()
+        self._rates[whose] = rates.headers
         if rates.refusal is not None:
             raise rates.refusal
 
@@ -213,8 +229,9 @@ class _Passage:
             headers["X-Request-Id"] = self.call_id
             headers.setdefault("X-Content-Type-Options", "nosniff")
             headers.setdefault("Cache-Control", "no-store")
-            for name, value in self._extra:
-                headers.append(name, value)
+            for rates in self._rates.values():
+                for name, value in rates.items():
+                    headers.append(name, value)
             self._note_answer(headers.get("location", ""))
         await self._send(message)
 
@@ -300,6 +317,24 @@ def caller_of(request: Request) -> Caller:
     if not isinstance(caller, Caller):
         raise UnauthorizedError("this call needs an API key or a token")
     return caller
+
+
+def closing_of(scope: Scope) -> asyncio.Future[None]:
+    """Is done when the gateway stops; what waits then answers with what it has."""
+    closing: asyncio.Future[None] = scope[CLOSING]
+    return closing
+
+
+async def still_allowed(scope: Scope) -> bool:
+    """Whether what the caller showed is worth what it was when the call began: for answers that go on for long."""
+    check: Callable[[], Awaitable[bool]] = scope[STILL]
+    return await check()
+
+
+def count_as(request: Request, calls: int) -> None:
+    """Have the call, which does the work of so many, count as many in the rates. It is done, and the next ones wait."""
+    if calls > 1:
+        request.scope[OWE](calls - 1)
 
 
 def passed_on(request: Request) -> dict[str, str]:

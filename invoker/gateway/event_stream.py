@@ -32,8 +32,6 @@ from invoker.result import RunStatusDocument
 from invoker.views import RequestView
 
 COMMENT_SECONDS = 15.0
-STREAM_SECONDS = 300.0
-"""After this a stream ends and its reader comes again: so that a key that was withdrawn does not read for ever."""
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -54,7 +52,7 @@ def router(gateway: Gateway) -> APIRouter:
         sight = Sight(gateway, caller_of(request))
         sight.caller.check(Action.READ)
         wanted = Wanted(sight, function, wire.check_pattern(topic) if topic else None)
-        return EventStream(_everything(gateway, wanted, last_event_id(request), statuses), gateway.metrics)
+        return EventStream(_everything(gateway, wanted, last_event_id(request), statuses), gateway)
 
     @routes.get("/v1/requests/{request_id}/stream", response_class=EventStream, responses=EVENTS, status_code=200)
     async def request_stream(request_id: str, request: Request) -> Response:
@@ -67,7 +65,7 @@ def router(gateway: Gateway) -> APIRouter:
         after = last_event_id(request) or 0
         if after and view.complete and not await _anything(gateway.client.feed, after, view.request_id):
             return Response(status_code=204)
-        return EventStream(_one_request(gateway, Wanted(sight), view, after), gateway.metrics)
+        return EventStream(_one_request(gateway, Wanted(sight), view, after), gateway)
 
     return routes
 
@@ -141,9 +139,7 @@ async def _live(
     watch: Watch, wanted: Wanted, told: int, over: Callable[[FeedItem], bool] | None = None
 ) -> AsyncGenerator[bytes, None]:
     """What the watch brings, behind the place that is told already; ends when it lags, so that its reader resumes."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + STREAM_SECONDS
-    while (watch.waiting or not watch.lagged) and loop.time() < until:
+    while watch.waiting or not watch.lagged:
         try:
             async with asyncio.timeout(COMMENT_SECONDS):
                 item = await watch.next_of_all()

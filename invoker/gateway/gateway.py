@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from invoker.client import Client
@@ -27,3 +28,11 @@ class Gateway:
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
     run_api: RunApi | None = None
     """The run API, when the key of its tokens is known here."""
+    closing: asyncio.Future[None] | None = None
+    """Done when the gateway stops: whoever waits is answered then, and what goes on is ended where it is whole. None
+    where nothing is served."""
+
+    def close(self) -> None:
+        """Have all that waits answered, because the server is about to stop. Safe to repeat."""
+        if self.closing is not None and not self.closing.done():
+            self.closing.set_result(None)

@@ -15,6 +15,7 @@ from invoker.gateway.documents import Answer
 from invoker.gateway.door import caller_of
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.sight import Sight, unknown
+from invoker.lookup import Found
 
 
 class MeantId(Answer):
@@ -47,11 +48,21 @@ def router(gateway: Gateway) -> APIRouter:
             if "dead_id" in error.fields and sees(str(error.fields.get("topic")), None):
                 raise
             raise unknown("id", given) from error
-        if found.function is None:
-            await sight.request(found.request_id)
-            return JsonResponse(MeantId(request_id=found.request_id))
-        run_id = wire.run_id_of(found.request_id, found.function)
-        await sight.run_of(found, run_id)
-        return JsonResponse(MeantId(request_id=found.request_id, run_id=run_id, function=found.function))
+        try:
+            return JsonResponse(await _visible(sight, found))
+        except ExpiredError:
+            raise
+        except UnknownIdError as error:
+            raise unknown("id", given) from error  # in the words of what never was
 
     return routes
+
+
+async def _visible(sight: Sight, found: Found) -> MeantId:
+    """What was found, if the caller may see it. Raises `UnknownIdError`."""
+    if found.function is None:
+        await sight.request(found.request_id)
+        return MeantId(request_id=found.request_id)
+    run_id = wire.run_id_of(found.request_id, found.function)
+    await sight.run_of(found, run_id)
+    return MeantId(request_id=found.request_id, run_id=run_id, function=found.function)

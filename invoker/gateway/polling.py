@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from invoker.errors import InputRefusedError
 from invoker.feed import Watch
+from invoker.gateway.door import closing_of
 from invoker.gateway.gateway import Gateway
 
 T = TypeVar("T")
@@ -48,10 +49,10 @@ async def waited(
     if enough(found) or seconds <= 0:
         return found
     deadline = asyncio.get_running_loop().time() + seconds
-    gone = asyncio.ensure_future(_gone(request))
+    gone, closing = asyncio.ensure_future(_gone(request)), closing_of(request.scope)
     try:
         while not enough(found):
-            if not await _moved(watch, gone, deadline):
+            if not await _moved(watch, gone, closing, deadline):
                 return await read()
             found = await read()
         return found
@@ -59,12 +60,12 @@ async def waited(
         gone.cancel()
 
 
-async def _moved(watch: Watch, gone: asyncio.Future[None], deadline: float) -> bool:
-    """Wait for the next item of the watch; False when the time is over."""
+async def _moved(watch: Watch, gone: asyncio.Future[None], closing: asyncio.Future[None], deadline: float) -> bool:
+    """Wait for the next item of the watch; False when the time is over, or the gateway stops."""
     item = asyncio.ensure_future(watch.next())
     try:
         left = deadline - asyncio.get_running_loop().time()
-        both: set[asyncio.Future[Any]] = {item, gone}
+        both: set[asyncio.Future[Any]] = {item, gone, closing}
         await asyncio.wait(both, timeout=max(0.0, left), return_when=asyncio.FIRST_COMPLETED)
         if gone.done():
             gone.result()  # a body that was promised and never came has an answer of its own

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -19,7 +20,8 @@ from invoker.gateway.acceptance import Arrival, accept, answered, body_of
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.answers import JsonResponse
 from invoker.gateway.cloudevents import CloudEvent
-from invoker.gateway.door import audit, caller_of, passed_on
+from invoker.gateway.door import audit, caller_of, count_as, passed_on
+from invoker.gateway.event_id import event_id
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.publish_call import PublishCall, read_call
 from invoker.gateway.publishing_documents import BatchAnswer, BatchItem
@@ -72,9 +74,8 @@ async def _publish(gateway: Gateway, request: Request) -> Response:
     body = await body_of(request, gateway.settings.max_event_bytes)
     content_type = by_name.get("content-type")
     headers = {**call.headers, **passed_on(request)}
-    return await answered(
-        gateway, request, Arrival(topic, body, content_type, headers, call.params, call.key), call.wish
-    )
+    arrival = Arrival(topic, event_id(caller_of(request), call.key), body, content_type, headers, call.params)
+    return await answered(gateway, request, arrival, call.wish)
 
 
 async def _events(gateway: Gateway, request: Request) -> Response:
@@ -98,7 +99,7 @@ async def _cloud_events(
         event = cloudevents.read_binary(request.headers.items())
         arrival = _arrival(gateway, request, call, event, topic)
         body = await body_of(request, limit)
-        return await answered(gateway, request, _with_body(arrival, body), call.wish)
+        return await answered(gateway, request, replace(arrival, body=body), call.wish)
     limit = min(limit, MAX_STRUCTURED_BYTES)
     data = (await body_of(request, limit, hold=limit)).head
     if mode == "structured":
@@ -113,9 +114,8 @@ def _arrival(gateway: Gateway, request: Request, call: PublishCall, event: Cloud
         topic = _topic_of(gateway, event)
         caller_of(request).check(Action.PUBLISH, topic=topic)
     headers = {**call.headers, **event.headers(), **passed_on(request)}
-    return Arrival(
-        topic, Body(event.data or b"", None), event.content_type, headers, call.params, call.key or event.key
-    )
+    identifier = event_id(caller_of(request), call.key or event.key)
+    return Arrival(topic, identifier, Body(event.data or b"", None), event.content_type, headers, call.params)
 
 
 def _topic_of(gateway: Gateway, event: CloudEvent) -> str:
@@ -130,10 +130,6 @@ def _topic_of(gateway: Gateway, event: CloudEvent) -> str:
         ) from None
 
 
-def _with_body(arrival: Arrival, body: Body) -> Arrival:
-    return Arrival(arrival.topic, body, arrival.content_type, arrival.headers, arrival.params, arrival.key)
-
-
 async def _batch(
     gateway: Gateway,
     request: Request,
@@ -146,6 +142,7 @@ async def _batch(
         raise InputRefusedError("a batch has no Idempotency-Key: each of its events has an id of its own")
     if call.wish.wait is not None and not call.wish.preferred:
         raise InputRefusedError("a batch is not waited for; ask for each request by its url")
+    count_as(request, len(events))
     turn = asyncio.Semaphore(BATCH_AT_ONCE)
     patience = 0.0 if call.wish.respond_async else gateway.settings.gateway_accept_seconds
 

@@ -17,15 +17,17 @@ from invoker.errors import (
     InvokerError,
     NotReadyError,
     PayloadTooLargeError,
+    ServerUnreachableError,
     WaitExpiredError,
 )
-from invoker.gateway.acceptance import without_topic
+from invoker.gateway.acceptance import repeatable, without_topic
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.answers import JsonResponse
 from invoker.gateway.conditional import has_already, tag_of, tagged
 from invoker.gateway.content import content_answer
 from invoker.gateway.documents import Accepted, accepted
 from invoker.gateway.door import caller_of, passed_on
+from invoker.gateway.event_id import event_id
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.openapi_parts import BYTES, ORDER_BODY, REPLACING_BODY
 from invoker.gateway.polling import Wait, seconds_to_wait, small_body, waited
@@ -166,6 +168,7 @@ async def replayed(
     body, content_type = await replacement(request, gateway.settings.max_event_bytes, empty=empty)
     if body is not None or call.params:
         sight.check(Action.PUBLISH, topic, function)
+    identifier = event_id(sight.caller, call.key)
     try:
         receipt = await gateway.client.replay(
             given,
@@ -174,10 +177,12 @@ async def replayed(
             content_type=content_type,
             params=call.params,
             headers=passed_on(request),
-            request_id=call.key,
+            request_id=identifier.message_id,
         )
     except IdempotencyMismatchError as error:
         raise without_topic(request, error) from None
+    except ServerUnreachableError as error:
+        raise repeatable(error, identifier) from None
     return await new_request(sight, receipt.request_id, receipt.topic, duplicate=receipt.duplicate)
 
 

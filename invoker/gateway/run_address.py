@@ -1,8 +1,8 @@
 """The address of one run: what its URL says, and the token that proves who may use it.
 
-Pure: no I/O, no clock, no environment. The path holds ids and facts for the result, nothing secret. The run id is
-computed anew from request id and function whenever an address is read, so a token, which is bound to a run id, fits
-one pair of them only; spec hash, catalog, engine and job are facts that are copied into the run's own result.
+Pure: no I/O, no clock, no environment. The path holds ids and facts for the result, nothing secret. A token is bound
+to the whole of it: of a run that names another function, or another version of its own (whose output schema suits it
+better), engine or Job than it was started with, the token is not.
 """
 
 from __future__ import annotations
@@ -56,19 +56,20 @@ def parse(path_token: str) -> RunAddress:
         raise UnknownIdError("this is not the address of a run") from error
 
 
-def run_token(key: bytes, run_id: str) -> str:
-    """The value of `INVOKER_RUN_TOKEN`: whoever shows it may read this run's input and give its output.
+def run_token(key: bytes, address: RunAddress) -> str:
+    """The value of `INVOKER_RUN_TOKEN`: whoever shows it may read the input of the run at this address, and give its
+    output.
 
     52 lower-case base32 characters of HMAC-SHA256; the same key gives the same token, so every controller that shares
     the key accepts it.
     """
-    digest = hmac.digest(key, b"run:" + run_id.encode(), "sha256")
+    digest = hmac.digest(key, b"run:" + address.path_token().encode(), "sha256")
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
-def check_token(key: bytes, run_id: str, token: str) -> bool:
-    """Whether the token is that run's; takes the same time whatever the token is."""
-    return hmac.compare_digest(run_token(key, run_id).encode(), token.encode("utf-8", "surrogatepass"))
+def check_token(key: bytes, address: RunAddress, token: str) -> bool:
+    """Whether the token is that address's; takes the same time whatever the token is."""
+    return hmac.compare_digest(run_token(key, address).encode(), token.encode("utf-8", "surrogatepass"))
 
 
 def function_uid(run_url: str, token: str) -> str:

@@ -187,7 +187,7 @@ class RunApi:
 
     def _admitted(self, request: Request, address: RunAddress, token: str) -> RunCall:
         run_id = address.run_id
-        if not check_token(self._key, run_id, token):
+        if not check_token(self._key, address, token):
             raise TokenRefusedError("the token is not the one of this run")
         pod_uid = request.headers.get(wire.H_POD_UID, "")[:128]
         told = _attempt_told(request.headers.get(wire.H_ATTEMPT))

@@ -59,7 +59,7 @@ def router(gateway: Gateway) -> APIRouter:
         """What the run wrote, oldest line first: live while it runs, the kept tail afterwards."""
         run, _ = await Sight(gateway, caller_of(request)).run(run_id)
         if "text/event-stream" in request.headers.get("accept", ""):
-            return EventStream(_events(gateway, run, follow), gateway.metrics)
+            return EventStream(_events(gateway, run, follow), gateway)
         lines = _text(gateway, run, follow)
         return StreamingResponse(lines, media_type=wire.CONTENT_TYPE_TEXT, headers={"X-Accel-Buffering": "no"})
 

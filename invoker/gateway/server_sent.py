@@ -4,6 +4,8 @@ resumes from the last id he saw."""
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 from collections.abc import AsyncGenerator
 
 from pydantic_core import to_json
@@ -13,13 +15,23 @@ from starlette.types import Receive, Scope, Send
 
 from invoker.ending import cancelled
 from invoker.errors import InputRefusedError
-from invoker.gateway.metrics import GatewayMetrics
+from invoker.gateway.door import closing_of, still_allowed
+from invoker.gateway.gateway import Gateway
 
 RETRY_MILLISECONDS = 2_000
+STOPPED_RETRY_MILLISECONDS = 500, 3_500
+LOGIN_SECONDS = 5.0
+"""How often it is looked whether the caller of an open stream is still allowed to read it."""
 SEND_SECONDS = 30.0
 """Who has not read so much that something more can be sent within this time is taken for gone."""
 COMMENT = b":\n\n"
-BEGINNING = f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+
+
+def _retry(milliseconds: int) -> bytes:
+    return f"retry: {milliseconds}\n\n".encode()
+
+
+BEGINNING = _retry(RETRY_MILLISECONDS)
 _MAX_ID = 2**63 - 1
 
 
@@ -41,30 +53,52 @@ def last_event_id(request: Request) -> int | None:
 
 
 class EventStream(Response):
-    """An answer of server-sent events: what the source gives, one piece after the other, until it ends."""
+    """An answer of server-sent events: what the source gives, one piece after the other, for as long as it is read.
+
+    It ends between two pieces, with the word when to come again: when the gateway stops, when its time is over
+    (`INVOKER_GATEWAY_STREAM_SECONDS`), and within some seconds when the caller's key is withdrawn or may do something
+    else.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, source: AsyncGenerator[bytes, None], metrics: GatewayMetrics) -> None:
+    def __init__(self, source: AsyncGenerator[bytes, None], gateway: Gateway) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"})
         del self.headers["content-length"]
         self._source = source
-        self._metrics = metrics
+        self._metrics = gateway.metrics
+        self._seconds = gateway.settings.gateway_stream_seconds or math.inf
+        self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._metrics.event_streams.track_inprogress():
             sending = asyncio.ensure_future(self._send(send))
             gone = asyncio.ensure_future(_gone(receive))
             try:
-                await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+                await self._until_over(scope, sending, gone)
                 if sending.done():
                     sending.result()
+                elif not gone.done():
+                    await cancelled(sending)  # no piece is cut by that: each is handed over whole, or not at all
+                    await self._end(send, closing_of(scope).done())
             finally:
                 await cancelled(sending, gone)
                 await self._source.aclose()
 
+    async def _until_over(self, scope: Scope, sending: asyncio.Future[None], gone: asyncio.Future[None]) -> None:
+        loop, closing = asyncio.get_running_loop(), closing_of(scope)
+        until = loop.time() + self._seconds
+        while not (sending.done() or gone.done() or closing.done()) and loop.time() < until:
+            await asyncio.wait(
+                {sending, gone, closing},
+                timeout=min(LOGIN_SECONDS, until - loop.time()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not await still_allowed(scope):
+                return
+
     async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await self._begin(send)
         async for piece in self._source:
             try:
                 async with asyncio.timeout(SEND_SECONDS):
@@ -72,6 +106,17 @@ class EventStream(Response):
             except TimeoutError:
                 return  # the answer stays without its end, so the connection is closed
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _begin(self, send: Send) -> None:
+        self._begun = True
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+
+    async def _end(self, send: Send, stops: bool) -> None:
+        if not self._begun:
+            await self._begin(send)
+        # All readers of a gateway that stops shall not come in one moment to the others.
+        milliseconds = random.randint(*STOPPED_RETRY_MILLISECONDS) if stops else RETRY_MILLISECONDS
+        await send({"type": "http.response.body", "body": _retry(milliseconds), "more_body": False})
 
 
 async def _gone(receive: Receive) -> None:

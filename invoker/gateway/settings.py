@@ -90,6 +90,9 @@ class GatewaySettings(BaseModel):
     gateway_wait_seconds: Annotated[float, Field(ge=1)] = 300.0
     """The longest that a caller may wait for a result within one call."""
 
+    gateway_stream_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """After this an event stream ends, and its reader comes again; 0 is never."""
+
     @field_validator("gateway_anonymous", "gateway_cors_origins", "gateway_trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

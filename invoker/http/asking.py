@@ -11,7 +11,7 @@ from invoker.errors import WaitExpiredError
 from invoker.http.calls import Calls
 from invoker.http.content import content_of
 from invoker.http.finding import quoted
-from invoker.http.sending import Outgoing, Sender, can_repeat
+from invoker.http.sending import Asked, Outgoing, Sender, can_repeat
 from invoker.http.waiting import PIECE_SECONDS, Waiter, patiently
 from invoker.lookup import canonical_id
 from invoker.replies import Reply, reply_of_result
@@ -43,24 +43,26 @@ class Asker:
     async def request(self, event: Outgoing, timeout: float) -> list[Reply]:
         """Send the event, then the replies of all its runs; see `Client.request`."""
         deadline = asyncio.get_running_loop().time() + timeout
-        run_ids = await self._sender.ask(event, min(timeout, PIECE_SECONDS))
-        while run_ids is None:
+        asked = await self._sender.ask(event, min(timeout, PIECE_SECONDS))
+        while asked.run_ids is None:
             left = deadline - asyncio.get_running_loop().time()
+            # The gateway may have made another id of ours, which is the key that we know the event by.
+            request_id = asked.request_id or canonical_id(event.request_id)
             if left <= 0:
-                raise await self._expired(event, timeout)
+                raise await self._expired(request_id, timeout)
             if can_repeat(event.data):
-                run_ids = await patiently(lambda piece: self._sender.ask(event, piece), deadline)
+                asked = await patiently(lambda piece: self._sender.ask(event, piece), deadline)
             else:
-                view = await self._waiter.view(canonical_id(event.request_id), left)
-                run_ids = [run.run_id for run in view.runs]
-        return [self._reply(await self._waiter.result(run_id)) for run_id in run_ids]
+                view = await self._waiter.view(request_id, left)
+                asked = Asked(request_id, [run.run_id for run in view.runs])
+        return [self._reply(await self._waiter.result(run_id)) for run_id in asked.run_ids]
 
     def _reply(self, result: Result) -> Reply:
         return reply_of_result(result, OutputBytes(self._calls, result.run_id))
 
-    async def _expired(self, event: Outgoing, timeout: float) -> WaitExpiredError:
+    async def _expired(self, request_id: str, timeout: float) -> WaitExpiredError:
         """The error, with the replies so far."""
-        view = await self._waiter.view(canonical_id(event.request_id), 0.0)
+        view = await self._waiter.view(request_id, 0.0)
         replies = [self._reply(result) for result in view.results]
         came = f"{len(replies)} of {len(view.runs)} replies" if view.runs else "no reply"
         error = WaitExpiredError(

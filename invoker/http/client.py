@@ -1,7 +1,7 @@
 """`HttpClient`: the methods, values and errors of `invoker.client.Client`, asked of a gateway over HTTP.
 
 A call whose connection breaks is repeated when that can do no harm: everything that reads, and publishing, which always
-has an id. Cancelling, replaying, redriving with other data and control are sent once.
+has an id. Control and cancelling are sent once, and so are replaying, and redriving with other data, without an id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from invoker.http.content import content_of
 from invoker.http.documents import item_of, model_of, news_of, row_of
 from invoker.http.finding import Finder, quoted
 from invoker.http.logs import lines_of
-from invoker.http.sending import Outgoing, Sender, check_reply_to
+from invoker.http.sending import Outgoing, Replacement, Sender, check_reply_to
 from invoker.http.settings import URL, GatewayOptions, checked_url, gateway_options
 from invoker.http.waiting import Waiter
 from invoker.listing import checked_reason, checked_state
@@ -164,15 +164,20 @@ class HttpClient:
         data: Payload | Any = None,
         content_type: str | None = None,
         params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        request_id: str | None = None,
     ) -> Receipt:
-        """As `Client.replay`."""
+        """As `Client.replay`; of the headers those of the call and its trace (`X-Request-Id`, `traceparent`,
+        `tracestate`) can be replaced, others are refused with `InputRefusedError`."""
         found, view = await self._finder.view(id)
         if view.record is None:
             raise UnknownIdError(f"request {view.request_id} has no record to replay from (yet)")
         chosen = function or found.function
         query = {"function": chosen} if chosen is not None else {}
         path = f"/v1/requests/{quoted(view.request_id)}/replay"
-        return await self._sender.replacing(path, data, content_type, params, query)
+        return await self._sender.replacing(
+            path, Replacement(data, content_type, params or {}, headers or {}, request_id), query
+        )
 
     # asking
 
@@ -321,14 +326,20 @@ class HttpClient:
         """As `Client.dead_letter`."""
         return await self._finder.dead_letter(id)
 
-    async def redrive(self, id: str, *, data: Payload | Any = None, content_type: str | None = None) -> str:
-        """As `Client.redrive`."""
+    async def redrive(
+        self,
+        id: str,
+        *,
+        data: Payload | Any = None,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> str:
+        """As `Client.redrive`; of the headers the same can be replaced as by `replay`."""
         letter = await self._finder.dead_letter(id)
         path = f"/v1/dead-letters/{quoted(letter.id)}/redrive"
-        if data is None:
-            answer = await self._calls.repeated(lambda: self._calls.once("POST", path))
-            return str(answer.document["request_id"])
-        return (await self._sender.replacing(path, data, content_type, None, None)).request_id
+        change = Replacement(data, content_type, {}, headers or {}, request_id)
+        return (await self._sender.replacing(path, change, {}, is_same=data is None)).request_id
 
     async def logs(
         self, id: str, *, function: str | None = None, follow: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from invoker import wire
-from invoker.errors import InputRefusedError, ReplySubjectError
+from invoker.errors import InputRefusedError, ReplySubjectError, ServerUnreachableError
 from invoker.http.calls import Answer, Calls
 from invoker.http.finding import quoted
 from invoker.lookup import canonical_id
@@ -20,6 +20,15 @@ from invoker.views import Receipt
 
 _OWN = ("x-request-id", "traceparent", "tracestate")
 """Headers of an event that are headers of the call too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a gateway answered whom it let wait. `run_ids` are the runs whose outcome is the answer, None while they are
+    not finished; `request_id` is theirs, None where the answer is that of one run."""
+
+    request_id: str | None
+    run_ids: list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,17 @@ class Outgoing:
     """The id was made for this event: who finds it there already has sent it himself."""
 
 
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What is replaced in a stored event that is sent again, as the caller gave it; None is left as it was."""
+
+    data: Payload | Any = None
+    content_type: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    request_id: str | None = None
+
+
 class Sender:
     """Sends events to one gateway."""
 
@@ -50,26 +70,26 @@ class Sender:
         async def once() -> Answer:
             return await self._calls.once("POST", path, None, {**headers, "Prefer": "respond-async"}, _bytes(event))
 
-        answer = await (self._calls.repeated(once) if can_repeat(event.data) else once())
+        try:
+            answer = await (self._calls.repeated(once) if can_repeat(event.data) else once())
+        except ServerUnreachableError as error:
+            error.fields["request_id"] = event.request_id  # sent again with it, the event is there once
+            raise
         document = answer.document or {}
         duplicate = bool(document.get("duplicate")) and not event.is_new
         return Receipt(document.get("request_id") or canonical_id(event.request_id), event.topic, "", 0, duplicate)
 
-    async def ask(self, event: Outgoing, wait: float) -> list[str] | None:
-        """Send the event and wait; the ids of the runs whose outcome answers it, None while they are not finished.
-
-        Safe to repeat while the bytes are. Raises what the event is refused with.
-        """
+    async def ask(self, event: Outgoing, wait: float) -> Asked:
+        """Send the event and wait. Safe to repeat while the bytes are. Raises what the event is refused with."""
         path, headers = self._call(event)
         query = {"wait": f"{wait:.3f}"}
         async with self._calls.opened("POST", path, query, headers, _bytes(event), wait) as (answer, chunks):
             run_id = answer.headers.get(wire.H_RUN_ID)
             if run_id is not None:
-                return [run_id]  # its output is read from its result, which is verified
-            if answer.status == 202:
-                return None
+                return Asked(None, [run_id])  # its output is read from its result, which is verified
             document = parsed_problem(b"".join([chunk async for chunk in chunks])) or {}
-        return [run["run_id"] for run in document.get("runs", ())]
+        runs = [run["run_id"] for run in document.get("runs") or ()]
+        return Asked(document.get("request_id"), None if answer.status == 202 else runs)
 
     def _call(self, event: Outgoing) -> tuple[str, dict[str, str]]:
         """The path and the headers of the event's call."""
@@ -86,16 +106,24 @@ class Sender:
         return f"/v1/topics/{quoted(wire.check_topic(event.topic))}"
 
     async def replacing(
-        self, path: str, data: Payload | Any, content_type: str | None, params: Mapping[str, Any] | None, query: Any
+        self, path: str, change: Replacement, query: Mapping[str, str], *, is_same: bool = False
     ) -> Receipt:
-        """A new request from a stored event, with what is replaced in it. Never repeated: each makes another one."""
-        headers, body = _param_headers(params or {}), None
-        if data is not None:
-            body, kind = encoded(data, content_type)
-            headers |= {"Content-Type": wire.CONTENT_TYPE_BYTES} | _described(data, kind)
-        answer = await self._calls.once("POST", path, query or None, headers, body)
-        document = answer.document
-        return Receipt(document["request_id"], document["topic"], "", 0)
+        """A new request from a stored event, with what is replaced in it. Repeated where that makes the same request:
+        with an id of the caller's, or when the gateway makes it of what is stored (`is_same`)."""
+        headers, body, asked = _replacing(change), None, dict(query)
+        if change.data is not None:
+            body, kind = encoded(change.data, change.content_type)
+            headers |= {"Content-Type": wire.CONTENT_TYPE_BYTES} | _described(change.data, kind)
+        if body == b"":
+            asked["empty"] = "true"  # a body that is not there replaces nothing
+
+        async def once() -> Answer:
+            data = None if change.data is None else encoded(change.data, change.content_type)[0]
+            return await self._calls.once("POST", path, asked or None, headers, data)
+
+        repeats = (change.request_id is not None or is_same) and can_repeat(change.data)
+        document = (await (self._calls.repeated(once) if repeats else once())).document
+        return Receipt(document["request_id"], document["topic"], "", 0, bool(document.get("duplicate")))
 
 
 def check_reply_to(reply_to: str | None) -> None:
@@ -126,6 +154,21 @@ def _headers(event: Outgoing) -> dict[str, str]:
         else:
             found[name if name.lower() in _OWN else f"Invoker-Header-{name}"] = value
     return found | _param_headers(event.params)
+
+
+def _replacing(change: Replacement) -> dict[str, str]:
+    """The headers of a call that replaces. Raises `InputRefusedError` for what no such call can replace. Pure."""
+    others = [name for name in change.headers if name.lower() not in _OWN]
+    if others:
+        raise InputRefusedError(
+            f"over HTTP the header {others[0][:80]!a} of a stored event cannot be replaced: only {', '.join(_OWN)}"
+        )
+    check_headers(change.headers)
+    found = dict(change.headers) | _param_headers(change.params)
+    if change.request_id is not None:
+        check_request_id(change.request_id)
+        found["Idempotency-Key"] = _key(change.request_id)
+    return found
 
 
 def _key(request_id: str) -> str:

@@ -50,6 +50,18 @@ def test_a_rate_below_one_in_ten_seconds_still_lets_one_through() -> None:
     assert buckets.take("a", 0.01).taken
 
 
+def test_what_is_owed_is_waited_for() -> None:
+    clock = Clock()
+    buckets = Buckets(clock)
+    assert [buckets.take("a", 1.0).taken for _ in range(11)] == [True] * 10 + [False]
+    level = buckets.take("a", 1.0, owed=20)
+    assert (level.taken, level.left, level.next_seconds) == (True, 0, 21.0)
+    clock.now += 20.5
+    assert not buckets.take("a", 1.0).taken
+    clock.now += 0.5
+    assert buckets.take("a", 1.0).taken
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 3)), max_size=80), st.floats(0.5, 20))
 def test_nobody_ever_gets_more_than_burst_and_rate(calls: list[tuple[str, float]], rate: float) -> None:
     clock = Clock()
@@ -170,3 +182,22 @@ async def test_unless_set_nothing_is_counted(stack: Stack, http: aiohttp.ClientS
     answers = await asyncio.gather(*(one() for _ in range(50)))
     assert {answer.status for answer in answers} == {202}
     assert "RateLimit" not in answers[0].headers
+
+
+async def test_a_batch_counts_as_many_calls_as_it_has_events(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    key = add_key(file, "batches", "publish", calls_per_second=1.0)
+    events = [
+        {"specversion": "1.0", "id": str(number), "source": "/b", "type": "nobody.listens"} for number in range(40)
+    ]
+    kind = bearer(key) | {"Content-Type": "application/cloudevents-batch+json"}
+    async with guarded_gateway(stack.server.url, gateway_keys=file) as up, session(up.url) as http:
+        async with http.post("/v1/events", json=events[:3], headers=kind) as answer:
+            assert answer.status == 202
+            assert answer.headers.getall("RateLimit") == ['"key";r=7;t=3']
+        async with http.post("/v1/events", json=events, headers=kind) as answer:
+            assert (answer.status, len((await answer.json())["items"])) == (202, 40), "it is done as a whole"
+            assert answer.headers["RateLimit"].startswith('"key";r=0;')
+        async with http.post("/v1/topics/nobody.listens", data=b"x", headers=bearer(key)) as answer:
+            assert answer.status == 429
+            assert 30 <= int(answer.headers["Retry-After"]) <= 34

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from socket import socket
@@ -77,7 +78,7 @@ class Odd:
 
     def __init__(self, stack: Stack, address: RunAddress, http: aiohttp.ClientSession) -> None:
         self.stack, self.address, self.http = stack, address, http
-        self.token = run_token(RUN_TOKEN_KEY.encode(), address.run_id)
+        self.token = run_token(RUN_TOKEN_KEY.encode(), address)
 
     async def call(
         self, method: str, what: str, data: Any = None, *, token: str | None = None, **headers: str
@@ -171,6 +172,8 @@ async def test_the_schema_is_that_of_the_version_that_the_run_began_with(stack: 
         assert await strict.call("PUT", "output", b"\xff", **json) == (422, "invalid-output")
         assert await strict.call("PUT", "output", BytesIO(bytes(17 * 2**20))) == (413, "output-too-large")
         assert await strict.result() is None
+        sly = Odd(stack, replace(strict.address, spec_hash=loose.address.spec_hash), http)
+        assert await sly.call("PUT", "output", b'{"ok": 1}', token=strict.token, **json) == (403, "token-refused")
         assert await loose.call("PUT", "output", b'{"ok": 1}', **json) == (201, "")
         await changed(stack, {"type": "array"})
         young = Odd(stack, await accepted(stack, "checked", "checked"), http)
@@ -277,13 +280,19 @@ async def test_cut_in_the_middle_leaves_nothing(odd: Odd) -> None:
 
 
 async def test_a_request_past_its_retention(stack: Stack, odd: Odd) -> None:
-    """Its record is gone, its message still waits to be looked at by a controller."""
-    old = RunAddress("past", "held")
-    ticket = RunTicket(run_id=old.run_id, request_id="past", function="held")
+    """Its record is gone: told while its message still waits to be looked at by a controller, and once one has."""
+    late = Odd(stack, RunAddress("past", "held"), odd.http)
+    ticket = RunTicket(run_id=late.address.run_id, request_id="past", function="held")
+    await stack.client.pause("held")
     await stack.client.custody.results.put_ticket(ticket)
-    answer = await Odd(stack, old, odd.http).call("PUT", "output", b"late")
-    assert answer in {(410, "expired"), (410, "run-finished")}  # the latter once a controller has looked
-    assert answer in documented()
+    assert await late.call("PUT", "output", b"late") == (410, "expired")
+    await stack.client.resume("held")
+
+    async def looked_at() -> bool:
+        return await late.call("PUT", "output", b"late") == (410, "run-finished")
+
+    await eventually(looked_at, what="a controller that has looked")
+    assert {(410, "expired"), (410, "run-finished")} <= documented()
 
 
 async def test_without_the_key_there_is_no_run_api(stack: Stack, odd: Odd) -> None:

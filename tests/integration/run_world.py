@@ -60,7 +60,7 @@ class Run:
 
     @property
     def token(self) -> str:
-        return run_token(KEY, self.run_id)
+        return run_token(KEY, self.address)
 
     async def call(
         self, method: str, what: str, body: Any = None, *, pod: str = "pod-1", token: str | None = None, **headers: str

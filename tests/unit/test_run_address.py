@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -59,14 +60,19 @@ def test_deep_nesting_is_no_address() -> None:
         parse(base64.urlsafe_b64encode(b"[" * 3000).rstrip(b"=").decode())
 
 
-def test_a_token_fits_one_run_and_one_key() -> None:
-    token = run_token(b"key", ADDRESS.run_id)
-    assert check_token(b"key", ADDRESS.run_id, token)
-    assert not check_token(b"other", ADDRESS.run_id, token)
-    other = RunAddress("request-1", "other")
-    assert not check_token(b"key", other.run_id, token)
+def test_a_token_fits_one_address_and_one_key() -> None:
+    token = run_token(b"key", ADDRESS)
+    assert check_token(b"key", ADDRESS, token)
+    assert check_token(b"key", parse(ADDRESS.path_token()), token)
+    assert not check_token(b"other", ADDRESS, token)
     for forged in ("", token[:-1], token + "a", token.upper(), "é", "\udcff"):
-        assert not check_token(b"key", ADDRESS.run_id, forged)
+        assert not check_token(b"key", ADDRESS, forged)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(RunAddress)])
+def test_a_run_cannot_say_that_it_is_another_or_was_started_otherwise(name: str) -> None:
+    other = replace(ADDRESS, **{name: "another"})
+    assert not check_token(b"key", other, run_token(b"key", ADDRESS))
 
 
 def test_request_id_and_function_cannot_be_shifted_against_each_other() -> None:
@@ -74,7 +80,7 @@ def test_request_id_and_function_cannot_be_shifted_against_each_other() -> None:
 
 
 def test_a_functions_uid_is_its_address_and_token_in_one_segment() -> None:
-    url, token = run_url("http://127.0.0.1:8080", ADDRESS), run_token(b"key", ADDRESS.run_id)
+    url, token = run_url("http://127.0.0.1:8080", ADDRESS), run_token(b"key", ADDRESS)
     uid = function_uid(url, token)
     assert parse_uid(uid) == (ADDRESS, token)
     assert function_uid(url + "/", token) == uid

@@ -62,8 +62,8 @@ class Buckets:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def take(self, name: str, per_second: float) -> Level:
-        """Take one token, if there is one."""
+    def take(self, name: str, per_second: float, owed: int = 0) -> Level:
+        """Take one token, if there is one; or so many that are `owed` in any case, and fill up before there is one."""
         now, room = self._clock(), max(1.0, per_second * BURST_SECONDS)
         bucket = self._kept.setdefault(name, _Bucket(room, now))
         self._kept.move_to_end(name)
@@ -71,13 +71,13 @@ class Buckets:
             self._kept.popitem(last=False)
         bucket.tokens = min(room, bucket.tokens + (now - bucket.at) * per_second)
         bucket.at = now
-        taken = bucket.tokens >= 1.0
+        taken = owed > 0 or bucket.tokens >= 1.0
         if taken:
-            bucket.tokens -= 1.0
+            bucket.tokens -= owed or 1
         return Level(
             taken,
             int(room),
-            int(bucket.tokens),
+            max(0, int(bucket.tokens)),
             max(0.0, (1.0 - bucket.tokens) / per_second),
             (room - bucket.tokens) / per_second,
         )
@@ -92,18 +92,19 @@ class CallLimiter:
         self._addresses = Buckets(clock)
         self._callers = Buckets(clock)
 
-    def admit_address(self, address: str) -> Rates:
-        """Count one call from there; before anybody looks at what it shows, so guessing keys is counted too."""
+    def admit_address(self, address: str, owed: int = 0) -> Rates:
+        """Count one call from there, before anybody looks at what it shows: so guessing keys is counted, too. Or as
+        many as are `owed` for one that was admitted."""
         if not self._per_address:
             return Rates({})
-        return _rates("address", self._addresses.take(bucket_of(address), self._per_address))
+        return _rates("address", self._addresses.take(bucket_of(address), self._per_address, owed))
 
-    def admit_caller(self, caller: Caller | None) -> Rates:
-        """Count one call of a key or token; nobody's calls are only counted by their address."""
+    def admit_caller(self, caller: Caller | None, owed: int = 0) -> Rates:
+        """The same of a key or token; nobody's calls are only counted by their address."""
         rate = (caller.calls_per_second or self._per_key) if caller is not None else 0.0
         if caller is None or not rate or caller.kind == "anonymous":
             return Rates({})
-        return _rates("key", self._callers.take(caller.label, rate))
+        return _rates("key", self._callers.take(caller.label, rate, owed))
 
 
 def _rates(policy: str, level: Level) -> Rates:
@@ -117,7 +118,9 @@ def _rates(policy: str, level: Level) -> Rates:
         return Rates(headers)
     seconds = max(1, math.ceil(level.next_seconds))
     refusal = RateLimitedError(
-        f"too many calls of this {policy}; the next one is welcome in {seconds} s", retry_after_seconds=seconds
+        f"too many calls of this {policy}; the next one is welcome in {seconds} s",
+        policy=policy,
+        retry_after_seconds=seconds,
     )
     return Rates(headers, refusal)
 
