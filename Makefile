@@ -60,8 +60,10 @@ cluster-up: $(VENV)/.have-dev  ## start it and leave it running, for you and for
 cluster-down: $(VENV)/.have-dev  ## end it and remove everything it left
 	@$(BIN)/python -m tests.cluster down
 
-docs: $(VENV)/.have-run  ## write the generated parts of docs/ again
+docs: $(VENV)/.have-run  ## write the generated parts of docs/ and of the chart's README again
+	@$(BIN)/python scripts/dashboard.py
 	@$(BIN)/python scripts/docs.py
+	@$(BIN)/python scripts/chart_readme.py
 	@$(BIN)/python -m invoker.cli.reference > docs/cli.md
 
 images:  ## the images of the Python runtime and the samples (BASE, IMAGE_PREFIX, IMAGE_TAG; docs/images.md)

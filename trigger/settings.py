@@ -94,6 +94,12 @@ class ControllerSettings(KubernetesSettings):
         Moments.parse(value, None)
         return value
 
+    @field_validator("replicas", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        """A choice among numbers is no number to pydantic, so the environment's text is not taken for one."""
+        return int(value) if value in ("1", "3", "5") else value
+
     @field_validator("reply_subjects", mode="before")
     @classmethod
     def _split_subjects(cls, value: Any) -> Any:

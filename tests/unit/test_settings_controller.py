@@ -47,6 +47,10 @@ def test_lists_are_separated_by_commas() -> None:
     assert settings.reply_subjects == ("_INBOX.>", "answers.*")
 
 
+def test_a_number_of_copies_comes_as_text() -> None:
+    assert load_settings({"INVOKER_REPLICAS": "3"}).stream_limits.replicas == 3
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

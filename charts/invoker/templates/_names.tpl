@@ -76,17 +76,17 @@ app.kubernetes.io/managed-by: {{ $ctx.Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* (list $ "component" "name" "namespace" annotations): the metadata of an object. */}}
+{{/* (list $ "component" "name" "namespace" annotations): the metadata of an object; labels come last, so that more can follow. */}}
 {{- define "invoker.metadata" -}}
 {{- $ctx := index . 0 -}}
 name: {{ index . 2 }}
 namespace: {{ default $ctx.Release.Namespace (index . 3) }}
-labels:
-  {{- include "invoker.labels" (list $ctx (index . 1)) | nindent 2 }}
 {{- with mergeOverwrite (dict) $ctx.Values.commonAnnotations (index . 4) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+labels:
+  {{- include "invoker.labels" (list $ctx (index . 1)) | nindent 2 }}
 {{- end }}
 
 {{/* (list $ image): the name of an image; without tag that of this version. */}}

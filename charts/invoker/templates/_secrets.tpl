@@ -57,7 +57,7 @@ rendering, so that a Secret and the checksums over it are of the same draw.
 controller gateway publisher viewer
 {{- end }}
 
-{{/* (list $ "component"): what changes when a Secret of this chart does, so that the pods are replaced. */}}
+{{/* (list $ "component"): what changes when a Secret of this chart does (or, when asked for, a function), so that the pods are replaced. */}}
 {{- define "invoker.checksums" -}}
 {{- $ctx := index . 0 -}}{{- $component := index . 1 -}}
 {{- $parts := list -}}
@@ -69,5 +69,8 @@ controller gateway publisher viewer
 {{- end }}
 {{- with $parts }}
 checksum/secrets: {{ join "\n" . | sha256sum }}
+{{- end }}
+{{- if and (eq $component "controller") $ctx.Values.catalog.restartOnChange }}
+checksum/functions: {{ toJson $ctx.Values.catalog.functions | sha256sum }}
 {{- end }}
 {{- end }}

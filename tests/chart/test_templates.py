@@ -1,0 +1,431 @@
+"""What the chart renders, without a cluster: rights, security, settings, secrets, names."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from invoker.gateway.access.keys import read_ring
+from invoker.gateway.settings import GatewaySettings
+from invoker.nats_server import find_binary
+from tests.chart.helm import CHART, Helm
+from tests.chart.rendering import NAME, NAMESPACE, Document, Rendering, containers, of_kind, pods, the
+from tests.chart.restricted import violations
+from tests.chart.values_cases import CASES, EXTERNAL, SECRET, merged
+from tests.docs.transcript import ROOT
+from trigger.function_code import FunctionFolder
+from trigger.function_file import read_functions
+from trigger.settings import ControllerSettings
+
+CONTROLLER = ("Deployment", f"{NAME}-controller")
+EVERYTHING = merged([case for case in CASES if case.group == "all"])
+TENANTS = {
+    "tenants": {"blue": {"jobs": {"namespace": "blue"}, "settings": {"instance": "acme-1", "topicPrefix": "in"}}}
+}
+ALL = [{}, EVERYTHING, merged([case for case in CASES if case.group == "external"]), TENANTS]
+"""Renderings that between them have every object of the chart."""
+
+
+@pytest.fixture(scope="session")
+def render(helm: Helm) -> Rendering:
+    return Rendering(helm)
+
+
+def decoded(secret: Document) -> dict[str, str]:
+    return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+
+
+def variables(pod: Document) -> dict[str, str]:
+    return {one["name"]: one.get("value", "") for container in containers(pod) for one in container.get("env", [])}
+
+
+def test_helm_lints_it_strictly(helm: Helm) -> None:
+    for values in ALL:
+        assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART), "--values", "-", given=json.dumps(values))
+
+
+# rights
+
+
+def test_the_role_is_that_of_the_documentation(render: Rendering) -> None:
+    (written,) = of_kind(list(yaml.safe_load_all((ROOT / "deploy/rbac.yaml").read_text())), "Role")
+    assert the(render(), "Role", f"{NAME}-controller")["rules"] == written["rules"]
+
+
+def test_nothing_is_of_the_whole_cluster_unless_asked_for(render: Rendering) -> None:
+    assert all("namespace" in document["metadata"] for document in render())
+    asked = {one["kind"] for one in render(EVERYTHING) if "namespace" not in one["metadata"]}
+    assert asked == {"FlowSchema", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    kinds = {document["kind"] for values in ALL for document in render(values)}
+    assert kinds & {"ClusterRole", "ClusterRoleBinding", "Namespace", "CustomResourceDefinition"} == set()
+
+
+def test_only_controllers_have_a_token_and_only_for_their_jobs(render: Rendering) -> None:
+    documents = render({"jobs": {"namespace": "work"}})
+    for name, pod in pods(documents):
+        if name != f"Deployment/{NAME}-controller":
+            assert pod["spec"]["automountServiceAccountToken"] is False, name
+    (binding,) = of_kind(documents, "RoleBinding")
+    assert binding["metadata"]["namespace"] == "work"
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": f"{NAME}-controller", "namespace": NAMESPACE}]
+
+
+# security of the pods
+
+
+@pytest.mark.parametrize("number", range(len(ALL)))
+def test_every_pod_fits_the_restricted_profile(number: int, render: Rendering) -> None:
+    found = dict(pods(render(ALL[number])))
+    assert found
+    spared = {"beside"}  # a container of the test's own values
+    for name, pod in found.items():
+        spec = pod["spec"] | {"containers": [one for one in containers(pod) if one["name"] not in spared]}
+        assert violations(spec) == [], name
+        assert all(one["securityContext"]["readOnlyRootFilesystem"] for one in spec["containers"]), name
+        assert pod["spec"]["enableServiceLinks"] is False, "a Service's variables look like settings"
+
+
+EVIL: list[tuple[dict[str, Any], str]] = [
+    ({"hostNetwork": True}, "hostNetwork is on"),
+    ({"hostPID": True}, "hostPID is on"),
+    ({"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}, "volume root is a hostPath"),
+    ({"securityContext": {}}, "one may run as root"),
+    ({"securityContext": {"runAsNonRoot": True}}, "one has no seccomp profile"),
+    ({"securityContext": {"runAsNonRoot": True, "runAsUser": 0}}, "the pod runs as root"),
+    ({"securityContext": {"sysctls": [{"name": "a"}]}}, "sysctls are set"),
+]
+EVIL_CONTAINERS: list[tuple[dict[str, Any], str]] = [
+    ({"securityContext": {}}, "one may escalate privileges"),
+    ({"securityContext": {"privileged": True}}, "one is privileged"),
+    ({"securityContext": {"capabilities": {"drop": ["NET_RAW"]}}}, "one keeps capabilities"),
+    ({"securityContext": {"capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]}}}, "one adds capabilities"),
+    ({"securityContext": {"runAsUser": 0}}, "one runs as root"),
+    ({"securityContext": {"procMount": "Unmasked"}}, "one unmasks /proc"),
+    ({"ports": [{"hostPort": 80}]}, "one takes a port of the node"),
+]
+
+
+def test_the_profile_is_really_checked() -> None:
+    strict = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    good = {
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "one", "securityContext": strict}],
+    }
+    assert violations(good) == []
+    for change, words in EVIL:
+        assert words in violations(good | change)
+    for change, words in EVIL_CONTAINERS:
+        for field in ("containers", "initContainers", "ephemeralContainers"):
+            assert words in violations(good | {field: [{"name": "one", "securityContext": strict} | change]})
+
+
+def test_no_image_is_named_but_in_the_values(render: Rendering) -> None:
+    named = {f"images.test/{name}" for name in ("invoker", "nats")}
+    values = {
+        "image": {"repository": "images.test/invoker"},
+        "nats": {"evaluation": {"image": {"repository": "images.test/nats"}}},
+    }
+    used = {one["image"].rpartition(":")[0] for _, pod in pods(render(values)) for one in containers(pod)}
+    assert used == named
+
+
+# settings
+
+
+def test_every_variable_is_a_setting(render: Rendering) -> None:
+    fields = {"controller": ControllerSettings.model_fields, "gateway": GatewaySettings.model_fields}
+    nats = re.findall(r"`(INVOKER_NATS_[A-Z_]+)`", (ROOT / "docs/configuration.md").read_text())
+    for values in ALL:
+        documents = render(values)
+        for component, known in fields.items():
+            allowed = {f"INVOKER_{name.upper()}" for name in known} | set(nats)
+            used = variables(the(documents, "Deployment", f"{NAME}-{component}")["spec"]["template"])
+            unknown = {name for name in used if name.startswith("INVOKER_")} - allowed
+            assert {name for name in unknown if name.removesuffix("_FILE") not in allowed} <= {
+                f"INVOKER_{name.upper()}" for name in fields["controller"].keys() & fields["gateway"].keys()
+            }, component
+
+
+def test_the_programs_take_the_settings(render: Rendering) -> None:
+    """What the pods are given is loaded as the programs do it, with files where the Secrets would be."""
+    for values in ALL:
+        for component in ("controller", "gateway"):
+            given = variables(the(render(values), "Deployment", f"{NAME}-{component}")["spec"]["template"])
+            read = {name: value for name, value in given.items() if not name.endswith("_FILE")}
+            model = ControllerSettings if component == "controller" else GatewaySettings
+            fields = {name.removeprefix("INVOKER_").lower(): value for name, value in read.items()}
+            known = {name: value for name, value in fields.items() if name in model.model_fields}
+            settings = model(run_token_key="from the Secret", **known)  # type: ignore[arg-type]  # text, as in the environment
+            assert settings.instance == given["INVOKER_INSTANCE"]
+
+
+def test_the_names_of_the_installation_are_legal_and_its_own(render: Rendering) -> None:
+    """However long the release's name is, and also where Jobs of several releases share a namespace."""
+    seen = set()
+    for release in ("a", "9to5", "a" * 53, f"{'a' * 52}b"):
+        for namespace in ("", "work"):
+            for home in ("one", "two"):
+                documents = render({"jobs": {"namespace": namespace}}, release=release, namespace=home)
+                (controller,) = [
+                    one for one in of_kind(documents, "Deployment") if one["metadata"]["name"].endswith("-controller")
+                ]
+                given = variables(controller["spec"]["template"])
+                settings = {
+                    "kube_instance": given["INVOKER_KUBE_INSTANCE"],
+                    "run_token_key": "x",
+                    "engine": "kubernetes",
+                }
+                ControllerSettings(run_api_url=given["INVOKER_RUN_API_URL"], **settings)  # type: ignore[arg-type]  # text
+                assert all(len(one["metadata"]["name"]) <= 63 for one in documents)
+                seen.add((namespace or home, settings["kube_instance"]))
+    # Names that Helm cuts are one name: `aaa…a` and `aaa…b` are told apart where the release's namespace says so only.
+    assert len([one for one in seen if one[0] == "work"]) >= 6
+
+
+# secrets
+
+
+def test_the_gateway_knows_the_administrators_key_by_its_hash_only(render: Rendering) -> None:
+    documents = render()
+    key = decoded(the(documents, "Secret", f"{NAME}-admin-key"))["key"]
+    file = decoded(the(documents, "Secret", f"{NAME}-gateway-keys"))["keys.json"]
+    caller = read_ring(file.encode()).caller(key, datetime.now(UTC))
+    assert (caller.name, [sorted(grant.actions) for grant in caller.grants]) == ("admin", [["admin"]])
+    assert key.split("_")[2] not in json.dumps(
+        [one for one in documents if one["metadata"]["name"] != f"{NAME}-admin-key"]
+    )
+
+
+def test_secrets_are_drawn_anew_for_every_install_and_kept_by_helm(helm: Helm) -> None:
+    first, second = Rendering(helm)(), Rendering(helm)()
+    for name in (f"{NAME}-run-token", f"{NAME}-admin-key", f"{NAME}-nats-users"):
+        secret = the(first, "Secret", name)
+        assert secret["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+        drawn = [*decoded(secret).values(), *decoded(the(second, "Secret", name)).values()]
+        assert len(set(drawn)) == len(drawn)
+        assert all(len(text) >= 48 for text in drawn)
+
+
+def test_a_secret_of_ones_own_makes_none(render: Rendering) -> None:
+    values = {
+        "runToken": {"existingSecret": SECRET},
+        "gateway": {"keys": {"existingSecret": SECRET}},
+        "nats": EXTERNAL["nats"],
+    }
+    documents = render(values)
+    assert of_kind(documents, "Secret") == []
+    assert of_kind(documents, "Pod") == [], "helm test has no key to show"
+
+
+def test_no_secret_stands_in_the_environment_or_in_arguments(render: Rendering) -> None:
+    documents = render()
+    secrets = {text for one in of_kind(documents, "Secret") for text in decoded(one).values()}
+    others = json.dumps([one for one in documents if one["kind"] != "Secret"])
+    assert [text for text in secrets if text in others] == []
+    by_variable = [name for name, pod in pods(documents) for one in containers(pod) for each in one.get("env", [])
+                   if "secretKeyRef" in each.get("valueFrom", {})]  # fmt: skip
+    assert set(by_variable) == {f"StatefulSet/{NAME}-nats"}, "nats-server knows no other way"
+
+
+def pod_annotations(documents: list[Document], kind: str, name: str) -> dict[str, str]:
+    return dict(the(documents, kind, name)["spec"]["template"]["metadata"].get("annotations", {}))
+
+
+def test_a_change_of_secrets_replaces_the_pods_that_use_them(helm: Helm) -> None:
+    """Another draw is another Secret: whoever reads it at its start has another checksum."""
+    first, second = Rendering(helm)(), Rendering(helm)()
+    for kind, name in (CONTROLLER, ("Deployment", f"{NAME}-gateway"), ("StatefulSet", f"{NAME}-nats")):
+        before, after = (pod_annotations(one, kind, name) for one in (first, second))
+        assert before["checksum/secrets"] != after["checksum/secrets"]
+
+
+def test_a_change_of_the_servers_configuration_replaces_it(render: Rendering) -> None:
+    before, after = render(), render({"settings": {"topicPrefix": "in"}})
+    place = ("StatefulSet", f"{NAME}-nats")
+    assert pod_annotations(before, *place)["checksum/config"] != pod_annotations(after, *place)["checksum/config"]
+
+
+# the catalog
+
+
+def test_a_change_of_functions_replaces_pods_only_when_asked_to(render: Rendering) -> None:
+    for asked in (False, True):
+        given = [
+            {"catalog": {"restartOnChange": asked, "functions": {"a": {"function.yaml": text}}}}
+            for text in ("one", "two")
+        ]
+        seen = [pod_annotations(render(values), *CONTROLLER).get("checksum/functions") for values in given]
+        assert (len(set(seen)) == 2) is asked
+
+
+def test_the_function_of_the_chart_is_one(render: Rendering, tmp_path: Path) -> None:
+    text = the(render(), "ConfigMap", f"{NAME}-functions")["data"]["chart-test.function.yaml"]
+    found = read_functions(text.encode(), "function.yaml", FunctionFolder(tmp_path, {}))
+    assert (found.broken, [one.name for one in found.functions]) == ((), ["chart-test"])
+    (test,) = of_kind(render(), "Pod")
+    assert test["spec"]["containers"][0]["args"][:2] == ["publish", "chart.test"]
+    assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+
+
+def test_functions_keep_their_text(render: Rendering) -> None:
+    """What looks like a template, a number or a comment stays what it is."""
+    text = 'env: [{name: A, value: "{{params.a}}"}] # {{ .Values }}\n\ttab\n1e3\n'
+    documents = render({"catalog": {"functions": {"a": {"function.yaml": text}}}})
+    assert the(documents, "ConfigMap", f"{NAME}-functions")["data"]["a.function.yaml"] == text
+
+
+# NATS
+
+
+def test_the_permissions_are_those_of_the_documentation() -> None:
+    assert (CHART / "files/nats-permissions.conf").read_text() == (ROOT / "deploy/nats/permissions.conf").read_text()
+
+
+@pytest.mark.parametrize(
+    "values", [{}, TENANTS | {"nats": {"evaluation": {"maxPayload": 2097152}}}], ids=["one", "tenants"]
+)
+def test_the_evaluation_server_takes_its_configuration(values: Document, render: Rendering, tmp_path: Path) -> None:
+    documents = render(values)
+    config = tmp_path / "nats.conf"
+    config.write_text(the(documents, "ConfigMap", f"{NAME}-nats")["data"]["nats.conf"])
+    (server,) = the(documents, "StatefulSet", f"{NAME}-nats")["spec"]["template"]["spec"]["containers"]
+    secrets = {one["metadata"]["name"]: decoded(one) for one in of_kind(documents, "Secret")}
+    environ = {}
+    for one in server["env"]:
+        reference = one["valueFrom"]["secretKeyRef"]
+        environ[one["name"]] = secrets[reference["name"]][reference["key"]]
+    done = subprocess.run(
+        [find_binary(), "-t", "-c", str(config)], env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "is valid" in done.stderr + done.stdout) == (0, True), done.stderr
+    text = config.read_text()
+    assert f"max_payload: {2097152 if values else 1048576}" in text
+    if values:
+        for words in ('"in.acme-1.>"', "OBJ_ACME_1_PAYLOADS", "user: blue-controller"):
+            assert words in text
+
+
+# tenants and names
+
+
+def test_a_tenant_is_an_installation_of_its_own(render: Rendering) -> None:
+    documents = render(TENANTS)
+    blue = the(documents, "Deployment", f"{NAME}-blue-controller")
+    given, own = variables(blue["spec"]["template"]), variables(the(documents, *CONTROLLER)["spec"]["template"])
+    for name in (
+        "INVOKER_KUBE_NAMESPACE",
+        "INVOKER_KUBE_INSTANCE",
+        "INVOKER_RUN_API_URL",
+        "INVOKER_NATS_USER",
+        "INVOKER_INSTANCE",
+    ):
+        assert given[name] != own[name]
+    selectors = [json.dumps(one["spec"]["selector"], sort_keys=True) for one in of_kind(documents, "Service")]
+    assert len(set(selectors)) == 5, "two Services each of controllers and gateways, and NATS"
+    names = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in documents]
+    assert len(set(names)) == len(names)
+
+
+def test_every_object_has_the_labels_that_helm_charts_have(render: Rendering) -> None:
+    wanted = {"name", "instance", "component", "part-of", "version", "managed-by"}
+    for document in render(EVERYTHING):
+        labels = document["metadata"]["labels"]
+        assert {f"app.kubernetes.io/{name}" for name in wanted} <= labels.keys(), document["metadata"]["name"]
+
+
+def test_selectors_find_their_pods_and_no_others(render: Rendering) -> None:
+    documents = render(TENANTS)
+    labels = {name: pod["metadata"]["labels"] for name, pod in pods(documents)}
+    for service in of_kind(documents, "Service"):
+        wanted = service["spec"]["selector"].items()
+        found = [name for name, own in labels.items() if wanted <= own.items()]
+        assert len(found) == 1, service["metadata"]["name"]
+
+
+# networks
+
+
+def test_functions_reach_the_run_api_and_dns_only(render: Rendering) -> None:
+    policy = the(render(), "NetworkPolicy", f"{NAME}-functions")["spec"]
+    assert policy["podSelector"]["matchLabels"] == {
+        "app.kubernetes.io/managed-by": "invoker",
+        "invoker.dev/instance": NAME,
+    }
+    assert (policy["policyTypes"], "ingress" in policy) == (["Ingress", "Egress"], False)
+    assert [[port["port"] for port in rule["ports"]] for rule in policy["egress"]] == [[7222], [53, 53]]
+    controllers = policy["egress"][0]["to"][0]["podSelector"]["matchLabels"]
+    assert controllers.items() <= the(render(), *CONTROLLER)["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_every_pod_of_the_release_that_is_called_has_a_policy(render: Rendering) -> None:
+    documents = render(TENANTS)
+    selected = [one["spec"]["podSelector"]["matchLabels"].items() for one in of_kind(documents, "NetworkPolicy")]
+    for name, pod in pods(documents):
+        if not name.startswith("Pod/"):
+            assert any(one <= pod["metadata"]["labels"].items() for one in selected), name
+
+
+# probes and ends
+
+
+def test_probes_and_metrics_are_where_the_programs_have_them(render: Rendering) -> None:
+    documents = render()
+    for component in ("controller", "gateway"):
+        pod = the(documents, "Deployment", f"{NAME}-{component}")["spec"]["template"]
+        (container,) = containers(pod)
+        ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+        paths = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+        assert [paths[kind]["path"] for kind in paths] == ["/livez", "/livez", "/readyz"]
+        metrics = the(documents, "Service", f"{NAME}-{component}-metrics")["spec"]["ports"][0]
+        port = variables(pod)["INVOKER_HTTP_PORT" if component == "controller" else "INVOKER_GATEWAY_PROBE_PORT"]
+        assert {one["port"] for one in paths.values()} == {metrics["targetPort"]}
+        assert str(ports[metrics["targetPort"]]) == str(metrics["port"]) == port
+
+
+def test_a_pod_has_time_to_drain(render: Rendering) -> None:
+    for component in ("controller", "gateway"):
+        spec = the(render(), "Deployment", f"{NAME}-{component}")["spec"]
+        (container,) = containers(spec["template"])
+        pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= pause + 10
+        assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+# the whole cluster
+
+
+def test_the_admission_policy_says_what_the_settings_say(render: Rendering) -> None:
+    values = {
+        "admissionPolicy": {"enabled": True, "images": ["^images[.]test/"]},
+        "controller": {
+            "settings": {"allowedSecrets": ["fn-*", "a.b"], "allowedServiceAccounts": ["fn"], "allowedVolumeClaims": []}
+        },
+    }
+    (policy,) = of_kind(render(values), "ValidatingAdmissionPolicy")
+    text = json.dumps([one["expression"] for one in policy["spec"]["validations"]])
+    assert "^(fn-.*|a[.]b)$" in text
+    assert "^images[.]test/" in text
+    assert "^$a" in text, "nothing fits: no volume claim is allowed"
+    (condition,) = policy["spec"]["matchConditions"]
+    assert f"'system:serviceaccount:{NAMESPACE}:{NAME}-controller'" in condition["expression"]
+    (binding,) = of_kind(render(values), "ValidatingAdmissionPolicyBinding")
+    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+
+
+# monitoring
+
+
+def test_dashboard_and_alerts_are_the_files_of_the_chart(render: Rendering) -> None:
+    documents = render(EVERYTHING)
+    dashboard = the(documents, "ConfigMap", f"{NAME}-dashboard")["data"]["invoker.json"]
+    assert json.loads(dashboard) == json.loads((CHART / "files/dashboard.json").read_text())
+    alerts = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+    assert the(documents, "PrometheusRule", NAME)["spec"] == alerts

@@ -1,0 +1,207 @@
+"""Each value of the chart has an effect, each refusal its words, and the schema is the whole truth about them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts import chart_readme
+from tests.chart import test_templates
+from tests.chart.helm import CHART, Helm
+from tests.chart.rendering import NAME, Rendering, the
+from tests.chart.values_cases import ABSENT, CASES, EXTERNAL, SECRET, SHOWN_ELSEWHERE, Case, look, merged
+from tests.docs.transcript import ROOT
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+TENANTS = "tenants"
+
+
+@pytest.fixture(scope="session")
+def render(helm: Helm) -> Rendering:
+    return Rendering(helm)
+
+
+def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every value that has no values of its own, with its part of the schema."""
+    for name, part in schema["properties"].items():
+        place = f"{path}.{name}" if path else name
+        if "properties" in part:
+            yield from leaves(part, place)
+        else:
+            yield place, part
+
+
+def objects(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every object of the schema that lists its keys, also within lists and maps."""
+    if "properties" in schema:
+        yield path, schema
+    for name, part in schema.get("properties", {}).items():
+        yield from objects(part, f"{path}.{name}" if path else name)
+    for kind in ("items", "additionalProperties"):
+        if isinstance(schema.get(kind), Mapping):
+            yield from objects(schema[kind], f"{path}[]")
+
+
+PATHS = [path for path, _ in leaves(SCHEMA) if path != "global"]
+
+
+def in_values(path: str) -> Any:
+    found = VALUES
+    for part in path.split("."):
+        found = found[part]
+    return found
+
+
+def filled(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """The paths of what stands in the file of values, as deep as the schema lists keys."""
+    for name, value in values.items():
+        place = f"{path}.{name}" if path else name
+        if "properties" in schema["properties"].get(name, {}):
+            yield from filled(value, schema["properties"][name], place)
+        else:
+            yield place
+
+
+def test_file_and_schema_have_the_same_values() -> None:
+    assert sorted(filled(VALUES, SCHEMA)) == sorted(PATHS)
+
+
+def test_every_value_has_a_test() -> None:
+    assert sorted([*(case.path for case in CASES), *SHOWN_ELSEWHERE]) == sorted(PATHS)
+    assert all(hasattr(test_templates, name) for name in SHOWN_ELSEWHERE.values())
+
+
+def groups() -> dict[str, list[Case]]:
+    found: dict[str, list[Case]] = {}
+    for case in CASES:
+        found.setdefault(case.group, []).append(case)
+    return found
+
+
+GROUPS = groups()
+
+
+def with_group(case: Case) -> dict[str, Any]:
+    """The values of the case's group, over those that make them possible."""
+    values = merged(GROUPS[case.group])
+    if case.group == "external-no-ca":
+        values["nats"] |= EXTERNAL["nats"] | {"tls": {"existingSecret": SECRET, "ca": False}}
+    return values
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.path)
+def test_the_value_is_seen(case: Case, render: Rendering) -> None:
+    base = {"nats": EXTERNAL["nats"] | {"tls": {"existingSecret": SECRET}}} if case.group == "external-no-ca" else {}
+    assert look(render(with_group(case)), case.place) == case.shown
+    assert look(render(base), case.place) != case.shown, "that is so by default as well"
+
+
+def test_every_object_of_the_schema_is_closed_and_every_value_described() -> None:
+    assert [path for path, part in objects(SCHEMA) if part.get("additionalProperties") is not False] == []
+    described = [*leaves(SCHEMA), *objects(SCHEMA)]
+    assert [path for path, part in described if path and not part.get("description", "").endswith(".")] == []
+
+
+def test_the_readme_has_every_value() -> None:
+    text = (CHART / "README.md").read_text()
+    assert chart_readme.written(text) == text, "behind the schema; run: make docs"
+    assert set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)) == set(PATHS)
+
+
+UNKNOWN = [path for path, _ in objects(SCHEMA) if "[]" not in path]
+
+
+def test_unknown_values_are_refused_with_their_path(render: Rendering) -> None:
+    """One call with a misspelt key in every object: each is named with the way to it."""
+    values: dict[str, Any] = {}
+    for path in UNKNOWN:
+        at = values
+        for part in path.split(".") if path else []:
+            at = at.setdefault(part, {})
+        at["misspelt"] = 1
+    words = render.refusal(values)
+    for path in UNKNOWN:
+        where = f"/{path.replace('.', '/')}" if path else ""
+        assert f"at '{where}': additional properties 'misspelt' not allowed" in words
+
+
+def test_values_of_another_type_are_refused_with_their_path(render: Rendering) -> None:
+    """The same with a wrong type in every leaf."""
+    values: dict[str, Any] = {}
+    for path in PATHS:
+        *above, last = path.split(".")
+        at = values
+        for part in above:
+            at = at.setdefault(part, {})
+        at[last] = 3 if isinstance(in_values(path), (dict, list)) else {"not": "this"}
+    words = render.refusal(values)
+    assert [path for path in PATHS if f"at '/{path.replace('.', '/')}'" not in words] == []
+
+
+CONFLICTS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"nats": {"url": "nats://mine:4222"}},
+        "nats.url names a NATS of yours and nats.evaluation.enabled starts another",
+    ),
+    ({"nats": {"evaluation": {"enabled": False}}}, "there is no NATS: set nats.url"),
+    ({"nats": {"tls": {"existingSecret": SECRET}}}, "the evaluation server has no TLS"),
+    (
+        EXTERNAL | {"nats": EXTERNAL["nats"] | {"tls": {"clientCertificate": True}}},
+        "nats.tls.clientCertificate needs nats.tls.exi",
+    ),
+    (
+        {"nats": {"controller": {"method": "creds", "existingSecret": SECRET}}},
+        "nats.controller.method is for the NATS of nats.url",
+    ),
+    ({"nats": EXTERNAL["nats"] | {"gateway": {"method": "nkey"}}}, "nats.gateway.existingSecret must name the Secret"),
+    (
+        {"nats": EXTERNAL["nats"] | {"gateway": {"existingSecret": SECRET}}},
+        "nats.gateway.method must say what is in it",
+    ),
+    ({"gateway": {"podDisruptionBudget": {"minAvailable": 1}}}, "minAvailable and maxUnavailable are both set"),
+    ({"gateway": {"podDisruptionBudget": {"maxUnavailable": ""}}}, "set minAvailable or maxUnavailable"),
+    ({"catalog": {"volume": {"emptyDir": {}}, "configMaps": [{"name": "a"}]}}, "catalog.volume is the whole catalog"),
+    ({"redis": {"enabled": True}}, "redis.enabled needs redis.existingSecret"),
+    ({"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.enabled needs gateway.ingress.hosts"),
+    (
+        {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 3}}},
+        "minReplicas 9 is above maxReplicas 3",
+    ),
+    ({"gateway": {"jwt": {"existingConfigMap": "jwks", "issuer": "me"}}}, "gateway.jwt needs issuer and audience"),
+    ({TENANTS: {"a": {"controller": {"replicas": 1}}}}, "tenants.a: jobs.namespace is missing"),
+    (
+        {TENANTS: {"a": {"jobs": {"namespace": "x"}}, "b": {"jobs": {"namespace": "x"}}}},
+        "x is that of tenant a already",
+    ),
+    ({TENANTS: {"a": {"jobs": {"namespace": "apps"}}}}, "apps is that of the release already"),
+    (EXTERNAL | {TENANTS: {"a": {"jobs": {"namespace": "x"}}}}, "it would work on the release's own streams"),
+    ({TENANTS: {"a": {"jobs": {"namespace": "x"}, "redis": {"enabled": True}}}}, "tenants.a: redis.enabled needs"),
+    ({"catalog": {"functions": {"Hello": {"function.yaml": ""}}}}, "invalid propertyName 'Hello'"),
+    ({"catalog": {"functions": {"hello": {"main.py": ""}}}}, "missing property 'function.yaml'"),
+    ({"image": {"digest": "sha256:abc"}}, "at '/image/digest'"),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), CONFLICTS, ids=[words[:40] for _, words in CONFLICTS])
+def test_what_contradicts_itself_is_refused_in_words(values: dict[str, Any], words: str, render: Rendering) -> None:
+    assert words in render.refusal(values)
+
+
+def test_a_default_of_null_leaves_the_programs_own(render: Rendering) -> None:
+    container = the(render(), "Deployment", f"{NAME}-controller")["spec"]["template"]["spec"]["containers"][0]
+    assert "INVOKER_RETENTION_SECONDS" not in [one["name"] for one in container["env"]]
+    assert look(render(), ("Service", f"{NAME}-none", ())) is ABSENT
+
+
+def test_the_chart_is_of_this_version() -> None:
+    from invoker.version import __version__
+
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+    assert (ROOT / "charts/invoker/README.md").is_file()
