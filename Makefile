@@ -62,6 +62,7 @@ cluster-down: $(VENV)/.have-dev  ## end it and remove everything it left
 
 docs: $(VENV)/.have-run  ## write the generated parts of docs/ and of the chart's README again
 	@$(BIN)/python scripts/dashboard.py
+	@$(BIN)/python scripts/dashboard.py
 	@$(BIN)/python scripts/docs.py
 	@$(BIN)/python scripts/chart_readme.py
 	@$(BIN)/python -m invoker.cli.reference > docs/cli.md

@@ -152,11 +152,19 @@ class NoSuchPathError(InputRefusedError):
     http_status = 404
 
 
+LOGIN_FAULTS = ("missing", "malformed", "unknown", "expired", "invalid")
+"""What may be wrong with the key or token of a call: `UnauthorizedError.fault`, which is counted and not told."""
+
+
 class UnauthorizedError(InputRefusedError):
     """The call shows no API key or token, or one that is not valid (any more)."""
 
     code = "unauthorized"
     http_status = 401
+
+    def __init__(self, message: str, *, fault: str = "invalid", hint: str | None = None, **fields: Any) -> None:
+        super().__init__(message, hint=hint, **fields)
+        self.fault = fault
 
 
 class ForbiddenError(InputRefusedError):
@@ -171,6 +179,10 @@ class RateLimitedError(InputRefusedError):
 
     code = "rate-limited"
     http_status = 429
+
+    def __init__(self, message: str, *, policy: str = "address", hint: str | None = None, **fields: Any) -> None:
+        super().__init__(message, hint=hint, **fields)
+        self.policy = policy
 
 
 class BodySilentError(InputRefusedError):
@@ -313,6 +325,12 @@ class BackPressureError(InvokerError):
     code = "stream-full"
     exit_code = 7
     http_status = 503
+
+
+class TooManyBytesError(BackPressureError):
+    """The gateway receives so many bytes at once that it takes no more; nothing was done with these."""
+
+    code = "too-many-bytes"
 
 
 class ClaimCheckError(InvokerError):

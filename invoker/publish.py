@@ -5,7 +5,7 @@ Used by the SDK, the run API, finish, the call services, replay and redrive, so 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import nats.js.errors
 from invoker import wire
 from invoker.claimcheck import ClaimStore
 from invoker.connection import nats_errors
-from invoker.errors import BackPressureError, PayloadTooLargeError, RequestIdError
+from invoker.errors import BackPressureError, InvokerError, PayloadTooLargeError, RequestIdError
 from invoker.request import ClaimCheck, Content
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from nats.js.client import JetStreamContext
 
 DEFAULT_MAX_EVENT_BYTES = 1024**3
+STORED, DUPLICATE = "stored", "duplicate"
+"""How a publish ended, besides the codes of the errors that it raises."""
+PUBLISH_OUTCOMES = (
+    STORED, DUPLICATE, "claim-check", "internal", "invalid-request-id", "invalid-topic", "payload-too-large",
+    "server-unreachable", "stream-full", "stream-mismatch",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ class EventPublisher:
         self._claims = claims
         self._names = names
         self.max_event_bytes = max_event_bytes
+        self.on_outcome: Callable[[str], None] = lambda outcome: None
+        """Told how each publish ended, one of `PUBLISH_OUTCOMES`."""
 
     async def publish(self, event: OutgoingEvent) -> Published:
         """When this returns the event is stored and will not be lost. Safe to repeat with the same request id.
@@ -91,6 +99,15 @@ class EventPublisher:
         Raises `TopicError`, `RequestIdError` or `PayloadTooLargeError` (naming size and limit) before anything is
         sent, `BackPressureError` when the stream is full, `ServerUnreachableError` when there is no answer.
         """
+        try:
+            published = await self._publish(event)
+        except InvokerError as error:
+            self.on_outcome(error.code)
+            raise
+        self.on_outcome(DUPLICATE if published.duplicate else STORED)
+        return published
+
+    async def _publish(self, event: OutgoingEvent) -> Published:
         wire.check_topic(event.topic)
         if event.request_id is not None and not event.request_id.isprintable():
             raise RequestIdError("the request id has a control character")

@@ -31,7 +31,7 @@ from invoker.errors import (
 )
 from invoker.lookup import canonical_id
 from invoker.payload import Payload, check_headers, encoded, settled
-from invoker.publish import EventPublisher, Lineage, OutgoingEvent
+from invoker.publish import DUPLICATE, EventPublisher, Lineage, OutgoingEvent
 from invoker.reading import StreamReader
 from invoker.replies import Replies, Reply, reply_of_result
 from invoker.request import Content, RequestRecord
@@ -120,6 +120,7 @@ class Requester:
         )
         asked = event.request_id is not None and not event.is_new
         if asked and await self._is_known(request_id, identity):
+            self._publisher.on_outcome(DUPLICATE)
             return Receipt(request_id, event.topic, self._names.events_stream, 0, duplicate=True)
         outgoing = OutgoingEvent(
             topic=event.topic,

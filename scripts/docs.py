@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
 from nats.aio.client import Client as NatsClient
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -29,8 +30,10 @@ import trigger.settings
 from invoker.client import Client
 from invoker.connection import ConnectionOptions
 from invoker.errors import InvokerError
+from invoker.exposition import Registry
 from invoker.gateway.catalog_copy import CatalogCopy
 from invoker.gateway.gateway import Gateway
+from invoker.gateway.metrics import GatewayMetrics
 from invoker.gateway.openapi import openapi_document
 from invoker.gateway.routes import routers
 from invoker.gateway.run_table import RunTable
@@ -40,10 +43,12 @@ from invoker.result import _REASONS, Reason, State
 from invoker.setting_values import PREFIX
 from invoker.wire import Names
 from trigger.kubernetes_settings import KubernetesSettings
+from trigger.metrics import Metrics
 from trigger.settings import ControllerSettings
 from trigger.verdict import Verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+CHART_FILES = DOCS.parent / "charts" / "invoker" / "files"
 _PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -150,12 +155,62 @@ def first_sentence(kind: type) -> str:
     return " ".join((kind.__doc__ or "").split("\n\n")[0].split())
 
 
+def controller_metrics() -> str:
+    """Every metric of a controller."""
+    metrics = Metrics()
+    metrics.of("function")
+    metrics.expect_requests(["reason"])
+    return metrics_table(metrics.registry)
+
+
+def gateway_metrics() -> str:
+    """Every metric of a gateway."""
+    metrics = GatewayMetrics()
+    metrics.expect_calls([("route", ["GET"])])
+    metrics.told_store("source", up=True, behind=0)
+    return metrics_table(metrics.registry)
+
+
+def metrics_table(registry: Registry) -> str:
+    """What a registry tells, without what the process itself does (Prometheus' own names)."""
+    rows = [
+        (
+            f"`{family.name}{'_total' if family.type == 'counter' else ''}`",
+            family.type,
+            " ".join(label for label in family.samples[0].labels if label != "le"),
+            family.documentation,
+        )
+        for family in registry.collect()
+        if family.name.startswith("invoker_")
+    ]
+    return table(("metric", "type", "labels", "meaning"), rows)
+
+
+def alerts() -> str:
+    """Every alert: after how long it fires, how bad it is, what it says."""
+    document = yaml.safe_load((CHART_FILES / "alerts.yaml").read_text())
+    rows = [
+        (
+            f"[{rule['alert']}](runbooks.md#{rule['alert'].lower()})",
+            rule["labels"]["severity"],
+            rule.get("for", "at once"),
+            rule["annotations"]["summary"],
+        )
+        for group in document["groups"]
+        for rule in group["rules"]
+    ]
+    return table(("alert", "severity", "after", "summary"), rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "reasons": reasons,
     "errors": errors,
     "states": states,
     "controller-settings": settings,
     "gateway-settings": gateway_settings,
+    "controller-metrics": controller_metrics,
+    "gateway-metrics": gateway_metrics,
+    "alerts": alerts,
 }
 
 

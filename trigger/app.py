@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -37,7 +39,7 @@ from trigger.custody import Custody, Slots
 from trigger.deadletter import DeadLetters
 from trigger.dispatch import Dispatcher, DispatchRules
 from trigger.engine import Engine
-from trigger.engines import engine_of, problem_of
+from trigger.engines import engine_of, problem_of, request_reasons
 from trigger.finish import Finisher
 from trigger.follow import Follower
 from trigger.function import Function
@@ -51,6 +53,7 @@ from trigger.reply import Replier
 from trigger.room import ResultsRoom
 from trigger.seal import Sealer
 from trigger.settings import ControllerSettings
+from trigger.stream_levels import StreamLevels
 from trigger.task_owner import TaskOwner
 
 if TYPE_CHECKING:
@@ -130,7 +133,17 @@ async def before_start(settings: ControllerSettings, options: ConnectionOptions)
 
 def probe_place(settings: ControllerSettings) -> ProbePlace:
     """Where the probes of a controller with these settings are, before it works too."""
-    return ProbePlace(settings.http_host, settings.http_port, "INVOKER_HTTP_PORT", lambda: Metrics().exposition())
+    return ProbePlace(
+        settings.http_host, settings.http_port, "INVOKER_HTTP_PORT", lambda: metrics_of(settings).exposition()
+    )
+
+
+def metrics_of(settings: ControllerSettings) -> Metrics:
+    """The metrics of a controller with these settings, all of them at zero."""
+    metrics = Metrics(settings.engine, settings.names)
+    metrics.runs_limit.set(settings.max_running)
+    metrics.expect_requests(request_reasons(settings.engine))
+    return metrics
 
 
 def _trouble(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
@@ -192,7 +205,7 @@ class Controller:
             self._finisher, metrics, moments,
         )  # fmt: skip
         self._follower = Follower(
-            client, js, names, self._custody, engine, results, self._sealer, self._finisher, metrics, moments
+            client, js, names, self._custody, engine, results, self._sealer, self._finisher, moments
         )
         self._keeper = Keeper(
             KeepRules(
@@ -223,6 +236,8 @@ class Controller:
         tasks.create_task(self._keeper.heartbeats(tasks), name="heartbeats")
         tasks.create_task(self._keeper.audits(tasks, self._adopt), name="audits")
         tasks.create_task(self._keeper.look_ups(self._look_up), name="look-ups")
+        levels = StreamLevels(self._js, self.settings.names, self._metrics, self.settings.audit_seconds)
+        tasks.create_task(levels.run(), name="stream-levels")
         await self._follow_functions(at_start=True)
         await self._control().serve(tasks)
         tasks.create_task(self._watch_catalog(), name="catalog")
@@ -272,10 +287,11 @@ class Controller:
         return missing
 
     def exposition(self) -> bytes:
-        """The metrics, with the gauges as of now."""
+        """The metrics, with the gauges as of now. May be called in any thread."""
         self._metrics.nats_connected.set(1 if self._client.is_connected else 0)
-        for function in self.catalog.functions:
-            self._metrics.runs_active.labels(function).set(self._custody.count(function))
+        active = Counter(held.ticket.function for held in self._custody.all())
+        concurrency = {name: function.concurrency for name, function in self.catalog.functions.items()}
+        self._metrics.follow_functions(concurrency, active, time.monotonic())
         return self._metrics.exposition()
 
     def _control(self) -> ControlServices:
@@ -353,7 +369,9 @@ class Controller:
     def _count_catalog(self) -> None:
         self._metrics.catalog_loads.inc()
         self._metrics.catalog_functions.set(len(self.catalog.functions))
-        self._metrics.catalog_broken_functions.set(len(self.catalog.broken))
+        unreadable = [broken for broken in self.catalog.broken if broken.file == "."]
+        self._metrics.catalog_broken_functions.set(len(self.catalog.broken) - len(unreadable))
+        self._metrics.catalog_readable.set(0 if unreadable else 1)
 
 
 @asynccontextmanager
@@ -362,7 +380,7 @@ async def _assembled(
 ) -> AsyncIterator[Controller]:
     """A controller with everything it stands on, not yet started; all of it is closed when this is left."""
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
+        metrics = metrics_of(settings)
         client = await stack.enter_async_context(_connected(options, metrics))
         js: JetStreamContext = client.jetstream()
         await ensure_streams(js, settings.names, settings.stream_limits)
@@ -370,6 +388,7 @@ async def _assembled(
         catalog = await asyncio.to_thread(source.load)
         claims, results = ClaimStore(js, settings.names), ResultStream(client, js, settings.names)
         publisher = EventPublisher(client, js, claims, settings.names, max_event_bytes=settings.max_event_bytes)
+        publisher.on_outcome = metrics.published
         holder: list[Controller] = []
         inputs = InputReader(results, claims)
         engine = await stack.enter_async_context(
@@ -420,6 +439,8 @@ async def _connected(options: ConnectionOptions, metrics: Metrics) -> AsyncItera
             return
         log.log(20 if event == "reconnected" else 30, "nats", state=event)
         metrics.nats_connected.set(1 if event == "reconnected" else 0)
+        if event == "reconnected":
+            metrics.nats_reconnects.inc()
 
     client = await connect(options, timeout=5, listener=listener)
     try:

@@ -308,10 +308,10 @@ class Dispatcher:
         self, held: HeldRun, function: Function, record: RequestRecord, line: structlog.stdlib.BoundLogger
     ) -> None:
         self._moments.reached(Moment.STARTED)
-        self._metrics.runs_started.labels(function.name, self._engine.name).inc()
+        self._metrics.of(function.name).started.inc()
         if held.started_at is not None:
             queued = (held.started_at - record.received_at).total_seconds()
-            self._metrics.run_queue_seconds.labels(function.name).observe(max(0.0, queued))
+            self._metrics.of(function.name).queue_seconds.observe(max(0.0, queued))
         line.info("run started", topic=record.topic, spec_hash=function.spec_hash)
         if held.concluding:
             return  # the latest news are that it is finished

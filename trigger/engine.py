@@ -16,6 +16,9 @@ from typing import Protocol
 from invoker.result import Reason, State
 from trigger.plan import OutputMode, RunPlan
 
+START_OK, START_REFUSED, START_UNAVAILABLE = START_ANSWERS = ("start ok", "start refused", "start unavailable")
+"""How an engine without requests of its own answers a start, in the words of the metrics."""
+
 
 class Phase(StrEnum):
     """Where the engine's side of a run is. `ENDED` is final: nothing of the run lives any more."""

@@ -7,11 +7,21 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from trigger.catalog import Catalog
-from trigger.engine import Engine
+from trigger.engine import START_ANSWERS, Engine
 from trigger.input_file import InputReader
 from trigger.metrics import Metrics
 from trigger.plan import Code
 from trigger.settings import ControllerSettings
+
+_VERBS = ("create", "get", "list", "watch", "patch", "delete", "log")
+_ANSWERS = ("200", "401", "403", "404", "409", "410", "422", "429", "500", "503", "504", "unanswered")
+
+
+def request_reasons(engine: str) -> tuple[str, ...]:
+    """What `engine_requests_total` of an engine usually says: verb and answer."""
+    if engine != "kubernetes":
+        return START_ANSWERS
+    return ("create 201", *(f"{verb} {answer}" for verb in _VERBS for answer in _ANSWERS))
 
 
 def engine_of(
@@ -22,7 +32,7 @@ def engine_of(
         return _kubernetes(settings, metrics, catalog)
     from trigger.local_engine.engine import LocalEngine
 
-    return LocalEngine(settings.state_dir / "engine", fetch_input=inputs.read)
+    return LocalEngine(settings.state_dir / "engine", fetch_input=inputs.read, on_request=metrics.requested)
 
 
 def problem_of(engine: Engine) -> str | None:
@@ -42,7 +52,7 @@ def _kubernetes(
     from trigger.kubernetes_engine.options import access_of, engine_options
 
     def count(verb: str, status: int) -> None:
-        metrics.engine_requests.labels("kubernetes", f"{verb} {status or 'unanswered'}").inc()
+        metrics.requested(f"{verb} {status or 'unanswered'}")
 
     def functions() -> list[tuple[str, str, Code]]:
         return [(one.name, one.spec_hash, one.code) for one in catalog().functions.values()]

@@ -151,7 +151,7 @@ class Finisher:
             refusal = error_reply(error, result.request_id)
             await _until_done(lambda: self._replier.send(reply_to, refusal))
         delay = (datetime.now(UTC) - result.finished_at).total_seconds()
-        self._metrics.reply_delay_seconds.labels(result.function).observe(max(0.0, delay))
+        self._metrics.of(result.function).reply_delay_seconds.observe(max(0.0, delay))
         self._moments.reached(Moment.REPLY_SENT)
 
     async def _publish_next(self, held: HeldRun, result: Result, record: RequestRecord) -> None:
@@ -168,6 +168,7 @@ class Finisher:
                 "the next event was refused", run_id=result.run_id, topic=event.topic, error_message=error.message
             )
             await _until_done(lambda: self._bury(event, refused_for_good, datetime.now(UTC)))
+            self._metrics.events_dead.labels(error.code).inc()
         self._moments.reached(Moment.NEXT_PUBLISHED)
 
     def _next(self, held: HeldRun, result: Result) -> NextTopic | None:
@@ -269,13 +270,15 @@ class Finisher:
                 return  # gone already: another controller was faster
 
     def _count(self, held: HeldRun, result: Result) -> None:
-        function = result.function
-        self._metrics.runs_finished.labels(function, str(result.state), str(result.reason)).inc()
+        series = self._metrics.of(result.function)
+        series.finished(result.state, result.reason)
         for attempt in result.attempts:
-            self._metrics.attempts.labels(function, str(attempt.reason or "completed")).inc()
+            series.attempt_ended(attempt.reason)
+        if result.started_at is not None and held.started_at is not None:  # a run that was adopted began unseen
+            series.start_seconds.observe(max(0.0, (result.started_at - held.started_at).total_seconds()))
         if result.started_at is not None:
             seconds = (result.finished_at - result.started_at).total_seconds()
-            self._metrics.run_duration_seconds.labels(function).observe(max(0.0, seconds))
+            series.duration_seconds.observe(max(0.0, seconds))
 
 
 def _start_under_way(held: HeldRun) -> Once | None:

@@ -27,7 +27,6 @@ from trigger.custody import Custody, HeldRun
 from trigger.engine import Engine, Phase, RunStatus
 from trigger.finish import Finisher
 from trigger.function import Function
-from trigger.metrics import Metrics
 from trigger.moments import Moment, Moments
 from trigger.seal import Sealer
 from trigger.verdict import Verdict, judge, known_attempts
@@ -55,7 +54,6 @@ class Follower:
         results: ResultStream,
         sealer: Sealer,
         finisher: Finisher,
-        metrics: Metrics,
         moments: Moments,
     ) -> None:
         self._client = client
@@ -66,7 +64,6 @@ class Follower:
         self._results = results
         self._sealer = sealer
         self._finisher = finisher
-        self._metrics = metrics
         self._moments = moments
 
     async def follow_results(self, tasks: asyncio.TaskGroup) -> None:
@@ -145,10 +142,6 @@ class Follower:
 
     async def _tell(self, held: HeldRun, status: RunStatus) -> None:
         """Publish the news that an attempt runs; lossy, so trouble is not waited out."""
-        started = status.attempts[-1].started_at if status.attempts else None
-        if len(status.attempts) == 1 and started is not None and held.started_at is not None:
-            delay = (started - held.started_at).total_seconds()
-            self._metrics.run_start_seconds.labels(held.ticket.function).observe(max(0.0, delay))
         try:
             record = await self._results.record(held.ticket.request_id)
             if record is not None and not held.concluding:

@@ -176,7 +176,7 @@ class Intake:
         line = log.bind(request_id=record.request_id, topic=record.topic, **wire.trace_facts(record.headers))
         if record.functions:
             for function in record.functions if accepted.new else ():
-                self._metrics.runs_accepted.labels(function).inc()
+                self._metrics.of(function).accepted.inc()
             line.info("request accepted", functions=list(record.functions), repeated=not accepted.new)
             return
         self._metrics.events_unmatched.inc()

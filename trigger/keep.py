@@ -137,7 +137,6 @@ class Keeper:
         with nats_errors("auditing runs"):
             state = (await self._js.stream_info(self._names.runs_stream)).state
             backlogs = await self._consumers.backlogs()
-        self._metrics.stream_pending.labels(self._names.runs_stream).set(state.messages)
         # Twice in a row: between two requests of a controller that looks after it, nobody asks for a moment.
         before, self._neglected = self._neglected, neglected(backlogs)
         if state.messages == accounted_for(backlogs):

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from invoker.client import Client
@@ -21,10 +21,11 @@ from invoker.connection import ConnectionOptions, connect
 from invoker.ending import cancelled
 from invoker.errors import InputRefusedError, InvokerError, NoSuchPathError
 from invoker.gateway import gitfaas
-from invoker.gateway.access.limits import CallLimiter, address_finder
+from invoker.gateway.access.limits import CallLimiter, address_finder, peer_counter
 from invoker.gateway.access.login import CallerLogin
 from invoker.gateway.access.web_pages import PageGuard, allowing_pages, warnings_about
 from invoker.gateway.answers import problem, unexpected
+from invoker.gateway.bodies import Bodies
 from invoker.gateway.catalog_copy import CatalogCopy
 from invoker.gateway.door import Door, shown_path
 from invoker.gateway.gateway import Gateway
@@ -67,11 +68,15 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
             asyncio.create_task(runs.run(), name="recent-runs"),
         ]
         try:
-            async with chosen_results(settings, client):
+            async with chosen_results(settings, client) as filler:
                 requests = SharedReads(client.stored.request)
                 closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 run_api = run_api_of(settings, client, catalog)
-                yield Gateway(settings, client, catalog, runs, requests, run_api=run_api, closing=closing)
+                gateway = Gateway(
+                    settings, client, catalog, runs, requests, run_api=run_api, closing=closing, filler=filler
+                )
+                client.custody.publisher.on_outcome = gateway.metrics.published
+                yield gateway
         finally:
             await cancelled(*tasks)
 
@@ -88,8 +93,11 @@ def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
         redirect_slashes=False,  # the address would be made of whatever Host the caller sends
         routes=list(inner),
     )
-    for router in routers(gateway):
+    ours = routers(gateway)
+    for router in ours:
         app.include_router(router)
+    calls = [*inner, *(route for router in ours for route in router.routes)]
+    gateway.metrics.expect_calls((one.path, one.methods or ()) for one in calls if isinstance(one, Route))
     app.add_exception_handler(InvokerError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
@@ -104,7 +112,9 @@ def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
         is_open=lambda path: path.startswith(OPEN_PATHS),
         has_own_door=lambda path: path.startswith(PATH_PREFIX) or gitfaas.has_own_door(path) or path in own_doors,
         address_of=address_finder(settings),
-        body_seconds=settings.gateway_body_seconds,
+        bodies=Bodies(
+            settings.gateway_body_seconds, settings.gateway_body_bytes_per_second, settings.gateway_max_held_bytes
+        ),
         closing=gateway.closing or asyncio.get_running_loop().create_future(),
     )
     return OriginForm(allowing_pages(door, settings.gateway_cors_origins))
@@ -144,8 +154,9 @@ async def run_gateway(
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(opened_gateway(settings, options))
         limits = ServerLimits(
-            settings.gateway_max_connections, settings.gateway_header_seconds, settings.gateway_body_seconds
-        )
+            settings.gateway_max_connections, settings.gateway_header_seconds, settings.gateway_body_seconds,
+            address_connections=settings.gateway_address_connections, counted_as=peer_counter(settings),
+        )  # fmt: skip
         probes = probe_routes(lambda: unready(gateway), lambda: exposition(gateway))
         probe_url = await stack.enter_async_context(
             http_server(probes, settings.gateway_probe_host, settings.gateway_probe_port, "INVOKER_GATEWAY_PROBE_PORT")
@@ -187,7 +198,13 @@ def unready(gateway: Gateway) -> list[str]:
 
 def exposition(gateway: Gateway) -> bytes:
     """The metrics, with the gauges as of now."""
-    gateway.metrics.nats_connected.set(1 if gateway.client.is_connected else 0)
+    connected = gateway.client.is_connected
+    gateway.metrics.nats_connected.set(1 if connected else 0)
+    gateway.metrics.controllers_answer.set(1 if gateway.catalog.problem is None else 0)
+    gateway.metrics.told_store("nats", up=connected)
+    if (filler := gateway.filler) is not None:
+        behind = gateway.client.feed.position - filler.sequence
+        gateway.metrics.told_store("redis", up=filler.is_reachable, behind=behind)
     gateway.metrics.recent_runs.set(len(gateway.runs))
     gateway.metrics.recent_runs_loaded.set(1 if gateway.runs.loaded else 0)
     return gateway.metrics.exposition()

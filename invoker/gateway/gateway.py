@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from invoker.client import Client
 from invoker.gateway.catalog_copy import CatalogCopy
@@ -13,6 +14,9 @@ from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
 from invoker.gateway.shared_reads import SharedReads
 from invoker.views import RequestView
+
+if TYPE_CHECKING:
+    from invoker.results.filling import Filler
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Gateway:
     closing: asyncio.Future[None] | None = None
     """Done when the gateway stops: whoever waits is answered then, and what goes on is ended where it is whole. None
     where nothing is served."""
+    filler: Filler | None = None
+    """What fills the copy of the results, when there is one."""
 
     def close(self) -> None:
         """Have all that waits answered, because the server is about to stop. Safe to repeat."""

@@ -19,16 +19,17 @@ from invoker.results.store import origin_noted
 
 if TYPE_CHECKING:
     from invoker.client import Client
+    from invoker.results.filling import Filler
 
 
 @asynccontextmanager
-async def chosen_results(settings: GatewaySettings, client: Client) -> AsyncIterator[None]:
-    """The client reads from the store that the settings choose, which is filled meanwhile.
+async def chosen_results(settings: GatewaySettings, client: Client) -> AsyncIterator[Filler | None]:
+    """The client reads from the store that the settings choose, which is filled meanwhile; gives what fills it.
 
     Raises `SettingsError` for an address that cannot be used; a store that is away is no error.
     """
     if settings.results == "nats":
-        yield
+        yield None
         return
     try:
         from invoker.results.redis import redis_results
@@ -42,10 +43,11 @@ async def chosen_results(settings: GatewaySettings, client: Client) -> AsyncIter
     address = parse_address(settings.results, settings.results_ca)
     prefix = settings.results_prefix or f"{settings.instance}:"
     async with redis_results(address, prefix, client.custody.results) as store:
-        filling = asyncio.create_task(Filler(client.custody.reader, client.names, store).run(), name="results-copy")
+        filler = Filler(client.custody.reader, client.names, store)
+        filling = asyncio.create_task(filler.run(), name="results-copy")
         client.read_results_from(store)
         try:
-            yield
+            yield filler
         finally:
             client.read_results_from(client.custody.results)
             await cancelled(filling)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import structlog
 
-from invoker.gateway.door import CHANGING, Call, changes
-from invoker.gateway.metrics import GatewayMetrics
+from invoker.errors import InvokerError, RateLimitedError, UnauthorizedError
+from invoker.gateway.door import Call, changes
+from invoker.gateway.metrics import METHODS, GatewayMetrics
 from invoker.gateway.run_address import PATH_PREFIX
 
 _audit = structlog.get_logger(component="audit")
@@ -17,8 +18,14 @@ class CallWitness:
     def __init__(self, metrics: GatewayMetrics) -> None:
         self._metrics = metrics
 
+    def refused(self, error: InvokerError) -> None:
+        if isinstance(error, RateLimitedError):
+            self._metrics.calls_limited.labels(error.policy).inc()
+        elif isinstance(error, UnauthorizedError):
+            self._metrics.logins_refused.labels(error.fault).inc()
+
     def finished(self, call: Call) -> None:
-        method = call.method if call.method in CHANGING or call.method in ("GET", "HEAD", "OPTIONS") else "other"
+        method = call.method if call.method in METHODS else "other"
         self._metrics.http_requests.labels(call.route, method, str(call.status)).inc()
         self._metrics.http_request_seconds.labels(call.route, method).observe(call.seconds)
         # What a function says about its own run is no order of a caller; it is seen in the run's result.

@@ -74,6 +74,10 @@ class Filler:
         self._names = names
         self._copy = copy
         self._told: str | None = None
+        self.sequence = 0
+        """The copy has everything up to there."""
+        self.is_reachable = False
+        """Whether the copy did what it was last asked."""
 
     async def run(self) -> None:
         """Keep the copy up to date, for ever; outages on either side are pauses."""
@@ -81,6 +85,7 @@ class Filler:
             try:
                 await self._fill()
             except (ServerUnreachableError, CopyAwayError) as error:
+                self.is_reachable = self.is_reachable and not isinstance(error, CopyAwayError)
                 self._tell(str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -94,6 +99,7 @@ class Filler:
             # The server lost its last messages: others will have their sequences.
             place = await self._copy.place(identity, retention, anew=True)
         self._tell(None)
+        self.is_reachable, self.sequence = True, place.sequence
         _log.info("results copy", at=place.sequence, behind=info.state.last_seq - place.sequence)
         subjects = [self._names.accepted("*"), self._names.result("*", "*")]
         async with self._reader.tail(self._names.results_stream, subjects, first=place.sequence + 1) as tail:
@@ -106,6 +112,7 @@ class Filler:
                     _log.warning("results copy was emptied or set back; it is filled again")
                     return
                 place = Place(place.epoch, sequence)
+                self.sequence = sequence
 
     def _tell(self, problem: str | None) -> None:
         """Say an outage once, and its end."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from invoker.errors import EngineUnavailableError
-from trigger.engine import AdoptedRun, LogLine, Phase, RunStatus
+from invoker.errors import EngineUnavailableError, StartRefusedError
+from trigger.engine import START_OK, START_REFUSED, START_UNAVAILABLE, AdoptedRun, LogLine, Phase, RunStatus
 from trigger.levels import Watcher
 from trigger.local_engine import workfolder
 from trigger.local_engine.driver import Driver
@@ -38,7 +38,8 @@ class LocalEngine:
     `runtime: python` and makes the environments of requirements.txt; `fetch_input` gives the bytes for
     `input.as: file`. `first_pause_seconds` is the pause after a first failed attempt, doubled each time up to 60 s.
     `install_env` is given to pip besides a minimal environment. `on_environment_problem(function, text or None)` is
-    told when a function's requirements cannot be installed, and when they could be again.
+    told when a function's requirements cannot be installed, and when they could be again; `on_request(answer)` is told
+    how each start was answered, one of `START_ANSWERS`.
 
     Nothing of a run outlives the engine: not the end of the `async with`, not a SIGKILL of this process.
     """
@@ -54,6 +55,7 @@ class LocalEngine:
         first_pause_seconds: float = 1.0,
         install_env: Mapping[str, str] | None = None,
         on_environment_problem: Callable[[str, str | None], None] | None = None,
+        on_request: Callable[[str], None] = lambda answer: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._state_dir = Path(state_dir).absolute()
@@ -62,6 +64,7 @@ class LocalEngine:
         self._watchers: set[Watcher] = set()
         self._problems: dict[str, str] = {}
         self._on_environment_problem = on_environment_problem
+        self._on_request = on_request
         interpreter = Interpreter.at(python)
         self._programs = Programs(interpreter)
         self._processes = Processes(python, self._state_dir / "spawner.log")
@@ -116,6 +119,17 @@ class LocalEngine:
         return self._problems.get(function)
 
     async def start(self, plan: RunPlan) -> None:
+        answer = START_UNAVAILABLE
+        try:
+            await self._start(plan)
+            answer = START_OK
+        except StartRefusedError:
+            answer = START_REFUSED
+            raise
+        finally:
+            self._on_request(answer)
+
+    async def _start(self, plan: RunPlan) -> None:
         if plan.run_id in self._runs:
             return
         check_startable(plan)

@@ -50,20 +50,21 @@ class JwtKeys:
         import jwt
 
         if len(token) > MAX_TOKEN_CHARACTERS:
-            raise UnauthorizedError("the token is too long")
+            raise UnauthorizedError("the token is too long", fault="malformed")
         try:
             kid = jwt.get_unverified_header(token).get("kid")
             key, algorithms = self.keys.get(kid, (None, ())) if isinstance(kid, str) else (None, ())
             if key is None:
-                raise UnauthorizedError("the token is signed with a key that is not known here")
+                raise UnauthorizedError("the token is signed with a key that is not known here", fault="unknown")
             claims = jwt.decode(
                 token, key, list(algorithms), issuer=self.issuer, audience=self.audience, leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "nbf", "iss", "aud", "sub"], "strict_aud": False},
             )  # fmt: skip
         except jwt.PyJWTError as error:
-            raise UnauthorizedError(f"the token does not hold: {_reason(error)}") from error
+            fault = "expired" if isinstance(error, jwt.ExpiredSignatureError) else "invalid"
+            raise UnauthorizedError(f"the token does not hold: {_reason(error)}", fault=fault) from error
         except (ValueError, TypeError, RecursionError) as error:
-            raise UnauthorizedError("what was shown is no token") from error
+            raise UnauthorizedError("what was shown is no token", fault="malformed") from error
         return _caller(claims)
 
 

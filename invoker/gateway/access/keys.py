@@ -126,15 +126,17 @@ class KeyRing:
         """Whose key this is. Raises `UnauthorizedError`: not a key, not one of ours, or expired."""
         parts = _KEY.fullmatch(text)
         if parts is None:
-            raise UnauthorizedError("what was shown is no API key", hint="keys look like inv_ID_SECRET")
+            raise UnauthorizedError(
+                "what was shown is no API key", fault="malformed", hint="keys look like inv_ID_SECRET"
+            )
         # The same work whether the id is known or not, and a comparison that does not tell how much was right.
         found = self._keys.get(parts[1])
         wanted = found[0].sha256 if found is not None else "0" * 64
         if not hmac.compare_digest(_sha256(parts[2]), wanted) or found is None:
-            raise UnauthorizedError("the API key is not known (any more)")
+            raise UnauthorizedError("the API key is not known (any more)", fault="unknown")
         key, caller = found
         if key.expires_at is not None and key.expires_at <= now:
-            raise UnauthorizedError(f"the API key {key.name} has expired")
+            raise UnauthorizedError(f"the API key {key.name} has expired", fault="expired")
         return caller
 
 

@@ -43,24 +43,26 @@ class CallerLogin:
         if shown.startswith(PREFIX):
             if self._keys is not None:
                 return self._keys.present().caller(shown, datetime.now(UTC))
-            raise UnauthorizedError("this gateway has no API keys")
+            raise UnauthorizedError("this gateway has no API keys", fault="unknown")
         if self._jwks is not None:
             return self._jwks.present().caller(shown)
-        raise UnauthorizedError("what was shown is no API key", hint="keys look like inv_ID_SECRET")
+        raise UnauthorizedError("what was shown is no API key", fault="malformed", hint="keys look like inv_ID_SECRET")
 
 
 def credential(headers: Headers) -> str | None:
     """The one key or token that a call shows, None for none. Raises `UnauthorizedError` for two, or another scheme."""
     authorization, keys = headers.getlist("authorization"), headers.getlist("x-api-key")
     if len(authorization) + len(keys) > 1:
-        raise UnauthorizedError("the call shows more than one key or token; show one")
+        raise UnauthorizedError("the call shows more than one key or token; show one", fault="malformed")
     if keys:
         if not keys[0].startswith(PREFIX):
-            raise UnauthorizedError("X-Api-Key is for API keys", hint="tokens go into Authorization: Bearer TOKEN")
+            raise UnauthorizedError(
+                "X-Api-Key is for API keys", fault="malformed", hint="tokens go into Authorization: Bearer TOKEN"
+            )
         return keys[0]
     if not authorization:
         return None
     scheme, _, value = authorization[0].partition(" ")
     if scheme.lower() != "bearer" or not value.strip():
-        raise UnauthorizedError("the header Authorization must be: Bearer KEY")
+        raise UnauthorizedError("the header Authorization must be: Bearer KEY", fault="malformed")
     return value.strip()

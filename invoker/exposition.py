@@ -1,0 +1,43 @@
+"""What the metrics of every program of ours have in common: a registry of their own, the build, the process."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from invoker.version import __version__
+
+__all__ = ["Counter", "Gauge", "Histogram", "Registry", "begun_registry", "exposition_of"]
+
+Registry: TypeAlias = CollectorRegistry
+
+# Each counter and histogram would have one more series, the time it was made, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it without types
+
+
+def begun_registry(component: str) -> Registry:
+    """A registry with what every process tells: which program and version it is, its memory, processor and files.
+
+    A registry of its own for each, so that two programs in one process (`invoker dev`, tests) stay apart.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    build = Gauge(
+        "invoker_build_info", "1; which program and version this is", ("component", "version"), registry=registry
+    )
+    build.labels(component, __version__).set(1)
+    return registry
+
+
+def exposition_of(registry: Registry) -> bytes:
+    """The present values in Prometheus' text format."""
+    return generate_latest(registry)
