@@ -68,9 +68,10 @@ RETRY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A controller that is up: where its HTTP side listens, its first catalog, its engine."""
+    """A controller that is up: where its run API and its probes listen, its first catalog, its engine."""
 
     http_url: str
+    probe_url: str
     catalog: Catalog
     engine: str
 
@@ -103,7 +104,7 @@ async def run_controller(
                 try:
                     await controller.start(tasks)
                     if ready is not None:
-                        ready(Running(controller.http_url, controller.catalog, controller.engine.name))
+                        ready(controller.facts())
                     await (stopping or asyncio.Event()).wait()
                     await controller.drain()
                     raise _StoppedError
@@ -133,9 +134,10 @@ async def before_start(settings: ControllerSettings, options: ConnectionOptions)
 
 def probe_place(settings: ControllerSettings) -> ProbePlace:
     """Where the probes of a controller with these settings are, before it works too."""
-    return ProbePlace(
-        settings.http_host, settings.http_port, "INVOKER_HTTP_PORT", lambda: metrics_of(settings).exposition()
-    )
+    port, setting = settings.http_port, "INVOKER_HTTP_PORT"
+    if settings.probe_port is not None:
+        port, setting = settings.probe_port, "INVOKER_PROBE_PORT"
+    return ProbePlace(settings.http_host, port, setting, lambda: metrics_of(settings).exposition())
 
 
 def metrics_of(settings: ControllerSettings) -> Metrics:
@@ -169,6 +171,7 @@ class Controller:
         claims: ClaimStore,
         publisher: EventPublisher,
         http_url: str,
+        probe_url: str,
         token_key: bytes,
     ) -> None:
         names, js = settings.names, client.jetstream()
@@ -178,6 +181,7 @@ class Controller:
         self.catalog = catalog
         self.engine = engine
         self.http_url = http_url
+        self.probe_url = probe_url
         self._client = client
         self._js = js
         self._source = source
@@ -245,6 +249,10 @@ class Controller:
         self._taking.append(tasks.create_task(self._take_events(created, tasks), name="intake"))
         with suppress(NotImplementedError, RuntimeError, ValueError):  # no signals outside of the main thread
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._source.poke)
+
+    def facts(self) -> Running:
+        """Where it is, and with what it works."""
+        return Running(self.http_url, self.probe_url, self.catalog, self.engine.name)
 
     async def drain(self) -> None:
         """Take nothing new, and let what is being finished get to its ack, for a few seconds."""
@@ -407,13 +415,31 @@ async def _assembled(
             names=settings.names,
         )
         probes = probe_routes(lambda: holder[0].unready() if holder else ["starting"], lambda: holder[0].exposition())
-        url = await stack.enter_async_context(
-            http_server(
-                compose([*run_api.routes(), *probes]), settings.http_host, settings.http_port, "INVOKER_HTTP_PORT"
+        own: Routes = [*run_api.routes(), *probes]
+        probe_url = None
+        if settings.probe_port is not None:
+            own = [*run_api.routes()]
+            probe_url = await stack.enter_async_context(
+                http_server(probes, settings.http_host, settings.probe_port, "INVOKER_PROBE_PORT")
             )
+        url = await stack.enter_async_context(
+            http_server(compose(own), settings.http_host, settings.http_port, "INVOKER_HTTP_PORT")
         )
         holder.append(
-            Controller(settings, client, source, catalog, engine, metrics, results, claims, publisher, url, key)
+            Controller(
+                settings,
+                client,
+                source,
+                catalog,
+                engine,
+                metrics,
+                results,
+                claims,
+                publisher,
+                url,
+                probe_url or url,
+                key,
+            )
         )
         yield holder[0]
 

@@ -49,7 +49,9 @@ class ControllerSettings(KubernetesSettings):
     http_host: str = "127.0.0.1"
     """Address that the run API, the probes and the metrics listen on."""
     http_port: Annotated[int, Field(ge=0, le=65535)] = 7222
-    """Run API, probes and metrics; 0 takes a free port."""
+    """Run API, and probes and metrics as well unless they have a port of their own; 0 takes a free port."""
+    probe_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Probes and metrics on a port of their own, which functions need not reach; 0 takes a free port."""
     run_api_url: str | None = None
     """The run API's address as functions see it; by default the one it listens on."""
     run_token_key: str | None = Field(default=None, repr=False)

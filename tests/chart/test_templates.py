@@ -385,7 +385,7 @@ def test_probes_and_metrics_are_where_the_programs_have_them(render: Rendering) 
         paths = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
         assert [paths[kind]["path"] for kind in paths] == ["/livez", "/livez", "/readyz"]
         metrics = the(documents, "Service", f"{NAME}-{component}-metrics")["spec"]["ports"][0]
-        port = variables(pod)["INVOKER_HTTP_PORT" if component == "controller" else "INVOKER_GATEWAY_PROBE_PORT"]
+        port = variables(pod)["INVOKER_PROBE_PORT" if component == "controller" else "INVOKER_GATEWAY_PROBE_PORT"]
         assert {one["port"] for one in paths.values()} == {metrics["targetPort"]}
         assert str(ports[metrics["targetPort"]]) == str(metrics["port"]) == port
 
