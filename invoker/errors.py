@@ -327,6 +327,12 @@ class BackPressureError(InvokerError):
     http_status = 503
 
 
+class TooManyBytesError(BackPressureError):
+    """The gateway receives so many bytes at once that it takes no more; nothing was done with these."""
+
+    code = "too-many-bytes"
+
+
 class ClaimCheckError(InvokerError):
     """The bytes behind a claim check are missing, or differ from their recorded size or sha256."""
 

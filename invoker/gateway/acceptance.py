@@ -30,6 +30,7 @@ from invoker.feed import Watch
 from invoker.gateway import run_body
 from invoker.gateway.access.scopes import Action, Caller
 from invoker.gateway.answers import JsonResponse
+from invoker.gateway.bodies import may_hold
 from invoker.gateway.content import media_type
 from invoker.gateway.documents import Accepted, accepted
 from invoker.gateway.door import caller_of, closing_of
@@ -73,6 +74,7 @@ async def body_of(request: Request, limit: int, hold: int = wire.CLAIM_THRESHOLD
             limit_bytes=limit,
         )
 
+    may_hold(request, hold)
     run_body.refuse_larger(request, limit, too_large)
     declared = run_body.declared_bytes(request)
     if declared is not None and declared <= hold and "transfer-encoding" not in request.headers:

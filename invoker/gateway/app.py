@@ -21,10 +21,11 @@ from invoker.connection import ConnectionOptions, connect
 from invoker.ending import cancelled
 from invoker.errors import InputRefusedError, InvokerError, NoSuchPathError
 from invoker.gateway import gitfaas
-from invoker.gateway.access.limits import CallLimiter, address_finder
+from invoker.gateway.access.limits import CallLimiter, address_finder, peer_counter
 from invoker.gateway.access.login import CallerLogin
 from invoker.gateway.access.web_pages import PageGuard, allowing_pages, warnings_about
 from invoker.gateway.answers import problem, unexpected
+from invoker.gateway.bodies import Bodies
 from invoker.gateway.catalog_copy import CatalogCopy
 from invoker.gateway.door import Door, shown_path
 from invoker.gateway.gateway import Gateway
@@ -111,7 +112,9 @@ def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
         is_open=lambda path: path.startswith(OPEN_PATHS),
         has_own_door=lambda path: path.startswith(PATH_PREFIX) or gitfaas.has_own_door(path) or path in own_doors,
         address_of=address_finder(settings),
-        body_seconds=settings.gateway_body_seconds,
+        bodies=Bodies(
+            settings.gateway_body_seconds, settings.gateway_body_bytes_per_second, settings.gateway_max_held_bytes
+        ),
         closing=gateway.closing or asyncio.get_running_loop().create_future(),
     )
     return OriginForm(allowing_pages(door, settings.gateway_cors_origins))
@@ -151,8 +154,9 @@ async def run_gateway(
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(opened_gateway(settings, options))
         limits = ServerLimits(
-            settings.gateway_max_connections, settings.gateway_header_seconds, settings.gateway_body_seconds
-        )
+            settings.gateway_max_connections, settings.gateway_header_seconds, settings.gateway_body_seconds,
+            address_connections=settings.gateway_address_connections, counted_as=peer_counter(settings),
+        )  # fmt: skip
         probes = probe_routes(lambda: unready(gateway), lambda: exposition(gateway))
         probe_url = await stack.enter_async_context(
             http_server(probes, settings.gateway_probe_host, settings.gateway_probe_port, "INVOKER_GATEWAY_PROBE_PORT")

@@ -22,7 +22,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from invoker import wire
 from invoker.errors import (
-    BodySilentError,
     ContentRefusedError,
     InvokerError,
     RateLimitedError,
@@ -30,6 +29,7 @@ from invoker.errors import (
 )
 from invoker.gateway.access.scopes import Caller
 from invoker.gateway.answers import problem, unexpected
+from invoker.gateway.bodies import Bodies
 
 CALLER, CALL_ID, TRACEPARENT, IDS = "invoker.caller", "invoker.call_id", "invoker.traceparent", "invoker.ids"
 CLOSING, STILL, OWE = "invoker.closing", "invoker.still", "invoker.owe"
@@ -118,7 +118,7 @@ class Door:
         is_open: Callable[[str], bool],
         has_own_door: Callable[[str], bool],
         address_of: Callable[[Scope], str],
-        body_seconds: float,
+        bodies: Bodies,
         closing: asyncio.Future[None],
     ) -> None:
         self._app = app
@@ -129,7 +129,7 @@ class Door:
         self._is_open = is_open
         self._has_own_door = has_own_door
         self._address_of = address_of
-        self._body_seconds = body_seconds
+        self._bodies = bodies
         self._closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,9 +141,10 @@ class Door:
         headers = Headers(scope=scope)
         passage = _Passage(scope, headers, send)
         address = self._address_of(scope)
+        body = self._bodies.of(scope, receive, trusted=self._has_own_door(scope["path"]))
         try:
             await self._enter(scope, headers, address, passage)
-            await self._app(scope, self._patient(receive), passage.send)
+            await self._app(scope, body, passage.send)
         except InvokerError as error:
             self._witness.refused(error)
             await passage.refuse(error)
@@ -153,6 +154,7 @@ class Door:
             _log.exception("call failed", call_id=passage.call_id, route=passage.route())
             await passage.refuse(unexpected())
         finally:
+            body.release()
             self._witness.finished(passage.call(address, time.perf_counter() - began))
 
     async def _enter(self, scope: Scope, headers: Headers, address: str, passage: _Passage) -> None:
@@ -187,25 +189,6 @@ class Door:
             return await self._login(headers) == caller
         except UnauthorizedError:
             return False
-
-    def _patient(self, receive: Receive) -> Receive:
-        """The body, whose next part must come in time: a caller that stops in the middle holds nothing for ever."""
-        done = False
-
-        async def next_part() -> Message:
-            nonlocal done
-            if done:
-                return await receive()  # only waits for the caller to go
-            try:
-                async with asyncio.timeout(self._body_seconds):
-                    message = await receive()
-            except TimeoutError:
-                seconds = self._body_seconds
-                raise BodySilentError(f"the body did not go on for {seconds:g} s; nothing was done with it") from None
-            done = not message.get("more_body", False)
-            return message
-
-        return next_part
 
 
 class _Passage:

@@ -37,6 +37,7 @@ from invoker.errors import (
 from invoker.gateway import run_body
 from invoker.gateway.access.scopes import Action, Caller
 from invoker.gateway.answers import JsonResponse
+from invoker.gateway.bodies import may_hold
 from invoker.gateway.door import caller_of, passed_on
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.publishing import open_topic
@@ -138,8 +139,9 @@ async def _body(gateway: Gateway, request: Request, *, is_json: bool) -> Payload
         return PayloadTooLargeError(f"the payload has {size} bytes or more, at most {limit} are taken here")
 
     run_body.refuse_larger(request, limit, too_large)
-    chunks = run_body.bounded(request, limit, too_large)
-    body = await run_body.read_head(chunks, limit if is_json else wire.CLAIM_THRESHOLD_BYTES)
+    hold = limit if is_json else wire.CLAIM_THRESHOLD_BYTES
+    may_hold(request, hold)
+    body = await run_body.read_head(run_body.bounded(request, limit, too_large), hold)
     if is_json:
         await _check_json(body.head)
     return body.data()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import h11
 from pydantic_core import to_json
@@ -31,7 +32,7 @@ _WORDS = {
     431: ("head-too-large", "the head of the call is larger than {head_bytes} bytes, or has over {headers} headers"),
     501: ("invalid-request", "the call uses a transfer encoding that is not spoken here"),
     505: ("invalid-request", "only HTTP/1.1 is spoken here"),
-    503: ("too-many-connections", "the gateway has as many connections as it may"),
+    503: ("too-many-connections", "{detail} has as many connections as it may"),
 }
 # Faults of callers are answered, not logged: whoever sends nonsense shall not fill our disk with it.
 _log = logging.getLogger("invoker.http")
@@ -42,7 +43,9 @@ _log.setLevel(logging.ERROR)
 class ServerLimits:
     """What a server bears. None: as many connections as come; seconds and bytes are in the names.
 
-    `silent_seconds` is how long a caller may leave an answer unread that does not fit into the buffers between us.
+    `silent_seconds` is how long a caller may leave an answer unread that does not fit into the buffers between us;
+    `address_connections` how many connections each address may have (0: any number), `counted_as` under which name its
+    are counted (None: not at all).
     """
 
     connections: int | None = None
@@ -51,6 +54,8 @@ class ServerLimits:
     head_bytes: int = 32 * 1024
     headers: int = 100
     url_bytes: int = 8 * 1024
+    address_connections: int = 0
+    counted_as: Callable[[str], str | None] = str
 
 
 class _Connection(h11.Connection):
@@ -87,6 +92,7 @@ class LimitedProtocol(H11Protocol):
     """uvicorn's protocol for one connection, with the limits. Made by `limited`."""
 
     limits = ServerLimits()
+    of_address: ClassVar[Counter[str]] = Counter()
 
     def __init__(
         self,
@@ -99,11 +105,11 @@ class LimitedProtocol(H11Protocol):
         self.conn = _Connection(self.limits)
         self.logger = _log
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._turned_away = False
+        self._turned_away = ""
+        self._counted: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        limit = self.limits.connections
-        self._turned_away = limit is not None and len(self.connections) >= limit
+        self._turned_away = self._too_many(transport)
         super().connection_made(transport)
         if self._turned_away:
             self.connections.discard(self)  # it is not among those that are served
@@ -115,7 +121,7 @@ class LimitedProtocol(H11Protocol):
         if self._turned_away:
             # Answered now, and not before: a client that is answered before it asked takes it for noise.
             if not self.transport.is_closing():
-                self._refuse(503)
+                self._refuse(503, self._turned_away)
             return
         super().data_received(data)
         self._watch_head()
@@ -125,7 +131,26 @@ class LimitedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         for name in ("head", "body", "answer"):
             self._no_more(name)
+        if self._counted is not None:
+            self.of_address[self._counted] -= 1
+            if not self.of_address[self._counted]:
+                del self.of_address[self._counted]
+            self._counted = None
         super().connection_lost(exc)
+
+    def _too_many(self, transport: asyncio.Transport) -> str:
+        """Whose connections these are too many of; empty for one that is served, and counted."""
+        limits, peer = self.limits, transport.get_extra_info("peername")
+        if limits.connections is not None and len(self.connections) >= limits.connections:
+            return "the gateway"
+        counted = limits.counted_as(str(peer[0])) if limits.address_connections and peer else None
+        if counted is None:
+            return ""
+        if self.of_address[counted] >= limits.address_connections:
+            return "this address"
+        self.of_address[counted] += 1
+        self._counted = counted
+        return ""
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -203,4 +228,4 @@ class LimitedProtocol(H11Protocol):
 
 def limited(limits: ServerLimits) -> type[LimitedProtocol]:
     """The protocol with these limits, as a class, since that is what uvicorn wants to be given."""
-    return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits})
+    return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits, "of_address": Counter()})

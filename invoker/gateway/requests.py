@@ -41,6 +41,7 @@ from invoker.gateway.request_documents import (
     request_detail,
 )
 from invoker.gateway.sight import Sight, needs_nats, unknown
+from invoker.gateway.told_once import check_told_once
 from invoker.lookup import canonical_id
 from invoker.request import RequestRecord
 from invoker.views import Cancelled, ChainNode, RequestView
@@ -233,6 +234,7 @@ async def read_order(request: Request, kind: type[Order]) -> Order:
 
 def parsed_document(data: bytes, kind: type[Order]) -> Order:
     """The document in that JSON; raises `InputRefusedError` field by field. Pure."""
+    check_told_once(data)
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:

@@ -29,6 +29,7 @@ from invoker import wire
 from invoker.claimcheck import ClaimStore
 from invoker.errors import (
     ExpiredError,
+    InputRefusedError,
     InvokerError,
     OutputRefusedError,
     RunApiRefusedError,
@@ -38,10 +39,12 @@ from invoker.errors import (
     UnknownIdError,
 )
 from invoker.gateway import run_body
+from invoker.gateway.bodies import may_hold
 from invoker.gateway.run_address import PATH_PREFIX, RunAddress, check_token, parse
 from invoker.gateway.run_answers import StreamedBody, problem, refusal, too_large
 from invoker.gateway.run_attempts import AttemptBook, completed_attempts, first_status, running_attempts
 from invoker.gateway.run_headers import input_headers, number_in, outgoing_event
+from invoker.gateway.told_once import once
 from invoker.publish import EventPublisher
 from invoker.request import Content, RequestRecord, RunTicket
 from invoker.result import Reason, Result, RunStatusDocument, State, reason_info
@@ -250,7 +253,9 @@ class RunApi:
         if self._learn is not None:
             await self._learn(call.address.function, call.address.spec_hash)
         checked = self._is_checked(call)
-        body = await run_body.read_head(chunks, CHECKED_OUTPUT_BYTES if checked else wire.INLINE_OUTPUT_BYTES)
+        hold = CHECKED_OUTPUT_BYTES if checked else wire.INLINE_OUTPUT_BYTES
+        may_hold(call.request, hold)
+        body = await run_body.read_head(chunks, hold)
         if checked:
             await self._check(call, body, content_type)
         if body.rest is None and len(body.head) <= wire.INLINE_OUTPUT_BYTES:
@@ -377,7 +382,9 @@ def _attempt_told(text: str | None) -> int | None:
 async def _json_object(request: Request) -> dict[str, Any]:
     data = await run_body.read_small(request, MAX_NOTE_BYTES, lambda size: too_large(size, MAX_NOTE_BYTES, "the note"))
     try:
-        document = json.loads(data or b"{}")
+        document = json.loads(data or b"{}", object_pairs_hook=once)
+    except InputRefusedError as error:
+        raise RunApiRefusedError(error.message) from error
     except (ValueError, RecursionError) as error:
         raise RunApiRefusedError("the body is not JSON") from error
     if not isinstance(document, dict):

@@ -85,6 +85,12 @@ class GatewaySettings(BaseModel):
     """How long a connection may take for the head of a request."""
     gateway_body_seconds: Annotated[float, Field(gt=0)] = 30.0
     """How long a body may pause while it is being received, and an answer while it is being read."""
+    gateway_body_bytes_per_second: Annotated[float, Field(ge=0)] = 256.0
+    """What a body must bring on average, once it has been waited for as long as it may pause; 0 is no bound."""
+    gateway_max_held_bytes: Annotated[int, Field(ge=32 * 1024**2)] = 256 * 1024**2
+    """Bytes of bodies in memory at once, over all connections; more are answered 503."""
+    gateway_address_connections: Annotated[int, Field(ge=0)] = 0
+    """Connections of each address at once, of which proxies that are trusted have any number; 0 is unbounded."""
     gateway_accept_seconds: Annotated[float, Field(ge=0)] = 1.0
     """How long a publish waits for the list of its runs before it answers without it."""
     gateway_wait_seconds: Annotated[float, Field(ge=1)] = 300.0

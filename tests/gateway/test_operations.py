@@ -6,6 +6,7 @@ import base64
 import io
 
 import aiohttp
+import pytest
 
 from invoker import wire
 from tests.conftest import eventually
@@ -90,6 +91,12 @@ async def test_dead_letters_are_listed_read_and_sent_again(http: aiohttp.ClientS
     for _ in range(2):
         async with http.post(f"{path}/redrive", data=b"once", headers={"Idempotency-Key": "redriven-1"}) as answer:
             assert (answer.status, (await answer.json())["request_id"]) == (202, "redriven-1")
+    for _ in range(2):
+        async with http.post(f"{path}/redrive", headers={"Idempotency-Key": "as-it-was"}) as answer:
+            assert (answer.status, (await answer.json())["request_id"]) == (202, "as-it-was")
+    document = await finished(http, "as-it-was")
+    assert base64.b64decode(document["runs"][0]["output"]["inline_base64"]) == b"letter 0"
+    assert document["replay_of"] == whole["request_id"]
     for wrong in ("x", "-1", "9" * 30):
         assert (await get(http, f"/v1/dead-letters?cursor={wrong}", 400))["code"] == "invalid-request"
     assert (await get(http, f"/v1/dead-letters/{one['id'][:8]}", 404))["code"] == "unknown"
@@ -107,3 +114,46 @@ async def _dead(stack: Stack, number: int) -> Document:
         return newest[0].model_dump() if newest and newest[0].request_id == request_id else None
 
     return await eventually(there, what="the dead letter")
+
+
+async def test_one_key_replays_one_function(http: aiohttp.ClientSession) -> None:
+    """A call of one function is another event than one of another, also of the same original."""
+    original = await publish(http, "pair.x")
+    await finished(http, original)
+    path, key = f"/v1/requests/{original}/replay", {"Idempotency-Key": "replayed-a"}
+    for _ in range(2):
+        made = await post(http, f"{path}?function=pair-a", 202, headers=key)
+        assert made["request_id"] == "replayed-a"
+    for when in ("before its acceptance or after", "after"):
+        for other in ("?function=pair-b", "?function=pair-a&level=3"):
+            refused = await post(http, path + other, 422, headers=key)
+            assert refused["code"] == "idempotency-mismatch", when
+        assert [run["function"] for run in (await finished(http, "replayed-a"))["runs"]] == ["pair-a"]
+    assert "another function" in (await post(http, f"{path}?function=pair-b", 422, headers=key))["detail"]
+    called = {"Idempotency-Key": "called-once"}
+    await post(http, "/v1/functions/echo/calls", 202, headers=called)
+    assert (await post(http, "/v1/functions/mirror/calls", 422, headers=called))["code"] == "idempotency-mismatch"
+
+
+EVENT = '{"specversion": "1.0", "source": "/a", "type": "echo.x", "id": "1"'
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "name"),
+    [
+        ("/v1/requests/twice/cancel", '{"function": "a", "function": "echo"}', "json", "function"),
+        ("/v1/explain", '{"topic": "echo.x", "topic": "pair.x"}', "json", "topic"),
+        ("/v1/explain", '{"topic": "echo.x", "headers": {"a": "1", "a": "2"}}', "json", "a"),
+        ("/v1/events", EVENT + ', "id": "2"}', "cloudevents+json", "id"),
+        ("/v1/events", EVENT + ', "type": "pair.x"}', "cloudevents+json", "type"),
+        ("/v1/topics/echo.x", EVENT + ', "source": "/b"}', "cloudevents+json", "source"),
+    ],
+)
+async def test_a_member_that_stands_twice_is_refused_by_its_name(
+    http: aiohttp.ClientSession, path: str, body: str, kind: str, name: str
+) -> None:
+    if "twice" in path:
+        await finished(http, await publish(http, "echo.x", **{"Idempotency-Key": "twice"}))  # type: ignore[arg-type] # a header
+    refused = await post(http, path, 400, data=body, headers={"Content-Type": f"application/{kind}"})
+    assert (refused["code"], refused["errors"][0]["pointer"]) == ("invalid-request", f"/{name}")
+    assert "twice" in refused["detail"]

@@ -148,6 +148,12 @@ def address_finder(settings: GatewaySettings) -> Callable[[Scope], str]:
     return address_of
 
 
+def peer_counter(settings: GatewaySettings) -> Callable[[str], str | None]:
+    """As what the connections of an address are counted; None for proxies that are trusted: theirs are of many."""
+    trusted = tuple(ip_network(one, strict=False) for one in settings.gateway_trusted_proxies)
+    return lambda peer: None if _is_in(peer, trusted) else bucket_of(peer)
+
+
 def origin_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
     """The first address, from the gateway outwards, that is no trusted proxy's. Pure.
 

@@ -1,0 +1,106 @@
+"""Bodies that come too slowly, or too many at once; and connections of one address."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from io import BytesIO
+
+import pytest
+
+from invoker.errors import SettingsError
+from invoker.gateway.settings import load_gateway_settings
+from tests.conftest import eventually
+from tests.gateway.access_world import Wire, wire_to
+from tests.gateway.stack import Stack, running_gateway, session
+
+MIB = 1024**2
+PAUSE, RATE = 0.4, 200.0
+"""How long a body may pause at the gateway of these tests, and what it must bring in a second."""
+
+
+def head(path: str, size: int, kind: str = "text/plain") -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n".encode()
+
+
+async def drip(wire: Wire, piece: bytes, pieces: int) -> None:
+    for _ in range(pieces):
+        await wire.say(piece)
+        await asyncio.sleep(0.1)
+
+
+async def test_a_body_that_trickles_is_answered_408_and_a_slow_one_is_taken(stack: Stack) -> None:
+    async with running_gateway(stack.server.url, gateway_body_seconds=PAUSE, gateway_body_bytes_per_second=RATE) as up:
+        async with wire_to(up.url) as wire:
+            await wire.say(head("/v1/topics/echo.slow", 100))
+            dripping = asyncio.create_task(drip(wire, b"x", 30))
+            status, headers, body = await wire.answer(5)
+            assert (status, json.loads(body)["code"], headers["connection"]) == (408, "body-silent", "close")
+            assert not dripping.done(), "it never paused for long"
+            dripping.cancel()
+        async with wire_to(up.url) as wire:
+            await wire.say(head("/v1/topics/echo.slow", 1_000))
+            await drip(wire, b"x" * 50, 20)  # two seconds, at more than the least
+            assert (await wire.answer())[0] == 202
+
+
+async def test_what_all_bodies_hold_is_bounded_and_what_streams_counts_little(stack: Stack) -> None:
+    structured, size = "application/cloudevents+json", 8 * MIB
+    async with running_gateway(stack.server.url, gateway_max_held_bytes=32 * MIB) as up, AsyncExitStack() as opened:
+        wires = [await opened.enter_async_context(wire_to(up.url)) for _ in range(4)]
+        for wire in wires[:3]:
+            await wire.say(head("/v1/events", size, structured) + b" " * (size - 1))
+        async with session(up.url) as http, http.post("/v1/topics/echo.large", data=BytesIO(bytes(20 * MIB))) as answer:
+            assert answer.status == 202, "it is never in memory as a whole"
+        await wires[3].say(head("/v1/events", size, structured) + b" " * (size - 1))
+
+        async def refused() -> tuple[int, str | None, str]:
+            async with session(up.url) as http, http.post("/v1/topics/echo.x", data=b"x" * 10) as answer:
+                return answer.status, answer.headers.get("Retry-After"), (await answer.json()).get("code", "")
+
+        async def full() -> bool:
+            return await refused() == (503, "1", "too-many-bytes")
+
+        await eventually(full, what="a gateway that takes no more")
+        async with session(up.url) as http, http.get("/v1/runs") as answer:
+            assert answer.status == 200, "who brings nothing is served"
+        await wires[0].say(b" ")
+        assert (await wires[0].answer())[0] == 400, "blanks are no event"
+        assert (await refused())[0] == 202, "what is over holds nothing"
+        wires[1].writer.close()
+        wires[2].writer.close()
+
+
+async def test_connections_of_one_address_above_its_limit_are_answered_503(stack: Stack) -> None:
+    async with AsyncExitStack() as opened:
+        up = await opened.enter_async_context(running_gateway(stack.server.url, gateway_address_connections=2))
+        idle = [await opened.enter_async_context(wire_to(up.url)) for _ in range(2)]
+
+        async def status() -> int:
+            async with wire_to(up.url) as wire:
+                await wire.say(b"GET /v1/functions HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                status, _, body = await wire.answer()
+            if status == 503:
+                assert json.loads(body)["detail"].startswith("this address has as many connections")
+            return status
+
+        assert [await status() for _ in range(3)] == [503] * 3
+        idle[0].writer.close()
+
+        async def served() -> bool:
+            return await status() == 200
+
+        await eventually(served, what="a connection for the one that was closed")
+        proxied = await opened.enter_async_context(
+            running_gateway(stack.server.url, gateway_address_connections=1, gateway_trusted_proxies=("127.0.0.0/8",))
+        )
+        wires = [await opened.enter_async_context(wire_to(proxied.url)) for _ in range(3)]
+        for wire in wires:
+            await wire.say(b"GET /v1/functions HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert [(await wire.answer())[0] for wire in wires] == [200] * 3, "a proxy's are of many"
+
+
+def test_less_than_some_bodies_can_hold_is_no_bound() -> None:
+    with pytest.raises(SettingsError, match="INVOKER_GATEWAY_MAX_HELD_BYTES"):
+        load_gateway_settings({}, gateway_max_held_bytes=1)
