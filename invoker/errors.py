@@ -34,6 +34,7 @@ InvokerError
 ├─ ServerUnreachableError     NATS, JetStream or a controller does not answer                    exit 7
 ├─ StreamMismatchError        a stream or consumer exists with other settings than ours          exit 1
 ├─ BackPressureError          a stream is full: transient, try again later                       exit 7
+│   └─ TooManyBytesError        the gateway receives too many bytes at once
 ├─ ClaimCheckError            bytes behind a claim check are missing or not what was promised    exit 1
 ├─ RunFinishedError           the run has its result: input and output are refused               exit 1
 └─ EngineError
