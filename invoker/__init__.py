@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from invoker.http.client import HttpClient
     from invoker.request import ClaimCheck, RequestRecord
     from invoker.result import Attempt, Reason, Result, State
+    from invoker.tracing_switch import traced
 
 _HOMES = {
     "Attempt": "invoker.result",
@@ -28,6 +29,7 @@ _HOMES = {
     "RequestRecord": "invoker.request",
     "Result": "invoker.result",
     "State": "invoker.result",
+    "traced": "invoker.tracing_switch",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Result",
     "State",
     "__version__",
+    "traced",
 ]
 
 

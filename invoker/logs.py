@@ -32,3 +32,24 @@ def configure_logs(log_format: LogFormat = "json", level: str = "info", stream: 
         logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
+    _take_over()
+
+
+class _OneForm(logging.Handler):
+    """Lines of the libraries that we use (event loop, HTTP server, NATS client), in the same form as ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            log = structlog.get_logger(component=record.name)
+            log.log(record.levelno, record.getMessage(), exc_info=record.exc_info or None)
+        except Exception:  # a line that cannot be written; the standard library says so in its own way
+            self.handleError(record)
+
+
+def _take_over() -> None:
+    """Write what libraries log as we write our own: otherwise their lines are plain text between ours."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, _OneForm):
+            return
+    root.addHandler(_OneForm(logging.WARNING))

@@ -6,12 +6,13 @@ Used by the SDK, the run API, finish, the call services, replay and redrive, so 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import nats.js.errors
 
-from invoker import wire
+from invoker import spans, tracing, wire
 from invoker.claimcheck import ClaimStore
 from invoker.connection import nats_errors
 from invoker.errors import BackPressureError, InvokerError, PayloadTooLargeError, RequestIdError
@@ -109,6 +110,29 @@ class EventPublisher:
 
     async def _publish(self, event: OutgoingEvent) -> Published:
         wire.check_topic(event.topic)
+        return await (self._stored(event) if tracing.exporter() is None else self._traced(event))
+
+    async def _traced(self, event: OutgoingEvent) -> Published:
+        """Publish with a span of its own, which the event carries on."""
+        start, error = datetime.now(UTC), "interrupted"
+        contexts = spans.publish_context(event.headers, event.topic, event.lineage.parent_run_id, event.request_id)
+        try:
+            published = await self._stored(replace(event, headers=spans.carried(event.headers, contexts[0])))
+            error = ""
+            return published
+        except Exception as failure:
+            error = str(failure)[: spans.MAX_TEXT] or type(failure).__name__
+            raise
+        finally:
+            tracing.tell(lambda: [self._span(event, contexts, start, error or None)])
+
+    def _span(self, event: OutgoingEvent, contexts: spans.Contexts, start: datetime, error: str | None) -> tracing.Span:
+        return spans.publish_span(
+            contexts, topic=event.topic, subject=self._names.event(event.topic), request_id=event.request_id,
+            body_bytes=_size(event.data), start=start, end=datetime.now(UTC), error=error,
+        )  # fmt: skip
+
+    async def _stored(self, event: OutgoingEvent) -> Published:
         if event.request_id is not None and not event.request_id.isprintable():
             raise RequestIdError("the request id has a control character")
         headers = self._headers(event)
@@ -171,6 +195,13 @@ class EventPublisher:
                 f"the event has {size} bytes, at most {self.max_event_bytes} are allowed (INVOKER_MAX_EVENT_BYTES)",
                 limit_bytes=self.max_event_bytes,
             )
+
+
+def _size(data: bytes | Content | AsyncIterable[bytes]) -> int | None:
+    """The bytes of an event, None for a stream, whose end nobody has seen."""
+    if isinstance(data, Content):
+        return data.size_bytes
+    return len(data) if isinstance(data, bytes) else None
 
 
 def _claimed(claim: ClaimCheck, headers: dict[str, str]) -> bytes:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from invoker import wire
+from invoker import tracing, wire
 from invoker.chains import ChainFollower
 from invoker.claimcheck import ClaimStore, claim_of
 from invoker.connection import nats_errors
@@ -355,6 +355,9 @@ def no_match(record: RequestRecord) -> NoSubscriptionError:
 def replayed(record: RequestRecord, original: str) -> tuple[dict[str, str], Lineage]:
     """Headers and lineage of a replay: the user's own headers, and the name of the original."""
     own = {name: value for name, value in record.headers.items() if not name.lower().startswith("invoker-")}
+    if tracing.exporter() is not None:  # a trace of its own, linked to the original's when it is accepted
+        named = (wire.H_TRACEPARENT, wire.H_TRACESTATE)
+        own = {name: value for name, value in own.items() if name.lower() not in named}
     return own, Lineage(replay_of=original)
 
 

@@ -284,7 +284,13 @@ def callers_header_bytes(headers: Mapping[str, str]) -> int:
 
     The limit is about these: what fits once must fit at every further stage, with its own lineage.
     """
-    return header_bytes({key: value for key, value in headers.items() if key.lower() not in _STAGE_HEADERS})
+    return header_bytes(
+        {
+            key: value
+            for key, value in headers.items()
+            if key.lower() not in _STAGE_HEADERS and not (key.lower() == H_TRACEPARENT and usable_traceparent(value))
+        }
+    )
 
 
 def usable_call_id(text: str | None) -> str | None:

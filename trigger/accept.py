@@ -67,7 +67,11 @@ class Acceptor:
 
     async def knows(self, request_id: str) -> bool:
         """Whether the request was accepted already: then its runs are fixed, whatever the catalog says now."""
-        return await self._results.record(request_id) is not None
+        return await self.record(request_id) is not None
+
+    async def record(self, request_id: str) -> RequestRecord | None:
+        """What a request was accepted as; None when it is unknown, or its retention is over."""
+        return await self._results.record(request_id)
 
     async def _create(
         self, event: Event, functions: tuple[str, ...], catalog: str, now: datetime

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from invoker import spans
 from invoker.request import RunTicket
 from trigger.engine import Phase, RunStatus
 from trigger.function import Function
@@ -71,10 +72,17 @@ class HeldRun:
     expires_at: datetime | None = None
     status: RunStatus | None = None
     ended: Once = field(default_factory=Once)
+    trace_id: str | None = None
 
     @property
     def run_id(self) -> str:
         return self.ticket.run_id
+
+    def ids(self) -> dict[str, str]:
+        """For log lines: which run this is, and its trace once that is known."""
+        ticket = self.ticket
+        found = {"request_id": ticket.request_id, "run_id": ticket.run_id, "function": ticket.function}
+        return found if self.trace_id is None else found | spans.in_trace(self.trace_id, ticket.run_id)
 
 
 class Custody:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import structlog
 from nats.aio.msg import Msg
 
-from invoker import wire
+from invoker import spans, wire
 from invoker.claimcheck import ClaimStore
 from invoker.errors import (
     BackPressureError,
@@ -179,7 +179,7 @@ class Dispatcher:
 
     async def begin(self, held: HeldRun) -> None:
         """Start a held run, or finish it, or give it back."""
-        line = log.bind(request_id=held.ticket.request_id, run_id=held.run_id, function=held.ticket.function)
+        line = log.bind(**held.ids())
         try:
             await self._begin(held, line)
         except (BackPressureError, ServerUnreachableError, EngineUnavailableError) as error:
@@ -199,7 +199,8 @@ class Dispatcher:
         record, result = await asyncio.gather(
             self._results.record(ticket.request_id), self._results.result(ticket.request_id, ticket.function)
         )
-        line = line.bind(**wire.trace_facts(record.headers if record is not None else None))
+        facts = spans.run_facts(record, held.run_id)
+        held.trace_id, line = facts.get("trace_id"), line.bind(**facts)
         decision = decide(
             ticket,
             record,
@@ -262,6 +263,7 @@ class Dispatcher:
                 catalog=held.facts.catalog or "",
                 deadline_at=held.expires_at,
                 output_limit_bytes=self._rules.max_output_bytes,
+                trace=spans.run_trace(record, held.run_id),
             )
             if await self._is_finished(held, record):
                 return

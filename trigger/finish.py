@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import nats.js.errors
 import structlog
 
-from invoker import wire
+from invoker import spans, tracing, wire
 from invoker.claimcheck import ClaimStore
 from invoker.connection import nats_errors
 from invoker.errors import BackPressureError, ClaimCheckError, InvokerError, ServerUnreachableError
@@ -93,9 +93,9 @@ class Finisher:
         if held.concluding:
             return
         held.concluding = True
-        line = log.bind(request_id=result.request_id, run_id=result.run_id, function=result.function)
+        line = log.bind(**held.ids())
         try:
-            line = line.bind(**wire.trace_facts(await self._conclude(held, result, record)))
+            line = line.bind(**await self._conclude(held, result, record))
         except Exception:
             # A bug must not lose the run: given back, it is delivered again and found with its result.
             line.exception("finishing failed, the run is given back")
@@ -118,38 +118,42 @@ class Finisher:
         await self._acks.done(ack_subject)
 
     async def _conclude(self, held: HeldRun, result: Result, record: RequestRecord | None) -> dict[str, str]:
-        """Returns the headers of the request, in which its trace is."""
+        """Returns what a line of the log says about the run's trace."""
         starting = _start_under_way(held)
         if result.state is not State.SUCCEEDED and not held.ended.is_set():
             await self._engine.stop(held.run_id, str(result.reason))  # also keeps a start under way from beginning
         if record is None:
-            record = await _until_done(lambda: self._results.record(result.request_id))
+            record = await _until_done(held, lambda: self._results.record(result.request_id))
         if record is not None:
             await self._reply(held, result, record)
             await self._publish_next(held, result, record)
-        await _until_done(lambda: self._publish_status(result))
+        await _until_done(held, lambda: self._publish_status(result))
         if starting is not None:
             await self._see_start_through(held, result, starting)
         await self._wait_for_end(held, result)
         await self._keep_log(held, result)
+        if record is not None:
+            # Before the ack: killed before it, the run comes back, and its span is told again as the same one.
+            told = record
+            tracing.tell(lambda: spans.run_spans(result, told, self._names))
         await self._acknowledge(held)
         self._moments.reached(Moment.RUN_ACKED)
         self._custody.drop(held)
         await self._engine.release(held.run_id)
         self._count(held, result)
-        return record.headers if record is not None else {}
+        return spans.run_facts(record, result.run_id)
 
     async def _reply(self, held: HeldRun, result: Result, record: RequestRecord) -> None:
         reply_to, following = record.reply_to, self._next(held, result)
         if reply_to is None or (following is not None and following.forward_reply and result.succeeded):
             return
         try:
-            await _until_done(lambda: self._replier.answer(reply_to, result, record))
+            await _until_done(held, lambda: self._replier.answer(reply_to, result, record))
         except InvokerError as error:
             # Nothing that may pass (that is waited out above): the caller hears why, and the run goes on to its end.
-            log.error("the reply could not be made", run_id=result.run_id, error_message=error.message)
+            log.error("the reply could not be made", **held.ids(), error_message=error.message)
             refusal = error_reply(error, result.request_id)
-            await _until_done(lambda: self._replier.send(reply_to, refusal))
+            await _until_done(held, lambda: self._replier.send(reply_to, refusal))
         delay = (datetime.now(UTC) - result.finished_at).total_seconds()
         self._metrics.of(result.function).reply_delay_seconds.observe(max(0.0, delay))
         self._moments.reached(Moment.REPLY_SENT)
@@ -158,16 +162,14 @@ class Finisher:
         following = self._next(held, result)
         if following is None:
             return
-        event = await self._next_event(following, result, record)
+        event = await self._next_event(held, following, result, record)
         try:
-            await _until_done(lambda: self._publisher.publish(event))
+            await _until_done(held, lambda: self._publisher.publish(event))
         except InvokerError as error:
             # Nothing that may pass: a dead letter, since trying again would only send the reply again and again.
             refused_for_good = error
-            log.error(
-                "the next event was refused", run_id=result.run_id, topic=event.topic, error_message=error.message
-            )
-            await _until_done(lambda: self._bury(event, refused_for_good, datetime.now(UTC)))
+            log.error("the next event was refused", **held.ids(), topic=event.topic, error_message=error.message)
+            await _until_done(held, lambda: self._bury(event, refused_for_good, datetime.now(UTC)))
             self._metrics.events_dead.labels(error.code).inc()
         self._moments.reached(Moment.NEXT_PUBLISHED)
 
@@ -178,9 +180,11 @@ class Finisher:
             return None
         return function.on_success if result.succeeded else function.on_failure
 
-    async def _next_event(self, following: NextTopic, result: Result, record: RequestRecord) -> OutgoingEvent:
+    async def _next_event(
+        self, held: HeldRun, following: NextTopic, result: Result, record: RequestRecord
+    ) -> OutgoingEvent:
         if result.succeeded:
-            data, content_type = await self._output(result), result.output.content_type
+            data, content_type = await self._output(held, result), result.output.content_type
         else:
             data, content_type = Content.inline(_json(result)), wire.CONTENT_TYPE_JSON
         kind = "onSuccess" if result.succeeded else "onFailure"
@@ -190,17 +194,21 @@ class Finisher:
             content_type=content_type,
             request_id=wire.chained_id(result.run_id, kind),
             reply_to=record.reply_to if following.forward_reply else None,
-            headers={key: value for key, value in record.headers.items() if key.lower() != "content-type"},
+            headers={
+                key: value
+                for key, value in spans.run_headers(record, result.run_id).items()
+                if key.lower() != "content-type"
+            },
             lineage=Lineage(record.root_request_id, result.run_id, record.hops + 1),
         )
 
-    async def _output(self, result: Result) -> Content:
+    async def _output(self, held: HeldRun, result: Result) -> Content:
         """The output for the next stage: inline while it fits into a message, since any NATS client can read that."""
         claim = result.output.claim
         if claim is None or claim.size_bytes > self._publisher.claim_threshold():
             return result.output
         try:
-            data = await _until_done(lambda: self._claims.read(claim))
+            data = await _until_done(held, lambda: self._claims.read(claim))
         except ClaimCheckError:
             return result.output  # removed by hand: the next stage's event becomes a dead letter that says so
         return Content.inline(data, result.output.content_type)
@@ -257,7 +265,7 @@ class Finisher:
         """A result sealed by the function's own answer could not hold what was still being written then."""
         tail = held.status.end.log_tail if held.status and held.status.end else b""
         if tail and result.log_tail is None:
-            await _until_done(lambda: self._claims.put_log(held.run_id, tail))
+            await _until_done(held, lambda: self._claims.put_log(held.run_id, tail))
 
     async def _acknowledge(self, held: HeldRun) -> None:
         if held.ack_subject is not None:
@@ -287,14 +295,14 @@ def _start_under_way(held: HeldRun) -> Once | None:
     return None if answered is None or answered.is_set() else answered
 
 
-async def _until_done(step: Callable[[], Awaitable[T]]) -> T:
+async def _until_done(held: HeldRun, step: Callable[[], Awaitable[T]]) -> T:
     """The step's value, however often it takes: transient trouble is waited out with growing pauses."""
     pause = _FIRST_PAUSE_SECONDS
     while True:
         try:
             return await step()
         except (BackPressureError, ServerUnreachableError) as error:
-            log.warning("waiting to finish a run", error_message=error.message, pause_seconds=pause)
+            log.warning("waiting to finish a run", **held.ids(), error_message=error.message, pause_seconds=pause)
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
 

@@ -104,11 +104,11 @@ class Follower:
                 await self._settle(held)
                 return
             except (BackPressureError, ServerUnreachableError) as error:
-                log.warning("waiting to settle a run", run_id=held.run_id, error_message=error.message)
+                log.warning("waiting to settle a run", **held.ids(), error_message=error.message)
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:
                 # A bug must not stop other runs: this one stays held, and the next look-up tries again.
-                log.exception("a run could not be settled", run_id=held.run_id)
+                log.exception("a run could not be settled", **held.ids())
                 return
 
     async def _settle(self, held: HeldRun) -> None:
@@ -147,7 +147,7 @@ class Follower:
             if record is not None and not held.concluding:
                 await self._results.put_status(running_status(held, status, record))
         except Exception as error:  # lossy by promise: whatever it is, it is only news
-            log.debug("status not told", run_id=held.run_id, error_message=str(error))
+            log.debug("status not told", **held.ids(), error_message=str(error))
 
     async def _hear(self, tasks: asyncio.TaskGroup) -> None:
         inbox = self._client.new_inbox()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
 from nats.aio.msg import Msg
 
-from invoker import wire
+from invoker import spans, tracing, wire
 from invoker.errors import (
     BackPressureError,
     ClaimCheckError,
@@ -23,7 +23,7 @@ from invoker.errors import (
     NoSubscriptionError,
     ServerUnreachableError,
 )
-from invoker.request import Event
+from invoker.request import Event, RequestRecord
 from invoker.result import Result
 from trigger.accept import Accepted, Acceptor
 from trigger.catalog import Catalog
@@ -151,13 +151,20 @@ class Intake:
             )
             await self._bury(incoming, error, decoded.request_id, decoded.reply_to)
             return
+        original, entry, entered = None, None, decoded
+        if tracing.exporter() is not None:
+            original = await self._acceptor.record(decoded.replay_of) if decoded.replay_of is not None else None
+            entry = spans.entry_of(decoded, original)
+            entered = replace(decoded, headers=spans.carried(decoded.headers, entry[0]))
         try:
             accepted = await self._acceptor.accept(
-                decoded, functions, catalog.version, now=datetime.now(UTC), repeated=incoming.deliveries > 1
+                entered, functions, catalog.version, now=datetime.now(UTC), repeated=incoming.deliveries > 1
             )
         except (IdempotencyMismatchError, ClaimCheckError) as error:
             await self._bury(incoming, error, decoded.request_id, decoded.reply_to)
             return
+        if entry is not None:
+            self._trace(entry, decoded, accepted.record, original, catalog)
         await self._tell(accepted, catalog)
         if decoded.reply_to is not None and not accepted.new and incoming.deliveries == 1:
             # Published a second time under the same id: whoever asks again is answered from what is stored.
@@ -171,9 +178,26 @@ class Intake:
             return (direct,) if direct in catalog.functions else ()
         return catalog.matcher.match(EventAttributes.of(event))
 
+    def _trace(
+        self, entry: spans.Contexts, event: Event, record: RequestRecord, original: RequestRecord | None,
+        catalog: Catalog,
+    ) -> None:  # fmt: skip
+        """Tell of the acceptance, or that the same request was published once more. A new delivery of an event tells of
+        its acceptance again, as the same span: whoever was killed may not have."""
+        names = self._rules.names
+
+        def told() -> list[tracing.Span]:
+            if not entry[0].names_same(spans.request_context(record)):
+                return [spans.repeat_span(entry, record, event, names, datetime.now(UTC))]
+            found = catalog.matcher.explain(EventAttributes.of(event)) if record.functions else ()
+            patterns = tuple(one.pattern for one in found if one.matched)
+            return [spans.accept_span(record, entry[1], original, patterns, names)]
+
+        tracing.tell(told)
+
     async def _tell(self, accepted: Accepted, catalog: Catalog) -> None:
         record = accepted.record
-        line = log.bind(request_id=record.request_id, topic=record.topic, **wire.trace_facts(record.headers))
+        line = log.bind(request_id=record.request_id, topic=record.topic, **spans.request_facts(record))
         if record.functions:
             for function in record.functions if accepted.new else ():
                 self._metrics.of(function).accepted.inc()

@@ -223,7 +223,7 @@ class Keeper:
             result = await self._sealer.seal(held.ticket, record, verdict, facts=held.facts, status=held.status)
             await self._finisher.conclude(held, result)
         except InvokerError as error:
-            log.warning("run could not be ended yet", run_id=held.run_id, error_message=error.message)
+            log.warning("run could not be ended yet", **held.ids(), error_message=error.message)
             held.overdue = False
             if held.from_queue and not held.concluding:
                 # Nobody begins it here, even if it was delivered meanwhile: kept, it would be kept for ever.

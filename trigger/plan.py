@@ -86,3 +86,12 @@ class RunPlan:
     labels: Mapping[str, str] = field(default_factory=dict)
     pod: Mapping[str, Any] = field(default_factory=dict)
     keep_log: bool = False
+    traceparent: str | None = None
+    """The run's span in its trace, where it has one."""
+
+    def ids(self) -> dict[str, str]:
+        """For log lines: which run this is, and its trace where it has one."""
+        found = {"request_id": self.request_id, "run_id": self.run_id, "function": self.function}
+        if self.traceparent is not None:
+            _, found["trace_id"], found["span_id"], _ = self.traceparent.split("-")
+        return found

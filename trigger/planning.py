@@ -33,18 +33,21 @@ def plan_run(
     catalog: str,
     deadline_at: datetime | None,
     output_limit_bytes: int,
+    trace: Mapping[str, str] | None = None,
 ) -> RunPlan:
     """The plan of one run; equal arguments give an equal plan.
 
-    `body` is needed for `input.as: env` only. Raises `SchemaViolationError` (the run ends as `invalid-input`) for
-    parameters that are not declared or do not fit, and for an input that is too large for the environment.
+    `body` is needed for `input.as: env` only, `trace` holds `traceparent` and `tracestate` of the run's span. Raises
+    `SchemaViolationError` (the run ends as `invalid-input`) for parameters that are not declared or do not fit, and for
+    an input that is too large for the environment.
     """
     parameters = function.resolve_parameters(record.params)
     values = _placeholder_values(function, record, run_id, parameters)
     own = {
         variable.name: fill(variable.value or "", values) for variable in function.env if variable.value_from is None
     }
-    env = {"TOPIC": record.topic} | own | _invoker_env(function, record, run_id, run_url, run_token, parameters)
+    given = {"TOPIC": record.topic} | {name.upper(): value for name, value in (trace or {}).items()}
+    env = given | own | _invoker_env(function, record, run_id, run_url, run_token, parameters)
     if deadline_at is not None:
         env["INVOKER_DEADLINE"] = deadline_at.astimezone(UTC).isoformat()
     if function.input.mode is InputMode.ENV:
@@ -66,6 +69,7 @@ def plan_run(
         labels=function.labels,
         pod=_pod(function, values),
         keep_log=function.keep_log,
+        traceparent=(trace or {}).get(wire.H_TRACEPARENT),
     )
 
 

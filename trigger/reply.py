@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from invoker import wire
+from invoker import spans, tracing, wire
 from invoker.claimcheck import ClaimStore
 from invoker.connection import nats_errors
 from invoker.errors import ClaimCheckError, InvokerError, NoSubscriptionError
@@ -82,7 +83,14 @@ class Replier:
         """When this returns the server has the reply, with the names that the caller gave its call and its trace.
         Raises `ServerUnreachableError` when it has not."""
         reply = await self._reply(result, len(record.functions))
-        await self.send(reply_to, replace(reply, headers=wire.trace_headers(record.headers) | reply.headers))
+        if tracing.exporter() is None:
+            await self.send(reply_to, replace(reply, headers=wire.trace_headers(record.headers) | reply.headers))
+            return
+        start = datetime.now(UTC)
+        named = spans.carried(wire.trace_headers(record.headers), spans.reply_context(record, result.run_id))
+        await self.send(reply_to, replace(reply, headers=named | reply.headers))
+        end = datetime.now(UTC)
+        tracing.tell(lambda: [spans.reply_span(result, record, reply_to, start, end)])
 
     async def send(self, reply_to: str, reply: Reply) -> None:
         with nats_errors("sending a reply"):

@@ -175,15 +175,27 @@ async def _controller(
     plan: DevPlan, nats_url: str, http_port: int, stopping: asyncio.Event
 ) -> AsyncIterator[tuple[Running, asyncio.Task[None]]]:
     """The controller as a task, ready; stopped in an orderly way when this is left."""
-    from invoker.gateway.app import gateway_app, opened_gateway
     from invoker.logs import configure_logs
-    from trigger.app import run_controller
+    from invoker.tracing_switch import traced
 
     settings = settings_of(plan, http_port)
     if settings.run_token_key is None:
         # Controller and gateway must have the same one: answers of functions come in at both.
         settings = settings.model_copy(update={"run_token_key": secrets.token_hex(32)})
     configure_logs("json", settings.log_level, cast(TextIO | None, plan.log))
+    with traced("invoker-dev"):
+        async with _both(settings, nats_url, stopping) as both:
+            yield both
+
+
+@asynccontextmanager
+async def _both(
+    settings: ControllerSettings, nats_url: str, stopping: asyncio.Event
+) -> AsyncIterator[tuple[Running, asyncio.Task[None]]]:
+    """Controller and gateway with the same settings."""
+    from invoker.gateway.app import gateway_app, opened_gateway
+    from trigger.app import run_controller
+
     ready: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
     options = ConnectionOptions(url=nats_url, name="invoker dev")
     async with opened_gateway(gateway_settings(settings), options) as gateway:

@@ -36,9 +36,11 @@ def run_until_signal(session: Session, name: str, settings: LogSettings, serve: 
     import asyncio
 
     from invoker.logs import configure_logs
+    from invoker.tracing_switch import traced
 
     configure_logs(settings.log_format, "debug" if session.verbose else settings.log_level)
-    asyncio.run(_until_signal(name, serve))
+    with traced(f"invoker-{name}"):
+        asyncio.run(_until_signal(name, serve))
 
 
 async def _until_signal(name: str, serve: Serve) -> None:

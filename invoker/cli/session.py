@@ -125,7 +125,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine to its end; Ctrl-C cancels it and ends the program with 130."""
     import asyncio
 
-    return asyncio.run(work)
+    from invoker.tracing_switch import traced
+
+    with traced("invoker-cli", needed=False):
+        return asyncio.run(work)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
@@ -20,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from invoker import wire
+from invoker import spans, tracing, wire
 from invoker.errors import (
     ContentRefusedError,
     InvokerError,
@@ -101,6 +102,7 @@ class Call:
     caller: str
     address: str
     ids: Mapping[str, str]
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 class Door:
@@ -139,7 +141,7 @@ class Door:
             return
         began = time.perf_counter()
         headers = Headers(scope=scope)
-        passage = _Passage(scope, headers, send)
+        passage = _Passage(scope, headers, send, traced=not self._has_own_door(scope["path"]))
         address = self._address_of(scope)
         body = self._bodies.of(scope, receive, trusted=self._has_own_door(scope["path"]))
         try:
@@ -151,11 +153,13 @@ class Door:
         except ClientDisconnect:
             passage.status = passage.status or 499  # nobody is there to read it
         except Exception:  # whatever it is, no caller sees our traceback
-            _log.exception("call failed", call_id=passage.call_id, route=passage.route())
+            _log.exception("call failed", call_id=passage.call_id, route=passage.route(), **passage.facts())
             await passage.refuse(unexpected())
         finally:
             body.release()
-            self._witness.finished(passage.call(address, time.perf_counter() - began))
+            call = passage.call(address, time.perf_counter() - began)
+            self._witness.finished(call)
+            passage.tell(call)
 
     async def _enter(self, scope: Scope, headers: Headers, address: str, passage: _Passage) -> None:
         _refuse_encoded(headers)
@@ -194,7 +198,7 @@ class Door:
 class _Passage:
     """One call on its way through: its names, and what has been answered."""
 
-    def __init__(self, scope: Scope, headers: Headers, send: Send) -> None:
+    def __init__(self, scope: Scope, headers: Headers, send: Send, *, traced: bool) -> None:
         self._scope = scope
         self._send = send
         self.call_id = wire.usable_call_id(headers.get(wire.H_CALL_ID)) or secrets.token_hex(13)
@@ -203,6 +207,10 @@ class _Passage:
         self.status = 0
         self._ids: dict[str, str] = {}
         self.traceparent = wire.usable_traceparent(headers.get(wire.H_TRACEPARENT))
+        self._spans: spans.Contexts | None = None
+        if traced and tracing.exporter() is not None:
+            self._spans = spans.call_context(headers, scope["method"])
+            self.traceparent = self._spans[0].traceparent
         scope[CALL_ID], scope[TRACEPARENT], scope[IDS] = self.call_id, self.traceparent, self._ids
 
     def count(self, whose: str, rates: Rates) -> None:
@@ -242,7 +250,28 @@ class _Passage:
                 self._ids.setdefault(name, str(value)[:255])
         return Call(
             self.call_id, self._scope["method"], self.route(), self.status, seconds,
-            self.caller.label if self.caller else "-", address, self._ids,
+            self.caller.label if self.caller else "-", address, self._ids, self.facts(),
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, str]:
+        """For log lines: the call's trace, and its span where it has one."""
+        if self._spans is not None:
+            return {"trace_id": self._spans[0].trace_id, "span_id": self._spans[0].span_id}
+        return {"trace_id": self.traceparent.split("-")[1]} if self.traceparent else {}
+
+    def tell(self, call: Call) -> None:
+        """Tell of the answered call, where it has a span."""
+        if (contexts := self._spans) is None:
+            return
+        end = datetime.now(UTC)
+        start = end - timedelta(seconds=call.seconds)
+        tracing.tell(
+            lambda: [
+                spans.call_span(
+                    contexts, method=call.method, route=call.route, status=call.status, call_id=call.id, ids=call.ids,
+                    start=start, end=end,
+                )
+            ]
         )  # fmt: skip
 
     def _note_answer(self, location: str) -> None:

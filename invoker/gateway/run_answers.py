@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import structlog
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Send
@@ -18,7 +20,7 @@ from invoker.errors import (
 
 RETRY_AFTER_SECONDS = 1
 
-_log = structlog.get_logger("invoker.run_api")
+_log = structlog.get_logger(component="run-api")
 
 
 class StreamedBody(StreamingResponse):
@@ -29,16 +31,17 @@ class StreamedBody(StreamingResponse):
         try:
             await super().stream_response(send)
         except InvokerError as error:
-            _log.warning("run_input_cut_short", error=str(error), code=error.code)
+            _log.warning("input cut short", error_message=str(error), code=error.code)
 
 
-def refusal(error: InvokerError, run_id: str | None) -> Response:
-    """The answer for an error: in full what the function did, in general words what we cannot do."""
+def refusal(error: InvokerError, ids: Mapping[str, str | int]) -> Response:
+    """The answer for an error: in full what the function did, in general words what we cannot do. `ids` say in the log
+    whose call it was."""
     if error.http_status < 500 or isinstance(error, BackPressureError):
         return problem(error)
     if isinstance(error, ClaimCheckError):
         return problem(error, status=410)
-    _log.warning("run_api_unavailable", run_id=run_id, error=str(error), code=error.code)
+    _log.warning("run API unavailable", **ids, error_message=str(error), code=error.code)
     return problem(type(error)("the run API cannot reach its custody now; the same call may succeed later"))
 
 

@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from invoker import wire
+from invoker import spans, tracing, wire
 from invoker.claimcheck import ClaimStore
 from invoker.errors import (
     ExpiredError,
@@ -67,7 +67,7 @@ LearnFunction = Callable[[str, str], Awaitable[None]]
 OnSealed = Callable[[Result, RequestRecord], None]
 """Told of every result that was stored here, for a controller in the same process: a short cut, never the only way."""
 
-_log = structlog.get_logger("invoker.run_api")
+_log = structlog.get_logger(component="run-api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,14 @@ class RunCall:
     address: RunAddress
     run_id: str
     attempt: int
+
+    def ids(self) -> dict[str, str | int]:
+        """For log lines: which attempt of which run this is."""
+        address = self.address
+        return {
+            "request_id": address.request_id, "run_id": self.run_id, "function": address.function,
+            "attempt": self.attempt,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +168,11 @@ class RunApi:
                 call = self._admit(request)
                 response = await act(call)
             except InvokerError as error:
-                response = refusal(error, call.run_id if call else None)
+                response = refusal(error, call.ids() if call else {})
             except ClientDisconnect:
                 response = Response(status_code=499)  # nobody is there to read it
             except Exception:  # whatever it is, a function must not see our traceback
-                _log.exception("run_api_error", run_id=call.run_id if call else None)
+                _log.exception("run API call failed", **(call.ids() if call else {}))
                 response = problem(InvokerError("the run API failed; the same call may succeed later"))
             if call is not None:
                 response.headers[wire.H_ATTEMPT] = str(call.attempt)
@@ -229,6 +237,8 @@ class RunApi:
         result = self._result(call, record, status, content)
         if await self._results.put_result(result):
             self._on_sealed(result, record)
+            end = self._now()
+            tracing.tell(lambda: [spans.sealed_span(result, record, self._names, result.finished_at, end)])
         else:
             stands = await self._results.result(call.address.request_id, call.address.function)
             if stands is None or not _same_output(stands, content.size_bytes, _sha256(content)):

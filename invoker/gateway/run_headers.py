@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from invoker import wire
+from invoker import spans, wire
 from invoker.errors import HopLimitError, ReservedHeaderError, RunApiRefusedError, TopicError
 from invoker.publish import Lineage, OutgoingEvent
 from invoker.request import RequestRecord
@@ -73,7 +73,7 @@ def outgoing_event(run_id: str, record: RequestRecord, headers: Mapping[str, str
     position = number_in(headers.get(wire.H_POSITION), MAX_POSITION)
     if position is None:
         raise RunApiRefusedError(f"the header {wire.H_POSITION} must count this run's events from 0")
-    for name, value in _trace(headers, record).items():
+    for name, value in _trace(run_id, headers, record).items():
         if wire.header(own, name) is None:
             own[name] = value
     return OutgoingEvent(
@@ -85,9 +85,9 @@ def outgoing_event(run_id: str, record: RequestRecord, headers: Mapping[str, str
     )
 
 
-def _trace(headers: Mapping[str, str], record: RequestRecord) -> dict[str, str]:
+def _trace(run_id: str, headers: Mapping[str, str], record: RequestRecord) -> dict[str, str]:
     """The names of the call that all began with; the trace as the function goes on with it, else as it came."""
-    carried = wire.trace_headers(record.headers)
+    carried = wire.trace_headers(spans.run_headers(record, run_id))
     own = wire.trace_headers(
         {name: headers[name] for name in (wire.H_TRACEPARENT, wire.H_TRACESTATE) if name in headers}
     )

@@ -33,4 +33,5 @@ class CallWitness:
             _audit.info(
                 "call", call_id=call.id, caller=call.caller, address=call.address, method=call.method,
                 route=call.route, status=call.status, duration_ms=round(call.seconds * 1000, 1), ids=dict(call.ids),
+                **call.trace,
             )  # fmt: skip

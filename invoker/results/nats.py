@@ -56,6 +56,10 @@ class ResultStream:
         self._js = jetstream
         self._names = names
 
+    @property
+    def names(self) -> wire.Names:
+        return self._names
+
     async def put_record(self, record: RequestRecord) -> bool:
         """True when this call stored the record, False when the request has one already. Safe to repeat."""
         headers = {

@@ -35,8 +35,9 @@ class PublishRefusedError(AttemptFailedError):
 class Context(dict):  # type: ignore[type-arg]  # a subscript would need typing at run time; handlers see a plain dict
     """The context of one attempt. Keys: `function-name`, `timeout`, `runtime`, `memory-limit`.
 
-    Attributes: `attempt` (from 1), `deadline`, `workdir`, `function`, `run_id`, `request_id`, and `content_type`, which
-    a handler may set to declare the output that it returns.
+    Attributes: `attempt` (from 1), `deadline`, `workdir`, `function`, `run_id`, `request_id`, `traceparent` and
+    `tracestate` (the run's span as W3C writes it, None without a trace), and `content_type`, which a handler may set to
+    declare the output that it returns.
     """
 
     def __init__(self, settings: Settings, client: RunApiClient, attempt: int, request_id: str, started: float) -> None:
@@ -53,6 +54,8 @@ class Context(dict):  # type: ignore[type-arg]  # a subscript would need typing 
         self.request_id = request_id
         self.attempt = attempt
         self.workdir = settings.workdir
+        self.traceparent = settings.traceparent
+        self.tracestate = settings.tracestate
         self.content_type: str | None = None
         self._settings = settings
         self._client = client

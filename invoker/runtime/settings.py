@@ -3,7 +3,8 @@
 Set by planning: INVOKER_HANDLER (`module.function`), INVOKER_RUN_URL, INVOKER_RUN_TOKEN, INVOKER_RUN_ID,
 INVOKER_REQUEST_ID, INVOKER_FUNCTION, INVOKER_TOPIC, INVOKER_PARAMS (JSON object), INVOKER_DEADLINE (ISO 8601, of the
 whole run), INVOKER_TIMEOUT_SECONDS (of one attempt), INVOKER_MEMORY_LIMIT (bytes), INVOKER_OUTPUT_MODE (`api`,
-`stdout`, `termination`; api when absent), INVOKER_INPUT_BASE64 (`input.as: env`).
+`stdout`, `termination`; api when absent), INVOKER_INPUT_BASE64 (`input.as: env`), TRACEPARENT and TRACESTATE (the run's
+span, where it has one).
 Set by the engine: INVOKER_CODE_DIR, INVOKER_WORKDIR, INVOKER_POD_UID, INVOKER_ATTEMPT_NUMBER (when it counts attempts
 by itself), INVOKER_TERMINATION_FILE, INVOKER_INPUT_FILE (`input.as: file`).
 For operators: INVOKER_RETRY_SECONDS (60), how long a run API that does not answer is asked again.
@@ -86,6 +87,8 @@ class Settings(RunApiSettings):
         self.timeout_text = environ.get("INVOKER_TIMEOUT_SECONDS")
         self.timeout_seconds = self._number("INVOKER_TIMEOUT_SECONDS", None)
         self.memory_limit = environ.get("INVOKER_MEMORY_LIMIT")
+        self.traceparent = environ.get("TRACEPARENT")
+        self.tracestate = environ.get("TRACESTATE")
         if self.output_mode not in ("api", "stdout", "termination"):
             raise AttemptFailedError("SettingsError", f"INVOKER_OUTPUT_MODE is {self.output_mode!r}")
 

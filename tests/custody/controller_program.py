@@ -13,6 +13,7 @@ from pathlib import Path
 
 from invoker.errors import InvokerError
 from invoker.logs import configure_logs
+from invoker.tracing_switch import traced
 from trigger.app import Running, run_controller
 from trigger.settings import load_settings, nats_options
 
@@ -29,7 +30,8 @@ async def _main(ready_file: Path) -> None:
         half.write_text(running.http_url)
         half.rename(ready_file)
 
-    await run_controller(settings, nats_options(), ready=ready, stopping=stopping)
+    with traced("invoker-controller"):
+        await run_controller(settings, nats_options(), ready=ready, stopping=stopping)
 
 
 def _tell_tasks() -> None:

@@ -153,6 +153,8 @@ def _annotations(plan: RunPlan, code: CodeMap | None) -> dict[str, str]:
     }
     if plan.deadline_at is not None:
         found[names.DEADLINE] = plan.deadline_at.astimezone(UTC).isoformat()
+    if plan.traceparent is not None:
+        found[names.TRACEPARENT] = plan.traceparent
     return found
 
 

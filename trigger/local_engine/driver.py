@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 from pathlib import Path
+
+import structlog
 
 from invoker.errors import EngineUnavailableError, StartRefusedError
 from invoker.result import Reason, State
@@ -32,7 +33,7 @@ LOST_LIMIT = 3
 """How often an attempt is begun again because the spawner was killed, before the run counts as lost."""
 _NOT_NOW = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(component="local-engine")
 
 
 class Driver:
@@ -111,7 +112,7 @@ class Driver:
         except PreparationError as error:
             end = error.end
         except Exception:  # a bug of ours must end this run, not leave it unfinished
-            _log.exception("run %s: preparing it failed", run.plan.run_id)
+            _log.exception("preparing a run failed", **run.plan.ids())
         run.work = None
         self._finish(run, end)
 

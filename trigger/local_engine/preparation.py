@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+
+import structlog
 
 from invoker.errors import (
     BackPressureError,
@@ -30,7 +31,7 @@ FIRST_PAUSE_SECONDS = 0.5
 """Before the input is fetched again when a server did not answer; doubled each time."""
 _TRANSIENT = (EngineUnavailableError, ServerUnreachableError, BackPressureError)
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(component="local-engine")
 
 
 class PreparationError(Exception):
@@ -123,7 +124,7 @@ class Preparation:
                 return
             except _TRANSIENT as error:
                 tries += 1
-                _log.info("run %s waits for its input: %s", plan.run_id, error)
+                _log.info("run waits for its input", error_message=str(error), **plan.ids())
                 await asyncio.sleep(attempts.pause_seconds(tries, FIRST_PAUSE_SECONDS))
 
     async def _fetch_into(self, plan: RunPlan, folder: Path) -> None:

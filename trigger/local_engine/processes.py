@@ -6,12 +6,13 @@ Everything here happens in the event loop and none of it blocks; what may block 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import subprocess
 from pathlib import Path
 from typing import Any, Protocol
+
+import structlog
 
 from invoker.errors import EngineUnavailableError
 from trigger.local_engine import descendants, protocol
@@ -28,7 +29,7 @@ SPAWNERS = 2
 STOP_SECONDS = 10.0
 START_SECONDS = 30.0
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(component="local-engine")
 
 
 class ProcessRefusedError(Exception):

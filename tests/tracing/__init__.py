@@ -1,0 +1,1 @@
+"""Spans and log lines of whole chains, seen by a real OTLP receiver."""

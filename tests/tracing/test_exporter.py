@@ -1,0 +1,116 @@
+"""A collector that is away, stands still or refuses: spans are dropped and counted, and nobody waits."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import StringIO
+
+import pytest
+from structlog.testing import capture_logs
+
+from invoker.logs import configure_logs
+from invoker.otel import Batching, OtlpTracing
+from invoker.tracing import Kind, Span, TraceContext
+from tests.tracing.receiver import otlp_receiver
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def span(number: int = 1, **more: object) -> Span:
+    return Span(f"span {number}", Kind.INTERNAL, TraceContext("1" * 32, f"{number:016x}"), None, AT, AT, **more)  # type: ignore[arg-type]  # a test's own fields
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address that takes connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_collector_that_stands_still_delays_nobody(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", silent)
+    with capture_logs() as lines:
+        exporter = OtlpTracing("x", Batching(delay_seconds=0.01, queue=100, batch=10))
+        began = time.perf_counter()
+        for number in range(1, 5001):
+            exporter.export(span(number))
+        assert time.perf_counter() - began < 1.0
+        began = time.perf_counter()
+        exporter.close(within_seconds=0.2)
+        assert time.perf_counter() - began < 2.0
+    assert exporter.counted.dropped >= 4800
+    said = [line for line in lines if line["event"] == "spans are dropped"]
+    assert [line["reason"] for line in said] == ["more than the queue holds"], "once, not for each"
+    (end,) = [line for line in lines if line["event"] == "spans were not sent"]
+    assert end["dropped"] == exporter.counted.dropped
+
+
+def test_a_collector_that_is_away_is_told_of_once_and_again_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        receiver.status = 400  # refused for good, so not tried again
+        with capture_logs() as lines:
+            exporter = OtlpTracing("x", Batching(delay_seconds=0.01))
+            for number in (1, 2):
+                exporter.export(span(number))
+                until(lambda number=number: exporter.counted.dropped == number)  # type: ignore[misc]
+            receiver.status = 200
+            exporter.export(span(3))
+            until(lambda: bool(receiver.named("span 3")))
+            exporter.close()
+    assert [line["event"] for line in lines if print(line) is None] == [
+        "spans are dropped",
+        "spans are sent again",
+        "spans were not sent",
+    ]
+    assert lines[1]["dropped"] == 2
+    assert exporter.counted.sent == 1
+
+
+def test_the_library_writes_no_lines_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = StringIO()
+    configure_logs("json", "debug", log)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    exporter = OtlpTracing("x", Batching(delay_seconds=0.01))
+    exporter.export(span())
+    exporter.close(within_seconds=0.3)
+    assert {json.loads(line)["component"] for line in log.getvalue().splitlines()} == {"tracing"}
+
+
+def test_sampling_is_as_the_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
+    exporter = OtlpTracing("x")
+    try:
+        low, high = "1" * 16 + "0" * 16, "1" * 16 + "f" * 16
+        assert exporter.samples(low, None, "x", Kind.INTERNAL)
+        assert not exporter.samples(high, None, "x", Kind.INTERNAL)
+        assert exporter.samples(high, TraceContext(high, "1" * 16, True), "x", Kind.INTERNAL)
+        assert not exporter.samples(low, TraceContext(low, "1" * 16, False), "x", Kind.INTERNAL)
+    finally:
+        exporter.close()
+
+
+def test_names_and_times_arrive_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    with otlp_receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+        exporter = OtlpTracing("x")
+        exporter.export(span(attributes={"a": "é", "n": 1, "list": ("x", "y")}, error="no"))
+        exporter.close()
+        (seen,) = receiver.spans
+    assert (seen.service, seen.start, seen.failed, seen.message) == ("mine", 1767323045678901000, True, "no")
+    assert seen.attributes == {"a": "é", "n": 1, "list": ["x", "y"]}
+
+
+def until(done: object) -> None:
+    deadline = time.monotonic() + 10
+    while not done():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
