@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from invoker.gateway.access.keys import read_ring
+from invoker.gateway.access.keys import new_key, read_keys, read_ring, scope_of
 from invoker.gateway.settings import GatewaySettings
 from invoker.nats_server import find_binary
 from tests.chart.helm import CHART, Helm
@@ -154,6 +154,33 @@ def test_every_variable_is_a_setting(render: Rendering) -> None:
             }, component
 
 
+SET_BY_THE_CHART = {
+    "controller": """
+        kubeconfig kube_context in_cluster kube_namespace kube_instance runtime_images catalog engine state_dir
+        http_host http_port probe_port run_api_url run_token_key sole_controller test_crash_at test_crash_proof
+    """,
+    "gateway": """
+        run_token_key results results_ca results_prefix gateway_host gateway_port gateway_probe_host gateway_probe_port
+        gateway_keys gateway_jwks gateway_jwt_issuer gateway_jwt_audience
+    """,
+}
+"""Settings that are no values of their own: what the chart makes of others, and what means nothing in a pod."""
+
+
+def test_every_setting_is_a_value() -> None:
+    """A new setting belongs into values.yaml, values.schema.json and values_cases.py, or into the list above."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for component, model in (("controller", ControllerSettings), ("gateway", GatewaySettings)):
+        prefix = "gateway_" if component == "gateway" else ""
+        own = {prefix + snake(name) for name in values[component]["settings"]}
+        shared = {snake(name) for name in values["settings"]}
+        assert own | shared | set(SET_BY_THE_CHART[component].split()) == set(model.model_fields), component
+
+
+def snake(name: str) -> str:
+    return re.sub("([A-Z])", lambda found: f"_{found[1].lower()}", name)
+
+
 def test_the_programs_take_the_settings(render: Rendering) -> None:
     """What the pods are given is loaded as the programs do it, with files where the Secrets would be."""
     for values in ALL:
@@ -202,6 +229,14 @@ def test_the_gateway_knows_the_administrators_key_by_its_hash_only(render: Rende
     assert key.split("_")[2] not in json.dumps(
         [one for one in documents if one["metadata"]["name"] != f"{NAME}-admin-key"]
     )
+
+
+def test_further_keys_stand_beside_it(render: Rendering) -> None:
+    made = new_key("uploader", (scope_of("publish orders.>"),), now=datetime.now(UTC))
+    values = {"gateway": {"keys": {"more": [made.stored.model_dump(mode="json", exclude_none=True)]}}}
+    file = decoded(the(render(values), "Secret", f"{NAME}-gateway-keys"))["keys.json"]
+    assert [key.name for key in read_keys(file.encode()).keys] == ["admin", "uploader"]
+    assert read_ring(file.encode()).caller(made.text, datetime.now(UTC)).name == "uploader"
 
 
 def test_secrets_are_drawn_anew_for_every_install_and_kept_by_helm(helm: Helm) -> None:

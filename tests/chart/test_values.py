@@ -144,6 +144,7 @@ def test_values_of_another_type_are_refused_with_their_path(render: Rendering) -
     assert [path for path in PATHS if f"at '/{path.replace('.', '/')}'" not in words] == []
 
 
+KEY = {"id": "a" * 10, "sha256": "0" * 64, "name": "one", "scopes": [{"actions": ["read"]}]}
 CONFLICTS: list[tuple[dict[str, Any], str]] = [
     (
         {"nats": {"url": "nats://mine:4222"}},
@@ -167,6 +168,10 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
     ({"gateway": {"podDisruptionBudget": {"minAvailable": 1}}}, "minAvailable and maxUnavailable are both set"),
     ({"gateway": {"podDisruptionBudget": {"maxUnavailable": ""}}}, "set minAvailable or maxUnavailable"),
     ({"catalog": {"volume": {"emptyDir": {}}, "configMaps": [{"name": "a"}]}}, "catalog.volume is the whole catalog"),
+    (
+        {"gateway": {"keys": {"existingSecret": SECRET, "more": [KEY]}}},
+        "with gateway.keys.existingSecret all keys are in that Secret",
+    ),
     ({"redis": {"enabled": True}}, "redis.enabled needs redis.existingSecret"),
     ({"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.enabled needs gateway.ingress.hosts"),
     (

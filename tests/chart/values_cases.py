@@ -394,6 +394,10 @@ CASES: tuple[Case, ...] = (
             "maxConnections": (77, "77"),
             "headerSeconds": (3, "3"),
             "bodySeconds": (4, "4"),
+            "bodyBytesPerSecond": (99, "99"),
+            "maxHeldBytes": (1073741825, "1073741825"),
+            "addressConnections": (12, "12"),
+            "streamSeconds": (600, "600"),
             "acceptSeconds": (0.5, "0.5"),
             "waitSeconds": (60, "60"),
         },
@@ -521,6 +525,7 @@ CASES: tuple[Case, ...] = (
 SHOWN_ELSEWHERE = {
     "catalog.restartOnChange": "test_a_change_of_functions_replaces_pods_only_when_asked_to",
     f"{_NATS}.maxPayload": "test_the_evaluation_server_takes_its_configuration",
+    "gateway.keys.more": "test_further_keys_stand_beside_it",
     "admissionPolicy.images": "test_the_admission_policy_says_what_the_settings_say",
 }
 """Values whose effect is no single place: the test that shows it."""

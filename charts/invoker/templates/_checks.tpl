@@ -41,6 +41,7 @@
 {{- if and $budget.enabled (eq (toString $budget.minAvailable) "") (eq (toString $budget.maxUnavailable) "") }}{{ fail (printf "%s%s.podDisruptionBudget: set minAvailable or maxUnavailable" $where $component) }}{{ end -}}
 {{- end -}}
 {{- if and $values.catalog.volume (or $values.catalog.functions $values.catalog.configMaps) }}{{ fail (printf "%scatalog.volume is the whole catalog: leave catalog.functions and catalog.configMaps empty" $where) }}{{ end -}}
+{{- if and $values.gateway.keys.existingSecret $values.gateway.keys.more }}{{ fail (printf "%sgateway.keys.more: with gateway.keys.existingSecret all keys are in that Secret" $where) }}{{ end -}}
 {{- if and $values.redis.enabled (not $values.redis.existingSecret) }}{{ fail (printf "%sredis.enabled needs redis.existingSecret, a Secret whose key url is the address" $where) }}{{ end -}}
 {{- if and $values.gateway.ingress.enabled (not $values.gateway.ingress.hosts) }}{{ fail (printf "%sgateway.ingress.enabled needs gateway.ingress.hosts" $where) }}{{ end -}}
 {{- if and $values.gateway.autoscaling.enabled (gt (int $values.gateway.autoscaling.minReplicas) (int $values.gateway.autoscaling.maxReplicas)) }}{{ fail (printf "%sgateway.autoscaling: minReplicas %d is above maxReplicas %d" $where (int $values.gateway.autoscaling.minReplicas) (int $values.gateway.autoscaling.maxReplicas)) }}{{ end -}}

@@ -45,7 +45,7 @@ rendering, so that a Secret and the checksums over it are of the same draw.
 {{- $parts := splitList "_" $text -}}
 {{- if ne (len $parts) 3 }}{{ fail (printf "the Secret %s holds no API key (inv_ID_SECRET) under \"key\": delete it, and a new one is made" (include "invoker.adminsecret" .)) }}{{ end -}}
 {{- $key := dict "id" (index $parts 1) "sha256" (index $parts 2 | sha256sum) "name" "admin" "scopes" (list (dict "actions" (list "admin"))) -}}
-{{- dict "version" 1 "keys" (list $key) | toPrettyJson }}
+{{- dict "version" 1 "keys" (prepend .Values.gateway.keys.more $key) | toPrettyJson }}
 {{- end }}
 
 {{/* The Secret with the passwords of the evaluation server's users. */}}
