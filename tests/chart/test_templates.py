@@ -239,6 +239,14 @@ def test_further_keys_stand_beside_it(render: Rendering) -> None:
     assert read_ring(file.encode()).caller(made.text, datetime.now(UTC)).name == "uploader"
 
 
+def test_only_controllers_have_the_key_of_the_runs_tokens(render: Rendering) -> None:
+    """So the public side serves no run API, and whoever takes it over can speak for no run."""
+    documents = render()
+    name = the(documents, "Secret", f"{NAME}-run-token")["metadata"]["name"]
+    users = [one for one, pod in pods(documents) if name in json.dumps(pod["spec"])]
+    assert users == [f"Deployment/{NAME}-controller"]
+
+
 def test_secrets_are_drawn_anew_for_every_install_and_kept_by_helm(helm: Helm) -> None:
     first, second = Rendering(helm)(), Rendering(helm)()
     for name in (f"{NAME}-run-token", f"{NAME}-admin-key", f"{NAME}-nats-users"):

@@ -172,6 +172,10 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
         {"gateway": {"keys": {"existingSecret": SECRET, "more": [KEY]}}},
         "with gateway.keys.existingSecret all keys are in that Secret",
     ),
+    (
+        {"controller": {"terminationGracePeriodSeconds": 12}},
+        "controller.terminationGracePeriodSeconds is 12: a drain needs ten seconds after the 3 of preStopSeconds",
+    ),
     ({"redis": {"enabled": True}}, "redis.enabled needs redis.existingSecret"),
     ({"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.enabled needs gateway.ingress.hosts"),
     (

@@ -36,6 +36,8 @@
 {{- if and $values.nats.evaluation.enabled (ne $given.method "none") }}{{ fail (printf "%snats.%s.method is for the NATS of nats.url: the evaluation server has users of its own" $where $component) }}{{ end -}}
 {{- if and (ne $given.method "none") (not $given.existingSecret) }}{{ fail (printf "%snats.%s.method is %s, so nats.%s.existingSecret must name the Secret" $where $component $given.method $component) }}{{ end -}}
 {{- if and (eq $given.method "none") $given.existingSecret }}{{ fail (printf "%snats.%s.existingSecret is set, so nats.%s.method must say what is in it: password, token, nkey or creds" $where $component $component) }}{{ end -}}
+{{- $grace := int (index $values $component).terminationGracePeriodSeconds -}}{{- $pause := int (index $values $component).preStopSeconds -}}
+{{- if lt $grace (add $pause 10 | int) }}{{ fail (printf "%s%s.terminationGracePeriodSeconds is %d: a drain needs ten seconds after the %d of preStopSeconds" $where $component $grace $pause) }}{{ end -}}
 {{- $budget := (index $values $component).podDisruptionBudget -}}
 {{- if and $budget.enabled (ne (toString $budget.minAvailable) "") (ne (toString $budget.maxUnavailable) "") }}{{ fail (printf "%s%s.podDisruptionBudget: minAvailable and maxUnavailable are both set; keep one" $where $component) }}{{ end -}}
 {{- if and $budget.enabled (eq (toString $budget.minAvailable) "") (eq (toString $budget.maxUnavailable) "") }}{{ fail (printf "%s%s.podDisruptionBudget: set minAvailable or maxUnavailable" $where $component) }}{{ end -}}
