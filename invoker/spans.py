@@ -1,6 +1,6 @@
 """Which spans there are, and what they say: from requests, runs and results to spans.
 
-Ids derive from what a span is about (`docs/design/0012`): a request is accepted once, a run is one run, whoever
+Ids derive from what a span is about (`docs/design/0015`): a request is accepted once, a run is one run, whoever
 tells of it and however often. So a run's span is known before the run begins, is the parent of what its function does,
 and needs no memory that a killed process could lose. Times come from what is stored, for the same reason.
 """

@@ -314,6 +314,14 @@ def trace_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def trace_ids(traceparent: str | None) -> dict[str, str]:
+    """For log lines: `trace_id` and `span_id` of a `traceparent`, when it is one."""
+    if (text := usable_traceparent(traceparent)) is None:
+        return {}
+    _, trace_id, span_id, _ = text.split("-")
+    return {"trace_id": trace_id, "span_id": span_id}
+
+
 def trace_facts(headers: Mapping[str, str] | None) -> dict[str, str]:
     """The same for log lines: `call_id` and `trace_id`, where there are any."""
     found = trace_headers(headers)

@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from invoker import wire
+
 
 class InputMode(StrEnum):
     """How the input reaches the function: it asks the run API, finds it in its environment, or in a file."""
@@ -92,6 +94,4 @@ class RunPlan:
     def ids(self) -> dict[str, str]:
         """For log lines: which run this is, and its trace where it has one."""
         found = {"request_id": self.request_id, "run_id": self.run_id, "function": self.function}
-        if self.traceparent is not None:
-            _, found["trace_id"], found["span_id"], _ = self.traceparent.split("-")
-        return found
+        return found | wire.trace_ids(self.traceparent)

@@ -95,7 +95,7 @@ def _told(gateway: Gateway, act: Callable[[Gateway, Request], Awaitable[Response
 def _error(error: InvokerError, status: int | None = None) -> Response:
     message = error.message
     if error.http_status >= 500 and not isinstance(error, BackPressureError):
-        _log.warning("gitfaas_call_failed", code=error.code, error_message=error.message)
+        _log.warning("gitfaas call failed", code=error.code, error_message=error.message)
         message = "the gateway cannot do this now; the same call may succeed later"
     return JsonResponse({"error": True, "message": message}, status or error.http_status)
 

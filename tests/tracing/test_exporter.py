@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from io import StringIO
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 from structlog.testing import capture_logs
 
+from invoker import spans, tracing
 from invoker.logs import configure_logs
 from invoker.otel import Batching, OtlpTracing
 from invoker.tracing import Kind, Span, TraceContext
@@ -94,6 +96,23 @@ def test_sampling_is_as_the_variables_say(monkeypatch: pytest.MonkeyPatch) -> No
         assert exporter.samples(high, TraceContext(high, "1" * 16, True), "x", Kind.INTERNAL)
         assert not exporter.samples(low, TraceContext(low, "1" * 16, False), "x", Kind.INTERNAL)
     finally:
+        exporter.close()
+
+
+def test_what_a_program_publishes_is_below_the_span_that_it_is_in() -> None:
+    exporter = OtlpTracing("x")
+    before = tracing.use(exporter)
+    try:
+        assert spans.publish_context({}, "t", None, None)[1] is None
+        with TracerProvider(shutdown_on_exit=False).get_tracer("theirs").start_as_current_span("mine") as mine:
+            own, parent = spans.publish_context({}, "t", None, None)
+            assert parent is not None
+            assert int(parent.span_id, 16) == mine.get_span_context().span_id
+            assert (own.trace_id, own.sampled) == (parent.trace_id, True)
+            named = {"traceparent": f"00-{'3' * 32}-{'4' * 16}-01"}
+            assert spans.publish_context(named, "t", None, None)[0].trace_id == "3" * 32, "what an event says counts"
+    finally:
+        tracing.use(before)
         exporter.close()
 
 

@@ -67,6 +67,16 @@ def parameter(name: str, schema: dict[str, Any], **more: Any) -> Parameter:
     return Parameter(name, Schema(schema), **more)
 
 
+def test_the_span_of_a_run_is_in_its_environment_unless_the_function_says_otherwise() -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    trace = {"traceparent": traceparent, "tracestate": "a=1"}
+    made = plan(function(), trace=trace)
+    assert (made.env["TRACEPARENT"], made.env["TRACESTATE"], made.traceparent) == (traceparent, "a=1", traceparent)
+    assert made.ids()["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    own = function(env=(EnvVar("TRACEPARENT", "mine"),))
+    assert plan(own, trace=trace).env["TRACEPARENT"] == "mine"
+
+
 def test_the_whole_environment_of_a_plain_run() -> None:
     limited = function(timeout_seconds=90.0, resources=Resources(memory_bytes=2**28))
     assert plan(limited).env == {

@@ -78,7 +78,11 @@ async def read_refusal(api: Api, job: JobView) -> StopWord | None:
     except ApiFailure as failure:
         if failure.status != 403:
             raise
-        log.warning("why a Job has no pods is not known", error_message=sentence(failure, f"the pods of {job.name}"))
+        log.warning(
+            "why a Job has no pods is not known",
+            **job.ids(),
+            error_message=sentence(failure, f"the pods of {job.name}"),
+        )
         return None
     refusals = [refused_for_good(message) for message in messages]
     refusal = refusals[0] if refusals else None

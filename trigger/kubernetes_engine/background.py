@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -24,11 +24,12 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def insist(self, step: Step) -> None:
-        """Do a step that may be repeated, however often it takes."""
-        self.spawn(until_done(step))
+    def insist(self, step: Step, about: Mapping[str, str]) -> None:
+        """Do a step that may be repeated, however often it takes. `about`: whose it is, for the log."""
+        self.spawn(until_done(step, about))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Work that nobody waits for; raises nothing that is not logged."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -49,7 +50,7 @@ class Background:
             log.error("work on a run failed", exc_info=error)
 
 
-async def until_done(step: Step) -> None:
+async def until_done(step: Step, about: Mapping[str, str]) -> None:
     """The step, however often it takes: a cluster that is away comes back, and a right that is missing is said."""
     pause = FIRST_PAUSE_SECONDS
     while True:
@@ -58,7 +59,7 @@ async def until_done(step: Step) -> None:
             return
         except ApiFailure as failure:
             words = sentence(failure, "looking after a run")
-            log.warning("trying again", error_message=words, pause_seconds=pause)
+            log.warning("trying again", **about, error_message=words, pause_seconds=pause)
             jitter = pause * random.uniform(0.5, 1.0)
             await asyncio.sleep(failure.retry_after_seconds or jitter)
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)

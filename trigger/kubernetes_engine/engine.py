@@ -172,7 +172,7 @@ class KubernetesEngine:
         if start is not None:
             start.stop = reason
         elif run is None:
-            self._background.insist(lambda: self._runs.stop_unknown(run_id, Stop(reason)))
+            self._background.insist(lambda: self._runs.stop_unknown(run_id, Stop(reason)), {"run_id": run_id})
         else:
             self._runs.stop(run, Stop(reason))
 

@@ -132,7 +132,7 @@ class Runs:
         if not run.is_gone:
             self._released.add(run_id)  # until the mirror has seen it, or its Job would look like a new one's
             job, pods = run.job, run.all_pods()
-            self._background.insist(lambda: actions.release_job(self._api, job, pods))
+            self._background.insist(lambda: actions.release_job(self._api, job, pods), job.ids())
 
     # what the mirrors tell
 
@@ -177,7 +177,7 @@ class Runs:
         self._released = {one for one in self._released if names.job_name(self._care.instance, one) in there}
         for run in list(self._runs.values()):
             if run.job.name not in there and not run.is_gone:
-                self._background.insist(partial(self._confirm_gone, run))
+                self._background.insist(partial(self._confirm_gone, run), run.job.ids())
 
     def pods_listed(self, there: set[str]) -> None:
         if not self._has_pods:
@@ -185,7 +185,7 @@ class Runs:
             for run in list(self._runs.values()):
                 self.look(run)
         for pod in [pod for pods in self._pods.values() for pod in pods.values() if pod.name not in there]:
-            self._background.insist(partial(self._confirm_pod_gone, pod))
+            self._background.insist(partial(self._confirm_pod_gone, pod), {"run_id": pod.run_id})
 
     async def _confirm_gone(self, run: KnownRun) -> None:
         job = await self._api.get_job(run.job.name)
@@ -249,9 +249,9 @@ class Runs:
 
     def _hearing(self, run: KnownRun) -> Hearing:
         if run.hearing is None:
-            name, insist = run.job.name, self._background.insist
-            remember = partial(actions.remember_printed, self._api, name)
-            run.hearing = Hearing(self._api, self._streams, lambda text: insist(lambda: remember(text)))
+            ids, insist = run.job.ids(), self._background.insist
+            remember = partial(actions.remember_printed, self._api, run.job.name)
+            run.hearing = Hearing(self._api, self._streams, lambda text: insist(lambda: remember(text), ids))
         return run.hearing
 
     def _assess(self, run: KnownRun, patience: float = 0.0) -> Assessment:
@@ -339,7 +339,7 @@ class Runs:
 
         async def work() -> None:
             try:
-                await until_done(step)
+                await until_done(step, run.job.ids())
             finally:
                 run.work = None
             self.look(run)

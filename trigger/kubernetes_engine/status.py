@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from invoker import wire
 from invoker.result import Reason
 from trigger.kubernetes_engine import names, terms
 from trigger.kubernetes_engine.terms import Terms
@@ -64,6 +65,14 @@ class JobView:
     catalog: str = ""
     printed: str = ""
     version: int = 0
+    request_id: str = ""
+    function: str = ""
+    traceparent: str | None = None
+
+    def ids(self) -> dict[str, str]:
+        """For log lines: which run's Job this is, and its trace where it has one."""
+        found = {"request_id": self.request_id, "run_id": self.run_id, "function": self.function, "job": self.name}
+        return found | wire.trace_ids(self.traceparent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +161,9 @@ def job_view(job: Object) -> JobView | None:
         catalog=sys.intern(_text(annotations, names.CATALOG)),
         printed=_text(annotations, names.PRINTED),
         version=_version(metadata),
+        request_id=_text(annotations, names.REQUEST),
+        function=sys.intern(_text(_map(metadata.get("labels")), names.FUNCTION)),
+        traceparent=_text(annotations, names.TRACEPARENT) or None,
     )
 
 

@@ -574,6 +574,18 @@ def test_where_labels_and_annotations_go() -> None:
     assert made(plan(deadline_at=east))["metadata"]["annotations"][names.DEADLINE] == "2026-01-02T03:00:00+00:00"
 
 
+def test_the_span_of_a_run_is_an_annotation_of_its_job() -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    job = made(plan(traceparent=traceparent, request_id="-a-"))
+    assert job["metadata"]["annotations"]["invoker.dev/traceparent"] == traceparent
+    view = job_view(job)
+    assert view is not None
+    assert view.ids() == {
+        "request_id": "-a-", "run_id": RUN_ID, "function": "convert", "job": view.name,
+        "trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331",
+    }  # fmt: skip
+
+
 def test_a_request_id_that_is_no_label_is_in_the_annotation_only() -> None:
     job = made(plan(request_id="-a-"))
     assert names.REQUEST not in job["metadata"]["labels"]
