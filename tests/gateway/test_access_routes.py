@@ -18,26 +18,46 @@ import pytest_asyncio
 import structlog
 from structlog.testing import capture_logs
 
+from invoker import wire
+from invoker.gateway.app import RunningGateway
+from invoker.gateway.gateway import Gateway
 from invoker.gateway.routes import routers
+from invoker.gateway.run_address import RunAddress
 from invoker.logs import LogFormat, configure_logs
 from invoker.nats_server import nats_server
 from tests.custody.workload import function
 from tests.gateway.access_world import AUDIENCE, ISSUER, Issuer, add_key, bearer, guarded_gateway, jwks
 from tests.gateway.gateway_process import gateway_process
+from tests.gateway.reading import world_of
 from tests.gateway.stack import Stack, running_stack, session
 
 READING = {"GET", "HEAD"}
 ONE = Issuer()
 
 
-def all_routes(stack: Stack, **parameters: str) -> list[tuple[str, str]]:
-    """Method and path of every route of the gateway that needs a login, with its parameters filled in."""
+def all_routes(gateway: Gateway, **parameters: str) -> list[tuple[str, str]]:
+    """Method and path of every route of the gateway that needs a login, with its parameters filled in; those of gitfaas
+    are among them."""
     found = set()
-    for router in routers(stack.gateway):
+    for router in routers(gateway):
         for route in router.routes:
             path = re.sub(r"\{(\w+)[^}]*\}", lambda one: parameters.get(one[1], "x"), getattr(route, "path", ""))
             found |= {(method, path) for method in getattr(route, "methods", None) or ()}
-    assert len(found) > 25
+    assert len(found) > 30
+    assert {("POST", f"/publish/{parameters.get('topic', 'x')}"), ("GET", "/refresh")} <= found
+    return sorted(found)
+
+
+def run_routes(gateway: Gateway) -> list[tuple[str, str]]:
+    """The same of the run API, with an address that was never given out."""
+    assert gateway.run_api is not None
+    address = RunAddress("never", "echo").path_token()
+    found = {
+        (method, str(getattr(route, "path", "")).format(address=address))
+        for route in gateway.run_api.routes()
+        for method in getattr(route, "methods", None) or ()
+    }
+    assert len(found) >= 6
     return sorted(found)
 
 
@@ -55,12 +75,18 @@ async def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def guarded(stack: Stack, texts: dict[str, str]) -> AsyncIterator[aiohttp.ClientSession]:
+async def up(stack: Stack, texts: dict[str, str]) -> AsyncIterator[RunningGateway]:
     file = Path(texts["file"])
     (file.parent / "jwks.json").write_bytes(jwks(ONE))
     given = {"gateway_jwks": file.parent / "jwks.json", "gateway_jwt_issuer": ISSUER, "gateway_jwt_audience": AUDIENCE}
-    async with guarded_gateway(stack.server.url, gateway_keys=file, **given) as running, session(running.url) as http:
+    async with guarded_gateway(stack.server.url, gateway_keys=file, gateway_gitfaas=True, **given) as running:
         await running.gateway.catalog.refresh()
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded(up: RunningGateway) -> AsyncIterator[aiohttp.ClientSession]:
+    async with session(up.url) as http:
         yield http
 
 
@@ -72,38 +98,73 @@ async def asked(
 
 
 async def test_no_route_does_anything_for_who_is_not_known(
-    guarded: aiohttp.ClientSession, stack: Stack, texts: dict[str, str]
+    guarded: aiohttp.ClientSession, up: RunningGateway, texts: dict[str, str]
 ) -> None:
     credentials: list[dict[str, str]] = [
         {}, {"Authorization": "Bearer nothing"}, {"X-Api-Key": "admin"}, bearer(texts["over"]),
         bearer("inv_aaaaaaaaaa_" + "a" * 52), bearer(Issuer("one").token(scope="invoker:admin")),
         bearer(ONE.token(scope="invoker:admin", aud="other")),
     ]  # fmt: skip
-    routes = all_routes(stack)
+    routes = all_routes(up.gateway)
     for credential in credentials:
         answers = await asyncio.gather(*(asked(guarded, *route, credential, b"x") for route in routes))
         allowed = [(route, status) for route, (status, _) in zip(routes, answers, strict=True) if status != 401]
         assert not allowed, credential
 
 
+async def test_the_run_api_is_for_tokens_of_runs_alone(
+    guarded: aiohttp.ClientSession, up: RunningGateway, texts: dict[str, str]
+) -> None:
+    """No key opens it, not even one that may do everything elsewhere."""
+    token = ONE.token(scope="invoker:admin")
+    for method, path in run_routes(up.gateway):
+        for credential in ({}, {"X-Api-Key": texts["viewer"]}, {"Authorization": "Basic eDp5"}):
+            assert (await asked(guarded, method, path, credential, b"x"))[0] == 401, (method, path, credential)
+        for shown in (texts["viewer"], texts["elsewhere"], token, "nothing", "a" * 52):
+            assert (await asked(guarded, method, path, bearer(shown), b"x"))[0] == 403, (method, path)
+    for shown in (texts["viewer"], token, "nothing", "a" * 52):
+        uid = f"{RunAddress('never', 'echo').path_token()}.{shown.replace('.', '')}"
+        for credential in ({}, bearer(texts["viewer"])):
+            status, body = await asked(guarded, "POST", f"/response/{uid}", credential, b"x")
+            assert (status, json.loads(body)["error"]) == (200, True), "gitfaas refuses with 200"
+
+
 @pytest.mark.parametrize("kind", ["key", "token"])
 async def test_a_viewer_reads_and_changes_nothing(
-    guarded: aiohttp.ClientSession, stack: Stack, texts: dict[str, str], kind: str
+    guarded: aiohttp.ClientSession, up: RunningGateway, stack: Stack, texts: dict[str, str], kind: str
 ) -> None:
     viewer = bearer(texts["viewer"] if kind == "key" else ONE.token(scope="invoker:read"))
     view = (await stack.client.request("echo.seen", b"seen", timeout=20))[0]
-    ids = {"request_id": view.request_id, "run_id": view.run_id, "function": "echo", "name": "echo", "topic": "echo.x"}
-    for method, path in all_routes(stack, **ids):
-        if method in READING or path in ("/v1/explain", "/v1/events"):
+    ids = {
+        "request_id": view.request_id, "run_id": view.run_id, "function": "echo", "name": "echo", "topic": "echo.x",
+        "dead_id": await dead_letter(stack, kind), "function_uid": f"{RunAddress('never', 'echo').path_token()}.x",
+    }  # fmt: skip
+    for method, path in all_routes(up.gateway, **ids):
+        if (method in READING and path != "/refresh") or path in ("/v1/explain", "/v1/events"):
             continue
         status, body = await asked(guarded, method, path, viewer | {"Content-Type": "application/octet-stream"}, b"")
-        assert status == 403 or "dead-letters" in path, (method, path, status, body)
+        # gitfaas' answer of a function looks at the token in its path alone, which is none.
+        wanted = (200, True) if path.startswith("/response/") else (403, False)
+        assert (status, b'"error":true' in body) == wanted, (method, path, status, body)
     event = {"specversion": "1.0", "id": "1", "type": "echo.x", "source": "/tests", "topic": "echo.x"}
     cloud = viewer | {"Content-Type": "application/cloudevents+json"}
     assert (await asked(guarded, "POST", "/v1/events", cloud, json.dumps(event).encode()))[0] == 403
     for path in (f"/v1/requests/{view.request_id}", f"/v1/runs/{view.run_id}/output", "/v1/functions", "/v1/runs"):
         assert (await asked(guarded, "GET", path, viewer))[0] == 200
     assert (await stack.client.functions("echo")).functions[0].paused is False
+
+
+async def dead_letter(stack: Stack, kind: str) -> str:
+    """The id of one that is there."""
+    letter = {
+        "id": f"dead{kind}", "reason": "hop-limit", "message": "too far", "topic": "echo.dead",
+        "dead_at": "2026-01-01T00:00:00Z", "body": {"bytes": 2, "inline_base64": "aGk="},
+    }  # fmt: skip
+    js = world_of(stack.client).client.jetstream()
+    await js.publish(
+        wire.Names().dead(f"dead{kind}"), json.dumps(letter).encode(), headers={wire.H_REASON: "hop-limit"}
+    )
+    return f"dead{kind}"
 
 
 async def test_what_somebody_may_not_see_is_unknown_to_him(
