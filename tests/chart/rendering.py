@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -43,6 +45,12 @@ class Rendering:
         return self._helm("template", *place, "--values", "-", given=json.dumps(values))
 
 
+@cache
+def rendering(helm: Helm) -> Rendering:
+    """The one rendering of all tests with this helm."""
+    return Rendering(helm)
+
+
 def of_kind(documents: Sequence[Document], kind: str) -> list[Document]:
     return [document for document in documents if document["kind"] == kind]
 
@@ -65,3 +73,15 @@ def pods(documents: Sequence[Document]) -> Iterator[tuple[str, Document]]:
 
 def containers(pod: Document) -> list[Document]:
     return [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]
+
+
+def decoded(secret: Document) -> dict[str, str]:
+    return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+
+
+def variables(pod: Document) -> dict[str, str]:
+    return {one["name"]: one.get("value", "") for container in containers(pod) for one in container.get("env", [])}
+
+
+def annotations_of_pods(documents: list[Document], kind: str, name: str) -> dict[str, str]:
+    return dict(the(documents, kind, name)["spec"]["template"]["metadata"].get("annotations", {}))

@@ -1,140 +1,47 @@
-"""What the chart renders, without a cluster: rights, security, settings, secrets, names."""
+"""What the chart renders, without a cluster: settings, catalog, NATS, tenants, networks, probes, monitoring."""
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from invoker.gateway.access.keys import new_key, read_keys, read_ring, scope_of
 from invoker.gateway.settings import GatewaySettings
 from invoker.nats_server import find_binary
 from tests.chart.helm import CHART, Helm
-from tests.chart.rendering import NAME, NAMESPACE, Document, Rendering, containers, of_kind, pods, the
-from tests.chart.restricted import violations
-from tests.chart.values_cases import CASES, EXTERNAL, SECRET, merged
+from tests.chart.rendering import (
+    NAME,
+    NAMESPACE,
+    Document,
+    Rendering,
+    annotations_of_pods,
+    containers,
+    decoded,
+    of_kind,
+    pods,
+    rendering,
+    the,
+    variables,
+)
+from tests.chart.values_cases import ALL, CONTROLLER, EVERYTHING, TENANTS
 from tests.docs.transcript import ROOT
 from trigger.function_code import FunctionFolder
 from trigger.function_file import read_functions
 from trigger.settings import ControllerSettings
 
-CONTROLLER = ("Deployment", f"{NAME}-controller")
-EVERYTHING = merged([case for case in CASES if case.group == "all"])
-TENANTS = {
-    "tenants": {"blue": {"jobs": {"namespace": "blue"}, "settings": {"instance": "acme-1", "topicPrefix": "in"}}}
-}
-ALL = [{}, EVERYTHING, merged([case for case in CASES if case.group == "external"]), TENANTS]
-"""Renderings that between them have every object of the chart."""
-
 
 @pytest.fixture(scope="session")
 def render(helm: Helm) -> Rendering:
-    return Rendering(helm)
-
-
-def decoded(secret: Document) -> dict[str, str]:
-    return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
-
-
-def variables(pod: Document) -> dict[str, str]:
-    return {one["name"]: one.get("value", "") for container in containers(pod) for one in container.get("env", [])}
+    return rendering(helm)
 
 
 def test_helm_lints_it_strictly(helm: Helm) -> None:
     for values in ALL:
         assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART), "--values", "-", given=json.dumps(values))
-
-
-# rights
-
-
-def test_the_role_is_that_of_the_documentation(render: Rendering) -> None:
-    (written,) = of_kind(list(yaml.safe_load_all((ROOT / "deploy/rbac.yaml").read_text())), "Role")
-    assert the(render(), "Role", f"{NAME}-controller")["rules"] == written["rules"]
-
-
-def test_nothing_is_of_the_whole_cluster_unless_asked_for(render: Rendering) -> None:
-    assert all("namespace" in document["metadata"] for document in render())
-    asked = {one["kind"] for one in render(EVERYTHING) if "namespace" not in one["metadata"]}
-    assert asked == {"FlowSchema", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
-    kinds = {document["kind"] for values in ALL for document in render(values)}
-    assert kinds & {"ClusterRole", "ClusterRoleBinding", "Namespace", "CustomResourceDefinition"} == set()
-
-
-def test_only_controllers_have_a_token_and_only_for_their_jobs(render: Rendering) -> None:
-    documents = render({"jobs": {"namespace": "work"}})
-    for name, pod in pods(documents):
-        if name != f"Deployment/{NAME}-controller":
-            assert pod["spec"]["automountServiceAccountToken"] is False, name
-    (binding,) = of_kind(documents, "RoleBinding")
-    assert binding["metadata"]["namespace"] == "work"
-    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": f"{NAME}-controller", "namespace": NAMESPACE}]
-
-
-# security of the pods
-
-
-@pytest.mark.parametrize("number", range(len(ALL)))
-def test_every_pod_fits_the_restricted_profile(number: int, render: Rendering) -> None:
-    found = dict(pods(render(ALL[number])))
-    assert found
-    spared = {"beside"}  # a container of the test's own values
-    for name, pod in found.items():
-        spec = pod["spec"] | {"containers": [one for one in containers(pod) if one["name"] not in spared]}
-        assert violations(spec) == [], name
-        assert all(one["securityContext"]["readOnlyRootFilesystem"] for one in spec["containers"]), name
-        assert pod["spec"]["enableServiceLinks"] is False, "a Service's variables look like settings"
-
-
-EVIL: list[tuple[dict[str, Any], str]] = [
-    ({"hostNetwork": True}, "hostNetwork is on"),
-    ({"hostPID": True}, "hostPID is on"),
-    ({"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}, "volume root is a hostPath"),
-    ({"securityContext": {}}, "one may run as root"),
-    ({"securityContext": {"runAsNonRoot": True}}, "one has no seccomp profile"),
-    ({"securityContext": {"runAsNonRoot": True, "runAsUser": 0}}, "the pod runs as root"),
-    ({"securityContext": {"sysctls": [{"name": "a"}]}}, "sysctls are set"),
-]
-EVIL_CONTAINERS: list[tuple[dict[str, Any], str]] = [
-    ({"securityContext": {}}, "one may escalate privileges"),
-    ({"securityContext": {"privileged": True}}, "one is privileged"),
-    ({"securityContext": {"capabilities": {"drop": ["NET_RAW"]}}}, "one keeps capabilities"),
-    ({"securityContext": {"capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]}}}, "one adds capabilities"),
-    ({"securityContext": {"runAsUser": 0}}, "one runs as root"),
-    ({"securityContext": {"procMount": "Unmasked"}}, "one unmasks /proc"),
-    ({"ports": [{"hostPort": 80}]}, "one takes a port of the node"),
-]
-
-
-def test_the_profile_is_really_checked() -> None:
-    strict = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    good = {
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [{"name": "one", "securityContext": strict}],
-    }
-    assert violations(good) == []
-    for change, words in EVIL:
-        assert words in violations(good | change)
-    for change, words in EVIL_CONTAINERS:
-        for field in ("containers", "initContainers", "ephemeralContainers"):
-            assert words in violations(good | {field: [{"name": "one", "securityContext": strict} | change]})
-
-
-def test_no_image_is_named_but_in_the_values(render: Rendering) -> None:
-    named = {f"images.test/{name}" for name in ("invoker", "nats")}
-    values = {
-        "image": {"repository": "images.test/invoker"},
-        "nats": {"evaluation": {"image": {"repository": "images.test/nats"}}},
-    }
-    used = {one["image"].rpartition(":")[0] for _, pod in pods(render(values)) for one in containers(pod)}
-    assert used == named
 
 
 # settings
@@ -217,85 +124,6 @@ def test_the_names_of_the_installation_are_legal_and_its_own(render: Rendering) 
     assert len([one for one in seen if one[0] == "work"]) >= 6
 
 
-# secrets
-
-
-def test_the_gateway_knows_the_administrators_key_by_its_hash_only(render: Rendering) -> None:
-    documents = render()
-    key = decoded(the(documents, "Secret", f"{NAME}-admin-key"))["key"]
-    file = decoded(the(documents, "Secret", f"{NAME}-gateway-keys"))["keys.json"]
-    caller = read_ring(file.encode()).caller(key, datetime.now(UTC))
-    assert (caller.name, [sorted(grant.actions) for grant in caller.grants]) == ("admin", [["admin"]])
-    assert key.split("_")[2] not in json.dumps(
-        [one for one in documents if one["metadata"]["name"] != f"{NAME}-admin-key"]
-    )
-
-
-def test_further_keys_stand_beside_it(render: Rendering) -> None:
-    made = new_key("uploader", (scope_of("publish orders.>"),), now=datetime.now(UTC))
-    values = {"gateway": {"keys": {"more": [made.stored.model_dump(mode="json", exclude_none=True)]}}}
-    file = decoded(the(render(values), "Secret", f"{NAME}-gateway-keys"))["keys.json"]
-    assert [key.name for key in read_keys(file.encode()).keys] == ["admin", "uploader"]
-    assert read_ring(file.encode()).caller(made.text, datetime.now(UTC)).name == "uploader"
-
-
-def test_only_controllers_have_the_key_of_the_runs_tokens(render: Rendering) -> None:
-    """So the public side serves no run API, and whoever takes it over can speak for no run."""
-    documents = render()
-    name = the(documents, "Secret", f"{NAME}-run-token")["metadata"]["name"]
-    users = [one for one, pod in pods(documents) if name in json.dumps(pod["spec"])]
-    assert users == [f"Deployment/{NAME}-controller"]
-
-
-def test_secrets_are_drawn_anew_for_every_install_and_kept_by_helm(helm: Helm) -> None:
-    first, second = Rendering(helm)(), Rendering(helm)()
-    for name in (f"{NAME}-run-token", f"{NAME}-admin-key", f"{NAME}-nats-users"):
-        secret = the(first, "Secret", name)
-        assert secret["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
-        drawn = [*decoded(secret).values(), *decoded(the(second, "Secret", name)).values()]
-        assert len(set(drawn)) == len(drawn)
-        assert all(len(text) >= 48 for text in drawn)
-
-
-def test_a_secret_of_ones_own_makes_none(render: Rendering) -> None:
-    values = {
-        "runToken": {"existingSecret": SECRET},
-        "gateway": {"keys": {"existingSecret": SECRET}},
-        "nats": EXTERNAL["nats"],
-    }
-    documents = render(values)
-    assert of_kind(documents, "Secret") == []
-    assert of_kind(documents, "Pod") == [], "helm test has no key to show"
-
-
-def test_no_secret_stands_in_the_environment_or_in_arguments(render: Rendering) -> None:
-    documents = render()
-    secrets = {text for one in of_kind(documents, "Secret") for text in decoded(one).values()}
-    others = json.dumps([one for one in documents if one["kind"] != "Secret"])
-    assert [text for text in secrets if text in others] == []
-    by_variable = [name for name, pod in pods(documents) for one in containers(pod) for each in one.get("env", [])
-                   if "secretKeyRef" in each.get("valueFrom", {})]  # fmt: skip
-    assert set(by_variable) == {f"StatefulSet/{NAME}-nats"}, "nats-server knows no other way"
-
-
-def pod_annotations(documents: list[Document], kind: str, name: str) -> dict[str, str]:
-    return dict(the(documents, kind, name)["spec"]["template"]["metadata"].get("annotations", {}))
-
-
-def test_a_change_of_secrets_replaces_the_pods_that_use_them(helm: Helm) -> None:
-    """Another draw is another Secret: whoever reads it at its start has another checksum."""
-    first, second = Rendering(helm)(), Rendering(helm)()
-    for kind, name in (CONTROLLER, ("Deployment", f"{NAME}-gateway"), ("StatefulSet", f"{NAME}-nats")):
-        before, after = (pod_annotations(one, kind, name) for one in (first, second))
-        assert before["checksum/secrets"] != after["checksum/secrets"]
-
-
-def test_a_change_of_the_servers_configuration_replaces_it(render: Rendering) -> None:
-    before, after = render(), render({"settings": {"topicPrefix": "in"}})
-    place = ("StatefulSet", f"{NAME}-nats")
-    assert pod_annotations(before, *place)["checksum/config"] != pod_annotations(after, *place)["checksum/config"]
-
-
 # the catalog
 
 
@@ -305,7 +133,7 @@ def test_a_change_of_functions_replaces_pods_only_when_asked_to(render: Renderin
             {"catalog": {"restartOnChange": asked, "functions": {"a": {"function.yaml": text}}}}
             for text in ("one", "two")
         ]
-        seen = [pod_annotations(render(values), *CONTROLLER).get("checksum/functions") for values in given]
+        seen = [annotations_of_pods(render(values), *CONTROLLER).get("checksum/functions") for values in given]
         assert (len(set(seen)) == 2) is asked
 
 
@@ -391,6 +219,59 @@ def test_selectors_find_their_pods_and_no_others(render: Rendering) -> None:
         wanted = service["spec"]["selector"].items()
         found = [name for name, own in labels.items() if wanted <= own.items()]
         assert len(found) == 1, service["metadata"]["name"]
+
+
+def named(documents: list[Document], kind: str) -> set[str]:
+    return {one["metadata"]["name"] for one in of_kind(documents, kind)}
+
+
+def references(pod: Document) -> set[tuple[str, str]]:
+    """The Secrets, ConfigMaps and accounts that a pod cannot start without."""
+    found = {("ServiceAccount", pod["spec"].get("serviceAccountName", "default"))}
+    for volume in pod["spec"]["volumes"]:
+        if "secret" in volume:
+            found.add(("Secret", volume["secret"]["secretName"]))
+        if "configMap" in volume:
+            found.add(("ConfigMap", volume["configMap"]["name"]))
+    for container in containers(pod):
+        for one in container.get("env", []):
+            if "valueFrom" in one:
+                found.add(("Secret", one["valueFrom"]["secretKeyRef"]["name"]))
+    return found
+
+
+@pytest.mark.parametrize("values", [{}, TENANTS], ids=["one", "tenants"])
+def test_what_pods_need_is_there(values: Document, render: Rendering) -> None:
+    documents = render(values)
+    for name, pod in pods(documents):
+        for kind, wanted in references(pod) - {("ServiceAccount", "default")}:
+            assert wanted in named(documents, kind), f"{name} needs {kind} {wanted}"
+        volumes = {one["name"] for one in pod["spec"]["volumes"]}
+        claims = {one["metadata"]["name"] for document in documents if document["metadata"]["name"] in name
+                  for one in document.get("spec", {}).get("volumeClaimTemplates", [])}  # fmt: skip
+        mounted = {mount["name"] for one in containers(pod) for mount in one["volumeMounts"]}
+        assert mounted == volumes | claims, name
+
+
+def test_ports_and_targets_that_are_named_are_there(render: Rendering) -> None:
+    documents = render(EVERYTHING)
+    templates = [pod for _, pod in pods(documents)]
+    for service in of_kind(documents, "Service"):
+        wanted = service["spec"]["selector"].items()
+        (pod,) = [one for one in templates if wanted <= one["metadata"]["labels"].items()]
+        ports = {port["name"] for one in containers(pod) for port in one.get("ports", [])}
+        assert {one["targetPort"] for one in service["spec"]["ports"]} <= ports
+    ingresses = of_kind(documents, "Ingress")
+    assert ingresses
+    for ingress in ingresses:
+        backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+        ports = the(documents, "Service", backend["name"])["spec"]["ports"]
+        assert backend["port"]["name"] in [port["name"] for port in ports]
+    for monitor in of_kind(documents, "ServiceMonitor"):
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        found = [one for one in of_kind(documents, "Service") if wanted <= one["metadata"]["labels"].items()]
+        ports = [port["name"] for one in found for port in one["spec"]["ports"]]
+        assert ports.count(monitor["spec"]["endpoints"][0]["port"]) == 1
 
 
 # networks

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from scripts import chart_readme
-from tests.chart import test_templates
+from tests.chart import test_safety, test_templates
 from tests.chart.helm import CHART, Helm
-from tests.chart.rendering import NAME, Rendering, the
+from tests.chart.rendering import NAME, Rendering, rendering, the
 from tests.chart.values_cases import ABSENT, CASES, EXTERNAL, SECRET, SHOWN_ELSEWHERE, Case, look, merged
 from tests.docs.transcript import ROOT
 
@@ -24,7 +24,7 @@ TENANTS = "tenants"
 
 @pytest.fixture(scope="session")
 def render(helm: Helm) -> Rendering:
-    return Rendering(helm)
+    return rendering(helm)
 
 
 def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -74,7 +74,8 @@ def test_file_and_schema_have_the_same_values() -> None:
 
 def test_every_value_has_a_test() -> None:
     assert sorted([*(case.path for case in CASES), *SHOWN_ELSEWHERE]) == sorted(PATHS)
-    assert all(hasattr(test_templates, name) for name in SHOWN_ELSEWHERE.values())
+    tests = vars(test_templates) | vars(test_safety)
+    assert all(name in tests for name in SHOWN_ELSEWHERE.values())
 
 
 def groups() -> dict[str, list[Case]]:

@@ -545,3 +545,12 @@ def _merge(into: Document, given: Mapping[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = value
+
+
+CONTROLLER = ("Deployment", f"{NAME}-controller")
+EVERYTHING = merged([case for case in CASES if case.group == "all"])
+TENANTS = {
+    "tenants": {"blue": {"jobs": {"namespace": "blue"}, "settings": {"instance": "acme-1", "topicPrefix": "in"}}}
+}
+ALL = [{}, EVERYTHING, merged([case for case in CASES if case.group == "external"]), TENANTS]
+"""Renderings that between them have every object of the chart."""
