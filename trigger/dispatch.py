@@ -134,6 +134,8 @@ class Dispatcher:
             loop.cancel()
 
     async def _loop(self, function: str, make_pull: Callable[[str], Pull], tasks: asyncio.TaskGroup) -> None:
+        # A controller that takes over ten thousand runs would otherwise read their records while it lists their Jobs.
+        await self._engine.settle()
         while True:
             pull = make_pull(function)
             try:

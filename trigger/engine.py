@@ -91,6 +91,11 @@ class Engine(Protocol):
 
     name: str
 
+    async def settle(self) -> None:
+        """When this returns the engine knows the runs that were there before it, or has met trouble, or it has taken
+        too long. Asked before runs are taken from the queue: they wait better there than one by one in `adopt`."""
+        ...
+
     async def start(self, plan: RunPlan) -> None:
         """When this returns the run is known to the engine and its end will be reported, once at least.
 

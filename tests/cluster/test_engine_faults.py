@@ -300,14 +300,18 @@ async def test_a_stop_before_the_first_list(cluster: Cluster, module_namespace: 
         late = proxy.inject(Rule(Slow(3600), verb="list", resource="jobs", times=None))
         async with kubernetes_world(cluster, module_namespace, kubeconfig=proxy.kubeconfig) as world:
             await late.hit()
+            settling = asyncio.ensure_future(world.engine.settle())
             await world.engine.stop("never-started", "cancelled")
 
             async def asked() -> bool:
                 return world.requests["get", 404] > 0
 
             await world.until(asked)
+            assert not settling.done()
             proxy.clear(late)
             await proxy.down()  # ends what is held back
             await proxy.up()
             status = await world.status("never-started", lambda one: one.phase is Phase.ENDED)
             assert status.end is None
+            await settling
+            assert world.engine.problem is None

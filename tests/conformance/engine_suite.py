@@ -289,6 +289,14 @@ async def test_an_ended_run_that_is_adopted_tells_its_end_again(engine_world: En
     await engine_world.status(plan.run_id, lambda one: engine_world.count(plan.run_id, Phase.ENDED) > reports)
 
 
+async def test_a_settled_engine_knows_its_runs_and_may_be_asked_again(engine_world: EngineWorld) -> None:
+    plan = engine_world.plan("exit 0")
+    await run(engine_world, plan)
+    for _ in range(2):
+        await engine_world.engine.settle()
+        assert await engine_world.engine.adopt(plan.run_id) is not None
+
+
 async def test_nobody_adopts_a_run_that_is_unknown_or_released(engine_world: EngineWorld) -> None:
     assert await engine_world.engine.adopt("never-started") is None
     plan = engine_world.plan("exit 0")

@@ -290,6 +290,9 @@ class Hesitant(LocalEngine):
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
 
+    async def settle(self) -> None:
+        await self._hesitate("settle")
+
     async def start(self, plan: RunPlan) -> None:
         await self._hesitate("start")
         await super().start(plan)
@@ -348,6 +351,28 @@ async def test_a_start_under_way_is_seen_through(
             gate.touch()
             await eventually(lambda: _has_noted(notes), what="a cancelled run that works")
         assert len(view.replies_to("r")) == 1
+
+
+async def test_no_run_is_taken_before_the_engine_knows_its_own(
+    server: NatsServer, view: View, notes: Path, tmp_path: Path
+) -> None:
+    """Events are accepted meanwhile."""
+    catalog = write_catalog(tmp_path / "catalog", noted("quick", "quick", notes))
+    async with (
+        Hesitant(tmp_path / "engine", "settle") as engine,
+        assembled(server.url, catalog, tmp_path / "state", RIGHT, engine=engine),
+    ):
+        await engine.asked.wait()
+        await view.publish("quick", request_id="r")
+        await eventually(lambda: _are_queued(view), what="the run in the queue")
+        assert not read_notes(notes)
+        engine.may_answer.set()
+        await view.quiet()
+        assert len(read_notes(notes)) == 1
+
+
+async def _are_queued(view: View) -> bool:
+    return await view.queued() == (0, 1)
 
 
 async def _has_noted(notes: Path) -> bool:

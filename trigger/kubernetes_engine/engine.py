@@ -38,6 +38,8 @@ log = structlog.get_logger(component="kubernetes")
 
 CLOSING_SECONDS = 3.0
 LIST_SECONDS = 10.0
+SETTLE_SECONDS = 60.0
+"""Ten thousand Jobs and pods take a busy API server some twenty seconds."""
 QUOTA_RETRY_SECONDS = 10.0
 """A run that waits for quota is tried again after so long: thousands may wait, and each try is a call."""
 
@@ -120,6 +122,12 @@ class KubernetesEngine:
     def problem(self) -> str | None:
         """Why the engine does not see the cluster at the moment, in words; None when it does."""
         return self._jobs.problem or self._pods.problem
+
+    async def settle(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._jobs.has_tried.wait()
+                await self._pods.has_tried.wait()
 
     async def start(self, plan: RunPlan) -> None:
         start = self._starts[plan.run_id] = _Start()

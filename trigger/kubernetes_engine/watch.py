@@ -33,7 +33,8 @@ class Seen(Protocol):
 class Mirror:
     """Follows one kind of object until cancelled. `problem` says in words why it cannot at the moment.
 
-    `listed` is told the names of all objects that a whole list had: others that are known may be gone.
+    `listed` is told the names of all objects that a whole list had: others that are known may be gone. `has_listed` is
+    set after the first such list, `has_tried` also when it met trouble.
     """
 
     def __init__(self, api: Api, kind: Kind, selector: str, seen: Seen, listed: Callable[[set[str]], None]) -> None:
@@ -45,6 +46,7 @@ class Mirror:
         self._version = ""
         self._pause = FIRST_PAUSE_SECONDS
         self.has_listed = asyncio.Event()
+        self.has_tried = asyncio.Event()
         self.problem: str | None = f"{kind.value[1]} have not been listed yet"
 
     async def follow(self) -> None:
@@ -76,6 +78,7 @@ class Mirror:
         self._pause = FIRST_PAUSE_SECONDS
         self.problem = None
         self.has_listed.set()
+        self.has_tried.set()
 
     async def _watch(self) -> None:
         began, version_before = asyncio.get_running_loop().time(), self._version
@@ -102,6 +105,7 @@ class Mirror:
 
     async def _wait(self, failure: ApiFailure) -> None:
         self.problem = sentence(failure, f"watching {self._kind.value[1]}")
+        self.has_tried.set()
         log.warning("the watch is taken up again", kind=self._kind.value[1], error_message=self.problem)
         seconds = failure.retry_after_seconds or self._pause * random.uniform(0.5, 1.0)
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2)

@@ -144,6 +144,9 @@ class LocalEngine:
         self._tell(run.status)
         self._driver.begin(run, self._seconds_left(plan))
 
+    async def settle(self) -> None:
+        return  # its runs ended with their controller
+
     async def adopt(self, run_id: str) -> AdoptedRun | None:
         run = self._runs.get(run_id)
         if run is None:
