@@ -34,6 +34,8 @@ from invoker.identity import check_creds_file, check_nkey_file
 
 RECONNECT_WAIT_SECONDS = 0.2
 """nats-py's own default of 2 s would be most of the outage when a server restarts (usable again after 0.8 s)."""
+OLDEST_SERVER = (2, 12, 7)
+"""Older servers have holes that are known to everybody, and lose or double messages in ways that were mended since."""
 _FULL = {10077, 10023, 10047}
 """JetStream error codes of a stream or store that is full: maximum messages or bytes, insufficient storage."""
 _REFUSAL = re.compile(r"authorization|permissions violation|authentication", re.IGNORECASE)
@@ -163,6 +165,24 @@ async def _connected(options: ConnectionOptions, timeout: float, listener: Conne
     client.options["max_reconnect_attempts"] = -1
     established = True
     return client
+
+
+def words_about_server(client: NatsClient) -> str | None:
+    """What an operator must know of the server that the client is connected to; None when it is new enough."""
+    try:
+        version = client.connected_server_version
+        found = (version.major, version.minor, version.patch)
+    except ValueError:
+        return None  # a version of somebody's own making
+    return too_old(found)
+
+
+def too_old(found: tuple[int, int, int]) -> str | None:
+    """The sentence about a server of that version, None from `OLDEST_SERVER` on. Pure."""
+    if found >= OLDEST_SERVER:
+        return None
+    shown, wanted = (".".join(map(str, version)) for version in (found, OLDEST_SERVER))
+    return f"the NATS server has version {shown}: it has known holes; {wanted} or newer is needed"
 
 
 @contextmanager

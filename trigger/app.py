@@ -20,7 +20,7 @@ import structlog
 from nats.aio.client import Client as NatsClient
 
 from invoker.claimcheck import ClaimStore
-from invoker.connection import ConnectionOptions, connect, nats_errors
+from invoker.connection import ConnectionOptions, connect, nats_errors, words_about_server
 from invoker.errors import InvokerError, ServerUnreachableError
 from invoker.gateway.http_server import Routes, Served, http_server, probe_routes
 from invoker.gateway.patience import ProbePlace
@@ -469,6 +469,8 @@ async def _connected(options: ConnectionOptions, metrics: Metrics) -> AsyncItera
             metrics.nats_reconnects.inc()
 
     client = await connect(options, timeout=5, listener=listener)
+    if (words := words_about_server(client)) is not None:
+        log.warning(words)
     try:
         yield client
     finally:

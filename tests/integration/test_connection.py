@@ -15,7 +15,7 @@ import nats.errors
 import pytest
 
 from invoker import Client
-from invoker.connection import ConnectionOptions, connect
+from invoker.connection import ConnectionOptions, connect, too_old, words_about_server
 from invoker.errors import InvokerError, ServerUnreachableError, SettingsError
 from invoker.nats_server import NatsServer, nats_server
 from invoker.settings import connection_options
@@ -232,3 +232,18 @@ async def test_missing_permissions_are_said_in_words(tmp_path: Path) -> None:
             with pytest.raises(ServerUnreachableError) as caught:
                 await client.publish("orders", b"1")
         assert "may this user do that" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("version", "known_holes"),
+    [((2, 12, 6), True), ((2, 11, 99), True), ((1, 99, 99), True), ((2, 12, 7), False), ((2, 15, 1), False)],
+)
+async def test_a_server_below_the_floor_is_named(
+    nats_url: str, version: tuple[int, int, int], known_holes: bool
+) -> None:
+    words = too_old(version)
+    assert (words is not None) is known_holes
+    assert words is None or f"{version[0]}.{version[1]}.{version[2]}" in words
+    client = await connect(ConnectionOptions(url=nats_url))
+    assert words_about_server(client) is None, "the bundled server is newer"
+    await client.close()
