@@ -181,10 +181,13 @@ def test_no_secret_stands_in_the_environment_or_in_arguments(render: Rendering) 
 
 def test_a_change_of_secrets_replaces_the_pods_that_use_them(helm: Helm) -> None:
     """Another draw is another Secret: whoever reads it at its start has another checksum."""
-    first, second = Rendering(helm)(), Rendering(helm)()
-    for kind, name in (CONTROLLER, ("Deployment", f"{NAME}-gateway"), ("StatefulSet", f"{NAME}-nats")):
-        before, after = (annotations_of_pods(one, kind, name) for one in (first, second))
-        assert before["checksum/secrets"] != after["checksum/secrets"]
+    first, second = Rendering(helm), Rendering(helm)
+    elsewhere = [one(EXTERNAL) for one in (first, second)]
+    here = [one() for one in (first, second)]
+    nats, gateway = ("StatefulSet", f"{NAME}-nats"), ("Deployment", f"{NAME}-gateway")
+    for drawn, place in ((here, CONTROLLER), (here, gateway), (here, nats), (elsewhere, CONTROLLER)):
+        before, after = (annotations_of_pods(documents, *place)["checksum/secrets"] for documents in drawn)
+        assert before != after
 
 
 def test_a_change_of_the_servers_configuration_replaces_it(render: Rendering) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,22 @@ def test_helm_lints_it_strictly(helm: Helm) -> None:
 
 
 # settings
+
+
+def test_what_the_containers_run_are_commands(render: Rendering) -> None:
+    """The image's entry point is `invoker`, so the arguments are all that a pod says."""
+    run = {
+        tuple(one["args"])
+        for _, pod in pods(render())
+        for one in containers(pod)
+        if one["image"].startswith("invoker:")
+    }
+    assert {arguments[0] for arguments in run} == {"controller", "gateway", "publish"}
+    for arguments in run:
+        known = subprocess.run(
+            [sys.executable, "-m", "invoker", *arguments, "--help"], capture_output=True, text=True, check=False
+        )
+        assert known.returncode == 0, known.stderr
 
 
 def test_every_variable_is_a_setting(render: Rendering) -> None:
