@@ -51,7 +51,7 @@ soak: $(VENV)/.have-dev  ## kill controllers on a cluster for half an hour: twel
 bench: $(VENV)/.have-dev  ## every benchmark, one after the other (benchmarks/README.md)
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-cluster-build: $(VENV)/.have-dev  ## build the Kubernetes that the tests use, once (needs Go and root; 6 minutes)
+cluster-build: $(VENV)/.have-dev  ## build the Kubernetes that the tests use, once (needs Go and root; 8 minutes)
 	@$(BIN)/python -m tests.cluster build
 
 cluster-up: $(VENV)/.have-dev  ## start it and leave it running, for you and for every test
@@ -61,7 +61,6 @@ cluster-down: $(VENV)/.have-dev  ## end it and remove everything it left
 	@$(BIN)/python -m tests.cluster down
 
 docs: $(VENV)/.have-run  ## write the generated parts of docs/ and of the chart's README again
-	@$(BIN)/python scripts/dashboard.py
 	@$(BIN)/python scripts/dashboard.py
 	@$(BIN)/python scripts/docs.py
 	@$(BIN)/python scripts/chart_readme.py

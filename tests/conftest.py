@@ -59,6 +59,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What was really done: histories of a killed controller, tests on the cluster and each verdict of theirs, and what
     tests themselves have to tell."""
     _tell_of_the_cluster(terminalreporter)
+    _tell_of_the_chart(terminalreporter)
     counted: Counter[str] = Counter()
     for report in terminalreporter.getreports("passed"):
         for name, text in report.user_properties:
@@ -85,3 +86,22 @@ def _tell_of_the_cluster(terminalreporter: pytest.TerminalReporter) -> None:
         file, _, test = nodeid.partition("::")
         if file.endswith("test_verdicts.py"):
             terminalreporter.write_line(f"  {test.removeprefix('test_').replace('_', ' ')}")
+
+
+def _tell_of_the_chart(terminalreporter: pytest.TerminalReporter) -> None:
+    found = {
+        word: [one for one in terminalreporter.getreports(word) if one.nodeid.startswith("tests/chart/")]
+        for word in ("passed", "skipped")
+    }
+    passed = [one for one in found["passed"] if one.when == "call"]
+    if not passed:
+        return
+    installed = [one for one in passed if "cluster" in one.keywords]
+    files = Counter(one.nodeid.partition("::")[0].rpartition("/")[2] for one in installed)
+    listed = ", ".join(
+        f"{number} {file.removeprefix('test_').removesuffix('.py')}" for file, number in sorted(files.items())
+    )
+    terminalreporter.write_line(
+        f"chart: {len(passed)} tests passed, {len(found['skipped'])} skipped; "
+        f"{len(installed)} of them on a cluster{f' ({listed})' if listed else ''}"
+    )

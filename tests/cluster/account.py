@@ -58,7 +58,7 @@ def make_account(cluster: Cluster, namespace: str, folder: Path, *, without: Rig
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.kubeconfig"
     file.touch(mode=0o600)
-    file.write_text(json.dumps(_kubeconfig(cluster, namespace, token)))
+    file.write_text(json.dumps(kubeconfig_of_token(cluster, namespace, token)))
     return Account(cluster, namespace, name, file)
 
 
@@ -90,7 +90,7 @@ def _role() -> dict[str, Any]:
     return next(document for document in _documents() if document["kind"] == "Role")
 
 
-def _kubeconfig(cluster: Cluster, namespace: str, token: str) -> dict[str, Any]:
+def kubeconfig_of_token(cluster: Cluster, namespace: str, token: str) -> dict[str, Any]:
     """The cluster as it stands in its own kubeconfig, with the token as the only user."""
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     context = next(one for one in config["contexts"] if one["name"] == config["current-context"])

@@ -37,14 +37,17 @@ class Identity:
 
 def identities(node: str, api_addresses: tuple[str, ...]) -> tuple[Identity, ...]:
     """Everybody in the cluster who has a certificate."""
+    names = ("DNS:localhost", "DNS:kubernetes.default.svc", "DNS:kubernetes.default.svc.cluster.local")
     return (
-        Identity("apiserver", "kube-apiserver", addresses=("DNS:localhost", *(f"IP:{a}" for a in api_addresses))),
+        Identity("apiserver", "kube-apiserver", addresses=(*names, *(f"IP:{a}" for a in api_addresses))),
         Identity("kubelet-server", node, addresses=(f"IP:{node}",)),
         Identity("apiserver-to-kubelet", "kube-apiserver-kubelet-client", ("system:masters",)),
         Identity("admin", "admin", ("system:masters",)),
         # Not the roles of a real cluster: the audit log then has one name for each, and starting needs no tokens.
         Identity("controller-manager", "system:kube-controller-manager", ("system:masters",)),
         Identity("scheduler", "system:kube-scheduler", ("system:masters",)),
+        Identity("kube-proxy", "system:kube-proxy", ("system:masters",)),
+        Identity("coredns", "system:coredns", ("system:masters",)),
         Identity("kubelet", f"system:node:{node}", ("system:nodes",)),
     )
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.network import Bridge
+from tests.cluster.network import SERVICES, Bridge
 
 NODE = "127.0.0.1"
 """The node's name is its address: the API server then finds the kubelet without DNS (logs, exec)."""
@@ -24,7 +24,7 @@ AUDITED = (
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All of them on the loopback, chosen when the cluster starts."""
+    """Chosen when the cluster starts; on the loopback, but for the API server's, which is on `Layout.api_host`."""
 
     api: int
     etcd: int
@@ -44,6 +44,8 @@ class Layout:
     cgroup: str
     runc: str
     snapshotter: str = "overlayfs"
+    api_host: str = "127.0.0.1"
+    """The bridge's address where pods are to reach the API server, too."""
 
     @property
     def pki(self) -> Path:
@@ -51,7 +53,7 @@ class Layout:
 
     @property
     def api_url(self) -> str:
-        return f"https://127.0.0.1:{self.ports.api}"
+        return f"https://{self.api_host}:{self.ports.api}"
 
     @property
     def containerd_socket(self) -> Path:
@@ -68,6 +70,8 @@ class Program:
 
     name: str
     arguments: tuple[str, ...]
+    within: tuple[str, ...] = ()
+    """The command that puts it where it runs, before its own."""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -115,7 +119,7 @@ def _etcd(layout: Layout) -> Program:
 def _api_server(layout: Layout) -> Program:
     pki = layout.pki
     flags = {
-        "bind-address": "127.0.0.1",
+        "bind-address": layout.api_host,
         "advertise-address": layout.bridge.address,  # a loopback address is refused here
         "secure-port": layout.ports.api,
         "etcd-servers": f"http://127.0.0.1:{layout.ports.etcd}",
@@ -130,7 +134,7 @@ def _api_server(layout: Layout) -> Program:
         "service-account-issuer": "https://kubernetes.default.svc",
         "service-account-key-file": pki / "sa.pub",
         "service-account-signing-key-file": pki / "sa.key",
-        "service-cluster-ip-range": "10.244.0.0/24",
+        "service-cluster-ip-range": SERVICES,
         "authorization-mode": "Node,RBAC",
         "enable-admission-plugins": "NodeRestriction,ResourceQuota,PodSecurity",
         "feature-gates": FEATURE_GATES,
@@ -229,7 +233,7 @@ def kubelet_configuration(layout: Layout) -> dict[str, object]:
         "failCgroupV1": False,
         "failSwapOn": False,
         "makeIPTablesUtilChains": False,  # nothing of the host's firewall is touched
-        "clusterDNS": ["127.0.0.1"],  # there is none, but without a value every pod gets a warning
+        "clusterDNS": [layout.bridge.router],
         "clusterDomain": "cluster.local",
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,  # an image that was removed could not be pulled again
@@ -281,8 +285,16 @@ def cni_configuration(layout: Layout) -> dict[str, object]:
     address_management = {
         "type": "host-local",
         "dataDir": str(layout.run / "cni-addresses"),
-        "ranges": [[{"subnet": layout.bridge.network, "gateway": layout.bridge.address}]],
-        "routes": [{"dst": "0.0.0.0/0"}],
+        "ranges": [
+            [
+                {
+                    "subnet": layout.bridge.network,
+                    "gateway": layout.bridge.address,
+                    "rangeStart": layout.bridge.first_pod,
+                }
+            ]
+        ],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": str(SERVICES), "gw": layout.bridge.router}],
     }
     bridge = {
         "type": "bridge",

@@ -30,6 +30,8 @@ def main(plan_file: str) -> None:
         mount("--bind", source, target)
     mount("--make-rshared", "/")
     mount("-t", "proc", "proc", "/proc")
+    for command in plan["before"]:
+        subprocess.run(command, check=True)
     running = dict(start(plan, program) for program in plan["programs"])
     opened: set[str] = set()
     while True:

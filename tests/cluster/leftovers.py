@@ -23,7 +23,7 @@ from tests.cluster.network import delete_bridge
 from tests.cluster.processes import Process, marked_processes
 
 WAIT_SECONDS = 30.0
-# What kubelet sets at its start, and what network plugins may.
+# What kubelet sets at its start, what network plugins may, and what `let_bridges_be` does.
 SETTINGS = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
@@ -32,6 +32,7 @@ SETTINGS = (
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
     "net/ipv4/ip_forward",
+    "net/bridge/bridge-nf-call-iptables",
 )
 # Folders that programs write to without being asked where. In a cluster's own view of this machine they lie below its
 # state folder, so nothing of theirs stays on the machine and nothing of another cluster is seen.
@@ -68,6 +69,15 @@ def remember_machine() -> None:
         write_whole(RECORD, json.dumps({"settings": settings, "folders": missing}))
     for folder in OWN_FOLDERS:
         Path(folder).mkdir(parents=True, exist_ok=True)
+
+
+def let_bridges_be() -> None:
+    """This machine's firewall is not for what pods send each other over the bridge: another program here, as Docker
+    does, may refuse to forward anything. Call it after `remember_machine`, under the machine's lock.
+    """
+    setting = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if setting.exists():
+        setting.write_text("0\n")
 
 
 def clean(state: Path) -> None:

@@ -94,7 +94,7 @@ def reason_against_starting() -> str | None:
     """Why a cluster cannot be started here and now, or None when it can."""
     lacking = lacks_for_starting()
     if lacking is None and not (are_programs_built() and are_base_images_built()):
-        return "Kubernetes for the tests is not built here (6 minutes, once); try: make cluster-build"
+        return "Kubernetes for the tests is not built here (8 minutes, once); try: make cluster-build"
     return lacking
 
 
@@ -102,8 +102,8 @@ def lacks_for_starting() -> str | None:
     """What this machine lacks, whatever is built on it, or None."""
     if os.geteuid() != 0:
         return NEEDS_ROOT
-    missing = [name for name in ("runc", "ip", "unshare", "openssl") if shutil.which(name) is None]
+    missing = [name for name in ("runc", "ip", "nft", "nsenter", "unshare", "openssl") if shutil.which(name) is None]
     if not missing:
         return None
-    packages = "runc iproute2 util-linux openssl"
+    packages = "runc iproute2 nftables util-linux openssl"
     return f"a Kubernetes for the tests needs {', '.join(missing)}; try: apt-get install {packages}"

@@ -11,6 +11,10 @@ from pathlib import Path
 
 from tests.cluster.folders import digest_of
 
+SERVICES = IPv4Network("10.244.0.0/24")
+"""Addresses of Services: the same in every cluster, since only its own router knows them."""
+API_SERVICE = str(SERVICES[1])
+"""The API server's address for pods."""
 CANDIDATES = tuple(IPv4Network("10.245.0.0/16").subnets(new_prefix=22))
 
 
@@ -28,6 +32,19 @@ class Bridge:
     @property
     def address_with_prefix(self) -> str:
         return f"{self.address}/{IPv4Network(self.network).prefixlen}"
+
+    @property
+    def router(self) -> str:
+        """Where pods send what is for Services, and ask for names."""
+        return str(IPv4Network(self.network)[2])
+
+    @property
+    def router_with_prefix(self) -> str:
+        return f"{self.router}/{IPv4Network(self.network).prefixlen}"
+
+    @property
+    def first_pod(self) -> str:
+        return str(IPv4Network(self.network)[16])
 
 
 def bridge_name(state: Path) -> str:
@@ -49,10 +66,24 @@ def create_bridge(state: Path) -> Bridge:
 
 
 def delete_bridge(state: Path) -> None:
-    """Takes the bridge away. Safe to repeat."""
+    """Takes the bridge away, and the router's link, which the kernel itself removes at its leisure. Safe to repeat."""
     name = bridge_name(state)
-    if Path("/sys/class/net", name).exists():
-        _ip("link", "del", name)
+    for link in (router_link(name), name):
+        try:
+            if _is_link(link):
+                _ip("link", "del", link)
+        except OSError:
+            if _is_link(link):  # else the kernel was faster
+                raise
+
+
+def _is_link(name: str) -> bool:
+    return Path("/sys/class/net", name).exists()
+
+
+def router_link(bridge: str) -> str:
+    """The end of the router's link that is plugged into the bridge of that name."""
+    return f"{bridge}r"
 
 
 def free_network(taken: list[IPv4Network]) -> IPv4Network:

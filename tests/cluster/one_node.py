@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
@@ -10,17 +11,18 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import certificates, components, images, leftovers, loading
+from tests.cluster import certificates, components, images, leftovers, loading, services
 from tests.cluster.build import programs_folder
-from tests.cluster.components import NODE, Layout, Ports
+from tests.cluster.components import NODE, Layout, Ports, Program
 from tests.cluster.facts import Cluster
 from tests.cluster.folders import HERE, digest_of, write_whole
-from tests.cluster.network import create_bridge, free_ports
+from tests.cluster.network import API_SERVICE, create_bridge, free_ports
 from tests.cluster.processes import MARK, Process
 
 READY_WITHIN_SECONDS = 90.0
@@ -31,7 +33,7 @@ _HARMLESS = (
     "manifest file is empty",
     "cgroups: epoll wait",  # containers that end
 )
-_DECIDING = ("certificates", "components", "first_process", "network", "one_node")
+_DECIDING = ("certificates", "components", "first_process", "network", "one_node", "services")
 
 
 class StartError(Exception):
@@ -55,6 +57,7 @@ def start(state: Path) -> Cluster:
         layout = _prepare(state)
         with leftovers.machine_locked():
             leftovers.remember_machine()
+            leftovers.let_bridges_be()
             _start_first_process(state, layout)
         cluster = _until_ready(state, layout)
     except BaseException as error:
@@ -119,13 +122,17 @@ def _prepare(state: Path) -> Layout:
     write_whole(run / "fingerprint", fingerprint())
     bridge = create_bridge(state)
     ports = Ports(*free_ports(4))
-    layout = Layout(programs_folder(), run, logs, ports, bridge, cgroup, runc, _snapshotter(run))
+    layout = Layout(programs_folder(), run, logs, ports, bridge, cgroup, runc, _snapshotter(run), bridge.address)
     for folder in leftovers.cgroup_folders(cgroup):
         folder.mkdir(exist_ok=True)
-    for name, content in components.files(layout).items():
+    for name, content in (components.files(layout) | services.files(layout)).items():
         write_whole(run / name, content)
     _write_credentials(layout, state)
     return layout
+
+
+def _programs(layout: Layout) -> tuple[Program, ...]:
+    return (*components.programs(layout), *services.programs(layout))
 
 
 def _snapshotter(run: Path) -> str:
@@ -136,9 +143,9 @@ def _snapshotter(run: Path) -> str:
 
 
 def _write_credentials(layout: Layout, state: Path) -> None:
-    addresses = ("127.0.0.1", layout.bridge.address)
+    addresses = ("127.0.0.1", layout.bridge.address, API_SERVICE)
     certificates.make_certificates(layout.pki, certificates.identities(NODE, addresses))
-    for name in ("controller-manager", "scheduler", "kubelet"):
+    for name in ("controller-manager", "scheduler", "kubelet", "kube-proxy", "coredns"):
         content = certificates.kubeconfig(layout.pki, name, layout.api_url)
         write_whole(layout.run / f"{name}.kubeconfig", content)
     write_whole(state / "kubeconfig", certificates.kubeconfig(layout.pki, "admin", layout.api_url))
@@ -150,10 +157,11 @@ def _start_first_process(state: Path, layout: Layout) -> None:
         source = layout.run / "own" / target.lstrip("/")
         source.mkdir(parents=True)
         mounts.append((str(source), target))
-    listed = [{"name": program.name, "arguments": program.arguments} for program in components.programs(layout)]
+    listed = [{"name": one.name, "arguments": (*one.within, *one.arguments)} for one in _programs(layout)]
     plan = {
         "pid_file": str(layout.run / "first.pid"),
         "mounts": mounts,
+        "before": services.preparation(layout),
         "volumes": leftovers.OWN_FOLDERS[0],
         "logs": str(layout.logs),
         "programs": listed,
@@ -188,6 +196,8 @@ def _until_ready(state: Path, layout: Layout) -> Cluster:
         )
         _wait("the node", deadline, lambda: _is_ready(api.get(f"/api/v1/nodes/{NODE}")))
         _wait("a service account", deadline, lambda: api.get("/api/v1/namespaces/default/serviceaccounts/default"))
+        for what, url in services.ready_urls(layout).items():
+            _wait(what, deadline, functools.partial(_answers, url))
         imported.result()
     cluster = Cluster(
         kubeconfig=state / "kubeconfig",
@@ -195,7 +205,7 @@ def _until_ready(state: Path, layout: Layout) -> Cluster:
         kubectl_path=layout.programs / "kubectl",
         images=images.BASE_IMAGES,
         audit_log=layout.audit_log,
-        flags="\n".join(" ".join((program.name, *program.flags)) for program in components.programs(layout)),
+        flags="\n".join(" ".join((program.name, *program.flags)) for program in _programs(layout)),
         kind="one-node",
         state=state,
     )
@@ -214,6 +224,14 @@ def _ctr(layout: Layout, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, check=False)
 
 
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 def _is_ready(node: Any) -> bool:
     conditions = (node or {}).get("status", {}).get("conditions", [])
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
@@ -230,7 +248,7 @@ class _Api:
     """A few requests to the API server while it starts; kubectl would cost a tenth of a second of a core for each."""
 
     def __init__(self, layout: Layout) -> None:
-        self.port = layout.ports.api
+        self.host, self.port = layout.api_host, layout.ports.api
         self.tls = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
         self.tls.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
 
@@ -242,7 +260,7 @@ class _Api:
         return self._ask("POST", path, json.dumps(content)) is not None
 
     def _ask(self, method: str, path: str, body: str | None) -> Any:
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self.tls, timeout=10)
+        connection = http.client.HTTPSConnection(self.host, self.port, context=self.tls, timeout=10)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             answer = connection.getresponse()

@@ -21,7 +21,7 @@ from tests.cluster import leftovers, one_node
 from tests.cluster.facts import Cluster
 from tests.cluster.folders import CHECKOUT
 from tests.cluster.lookup import reason_against_starting
-from tests.cluster.network import bridge_name
+from tests.cluster.network import bridge_name, router_link
 from tests.cluster.processes import Process, marked_processes
 
 pytestmark = pytest.mark.cluster
@@ -52,11 +52,17 @@ def what_is_left(state: Path) -> list[str]:
     """Everything of this cluster that is still on the machine."""
     left = [f"process {process.pid}" for process in marked_processes(state)]
     left += [f"cgroup {path}" for path in leftovers.cgroup_folders(leftovers.cgroup_name(state)) if path.exists()]
-    if Path("/sys/class/net", bridge_name(state)).exists():
-        left.append(f"bridge {bridge_name(state)}")
+    links = (bridge_name(state), router_link(bridge_name(state)))
+    left += [f"link {link}" for link in links if Path("/sys/class/net", link).exists()]
     left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(state) in line]
     left += [str(path) for path in (state / "run", state / "kubeconfig", state / "cluster.json") if path.exists()]
     return left
+
+
+def rules_of_services() -> list[str]:
+    """What kube-proxy would have written into this machine's own network."""
+    listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if "kube" in line.lower()]
 
 
 def run_a_pod(cluster: Cluster) -> None:
@@ -69,8 +75,10 @@ def test_a_cluster_killed_with_a_pod_in_it_leaves_no_process_and_the_next_one_st
     cluster = one_node.start(state)
     run_a_pod(cluster)
     assert Path("/sys/class/net", bridge_name(state)).exists()
+    assert Path("/sys/class/net", router_link(bridge_name(state))).exists()
+    assert rules_of_services() == []
     names = {Path(f"/proc/{process.pid}/comm").read_text().strip() for process in marked_processes(state)}
-    assert {"kubelet", "containerd", "containerd-shim", "etcd", "kube-apiserver"} <= names
+    assert {"kubelet", "containerd", "containerd-shim", "etcd", "kube-apiserver", "kube-proxy", "coredns"} <= names
     first = Process.read(state / "run" / "first.pid")
     assert first is not None
     assert first.end(signal.SIGKILL, wait_seconds=20)

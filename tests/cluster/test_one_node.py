@@ -179,6 +179,53 @@ def test_a_pod_reaches_a_server_on_this_machine(cluster: Cluster, namespace: str
     assert code == 0
 
 
+SERVER = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8080, bind='0.0.0.0')"
+CALLER = """
+import json, socket, ssl, time, urllib.request as u
+
+def asked(url, **more):
+    deadline = time.monotonic() + 20  # a Service needs a moment until its rules are there
+    while True:
+        try:
+            return u.urlopen(url, timeout=2, **more).status
+        except OSError as trouble:
+            if time.monotonic() > deadline:
+                return str(trouble)
+            time.sleep(0.1)
+
+place = "/var/run/secrets/kubernetes.io/serviceaccount/"
+token, trust = open(place + "token").read(), ssl.create_default_context(cafile=place + "ca.crt")
+api = u.Request("https://kubernetes.default.svc/version", headers={"Authorization": "Bearer " + token})
+answers = {
+    "short": asked("http://greeter/"),
+    "whole": asked("http://greeter.NAMESPACE.svc.cluster.local/"),
+    "api": asked(api, context=trust),
+}
+begun = time.monotonic()
+try:
+    answers["nobody"] = socket.gethostbyname("nobody.example.org")
+except OSError as trouble:
+    answers["nobody"] = type(trouble).__name__
+answers["said at once"] = time.monotonic() - begun < 2
+print(json.dumps(answers))
+"""
+
+
+def test_a_service_is_reached_by_its_name_and_so_is_the_api_server(cluster: Cluster, namespace: str) -> None:
+    served = pod("server", image="localhost/base:1", command=["python", "-c", SERVER])
+    served["metadata"]["labels"] = {"app": "greeter"}
+    service = {"selector": {"app": "greeter"}, "ports": [{"port": 80, "targetPort": 8080}]}
+    caller = pod("caller", image="localhost/base:1", command=["python", "-c", CALLER.replace("NAMESPACE", namespace)])
+    caller["spec"]["automountServiceAccountToken"] = True
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "greeter"}, "spec": service},
+        served, caller, namespace=namespace,
+    )  # fmt: skip
+    ended(cluster, namespace, "caller")
+    answers = json.loads(cluster.kubectl("logs", "caller", "-n", namespace))
+    assert answers == {"short": 200, "whole": 200, "api": 200, "nobody": "gaierror", "said at once": True}
+
+
 def test_pods_that_come_and_go_do_not_change_the_address_of_this_machine(cluster: Cluster) -> None:
     """Or the others could not reach it for up to a minute: 3 is Linux' word for "given, and kept" (NET_ADDR_SET)."""
     if cluster.kind != "one-node" or cluster.state is None:

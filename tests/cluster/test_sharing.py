@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import users
+from tests.cluster import services, users
 from tests.cluster.components import Layout, Ports, audit_policy, files, programs
 from tests.cluster.facts import Cluster
 from tests.cluster.folders import CHECKOUT
@@ -121,13 +123,20 @@ def test_everything_listens_on_the_loopback_and_writes_below_the_state(tmp_path:
     run, logs = tmp_path / "run", tmp_path / "logs"
     layout = Layout(Path("/programs"), run, logs, Ports(1, 2, 3, 4), bridge, "group", "/usr/sbin/runc")
     assert (bridge.address, bridge.address_with_prefix) == ("10.245.4.1", "10.245.4.1/22")
-    flags = {program.name: program.flags for program in programs(layout)}
+    both = (*programs(layout), *services.programs(layout))
+    flags = {program.name: program.flags for program in both}
     assert "--bind-address=127.0.0.1" in flags["kube-apiserver"]
+    seen_by_pods = replace(layout, api_host=bridge.address)
+    assert "--bind-address=10.245.4.1" in programs(seen_by_pods)[2].flags
+    assert seen_by_pods.api_url == "https://10.245.4.1:1"
     for name, given in flags.items():
         for flag in given:
             value = flag.partition("=")[2]
             assert not value.startswith("/") or Path(value).is_relative_to(tmp_path), f"{name} {flag}"
     assert '"address": "127.0.0.1"' in files(layout)["kubelet.json"]
+    assert {program.within for program in services.programs(layout)} == {("nsenter", f"--net={run}/services.netns")}
+    assert services.corefile(layout).count("bind 10.245.4.2\n") == 2
+    assert json.loads(services.files(layout)["kube-proxy.json"])["bindAddress"] == "10.245.4.2"
     assert audit_policy()["rules"][-1] == {"level": "None"}  # type: ignore[index]  # a list
 
 
