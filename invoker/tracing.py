@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol, TypeAlias
 
 from invoker import wire
@@ -42,11 +43,8 @@ class TraceContext:
     @classmethod
     def of(cls, headers: Mapping[str, str] | None) -> TraceContext | None:
         """The span that headers name; None without a usable `traceparent`."""
-        found = wire.trace_headers(headers)
-        match = _TRACEPARENT.fullmatch(found.get(wire.H_TRACEPARENT, ""))
-        if match is None:
-            return None
-        return cls(match[1], match[2], bool(int(match[3], 16) & 1), found.get(wire.H_TRACESTATE))
+        traceparent = wire.header(headers, wire.H_TRACEPARENT)
+        return None if traceparent is None else _parsed(traceparent, wire.header(headers, wire.H_TRACESTATE))
 
     @property
     def traceparent(self) -> str:
@@ -64,6 +62,15 @@ class TraceContext:
     def child(self, span_id: str) -> TraceContext:
         """A span of the same trace, told to the same extent."""
         return TraceContext(self.trace_id, span_id, self.sampled, self.state)
+
+
+@lru_cache(maxsize=1024)  # a run asks a dozen times for the same one
+def _parsed(traceparent: str, tracestate: str | None) -> TraceContext | None:
+    match = _TRACEPARENT.fullmatch(wire.usable_traceparent(traceparent) or "")
+    if match is None:
+        return None
+    state = wire.trace_headers({wire.H_TRACEPARENT: traceparent, wire.H_TRACESTATE: tracestate or ""})
+    return TraceContext(match[1], match[2], bool(int(match[3], 16) & 1), state.get(wire.H_TRACESTATE))
 
 
 @dataclass(frozen=True, slots=True)

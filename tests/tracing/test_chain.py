@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from io import StringIO
@@ -19,6 +20,7 @@ from invoker.logs import configure_logs
 from invoker.tracing_switch import traced
 from tests.conftest import eventually
 from tests.custody.workload import function
+from tests.docs.transcript import ROOT
 from tests.gateway.stack import FILE, INPUT, Stack, running_stack, session
 from tests.tracing.receiver import Receiver, Seen, otlp_receiver
 
@@ -346,3 +348,31 @@ async def test_lines_of_libraries_are_lines_of_the_log_too(running: Traced) -> N
     logging.getLogger("some.library").warning("it %s", "happened")
     last = running.lines()[-1]
     assert (last["component"], last["event"], last["level"]) == ("some.library", "it happened", "warning")
+
+
+def tree(found: list[Seen], parent: str, depth: int = 0) -> list[str]:
+    """A trace as the page shows it: each span below its parent, in the order in which they began."""
+    lines = []
+    for span in sorted((one for one in found if one.parent == parent), key=lambda one: (one.start, one.name)):
+        lines.append(f"{'  ' * depth}{span.name}")
+        lines += tree(found, span.span_id, depth + 1)
+    return lines
+
+
+async def test_the_page_shows_this_trace(running: Traced) -> None:
+    trace, headers = new_trace()
+    await running.call("one", **headers)
+    shown = re.search(r"```text\n(POST .*?)```", (ROOT / "docs" / "tracing.md").read_text(), re.DOTALL)
+    assert shown is not None
+    there = {span.span_id: span for span in running.receiver.of(trace).spans}
+    assert tree(list(there.values()), CALLER_SPAN) == [line.rstrip() for line in shown[1].splitlines()]
+
+
+async def test_the_pages_name_every_attribute_and_every_field(running: Traced) -> None:
+    await running.call("one", **new_trace()[1])
+    await running.call("bad")
+    traces, logs = ((ROOT / "docs" / f"{name}.md").read_text() for name in ("tracing", "logs"))
+    named = {name for span in running.receiver.spans for name in span.attributes}
+    assert not {name for name in named if f"`{name}`" not in traces}
+    fields = {name for line in running.lines() if line["component"] != "some.library" for name in line}
+    assert not {name for name in fields if f"`{name}`" not in logs}
