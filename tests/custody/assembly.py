@@ -127,7 +127,7 @@ async def assembled(
         source = DirectorySource(catalog, settings.catalog_interval_seconds)
         functions = await asyncio.to_thread(source.load)
         controller = rules.controller(
-            settings, client, source, functions, engine, Metrics(), results, claims, publisher, http_url, KEY
+            settings, client, source, functions, engine, Metrics(), results, claims, publisher, http_url, http_url, KEY
         )
         running = await Assembled(controller, client, engine).started()
         stack.push_async_callback(running.vanish)
