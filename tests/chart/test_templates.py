@@ -28,7 +28,7 @@ from tests.chart.rendering import (
     the,
     variables,
 )
-from tests.chart.values_cases import ALL, CONTROLLER, EVERYTHING, TENANTS
+from tests.chart.values_cases import ALL, CONTROLLER, EVERYTHING, EXTERNAL, TENANTS
 from tests.docs.transcript import ROOT
 from trigger.function_code import FunctionFolder
 from trigger.function_file import read_functions
@@ -178,7 +178,9 @@ def test_the_permissions_are_those_of_the_documentation() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, TENANTS | {"nats": {"evaluation": {"maxPayload": 2097152}}}], ids=["one", "tenants"]
+    "values",
+    [{}, TENANTS | {"listenAddress": "::", "nats": {"evaluation": {"maxPayload": 2097152}}}],
+    ids=["one", "tenants"],
 )
 def test_the_evaluation_server_takes_its_configuration(values: Document, render: Rendering, tmp_path: Path) -> None:
     documents = render(values)
@@ -197,7 +199,7 @@ def test_the_evaluation_server_takes_its_configuration(values: Document, render:
     text = config.read_text()
     assert f"max_payload: {2097152 if values else 1048576}" in text
     if values:
-        for words in ('"in.acme-1.>"', "OBJ_ACME_1_PAYLOADS", "user: blue-controller"):
+        for words in ('"[::]:4222"', '"in.acme-1.>"', "OBJ_ACME_1_PAYLOADS", "user: blue-controller"):
             assert words in text
 
 
@@ -220,6 +222,24 @@ def test_a_tenant_is_an_installation_of_its_own(render: Rendering) -> None:
     assert len(set(selectors)) == 5, "two Services each of controllers and gateways, and NATS"
     names = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in documents]
     assert len(set(names)) == len(names)
+
+
+def test_a_tenant_has_what_it_does_not_say_from_the_release(render: Rendering) -> None:
+    """At a NATS elsewhere it is somebody of its own, and the rest is as for the release."""
+    who = {"controller": {"method": "nkey", "existingSecret": "of-blue"}}
+    values = EXTERNAL | {
+        "image": {"tag": "9"},
+        "controller": {"settings": {"maxRunning": 5}},
+        "tenants": {"blue": {"jobs": {"namespace": "blue"}, "nats": who, "controller": {"replicas": 1}}},
+    }
+    documents = render(values)
+    blue = the(documents, "Deployment", f"{NAME}-blue-controller")["spec"]
+    assert (blue["replicas"], the(documents, *CONTROLLER)["spec"]["replicas"]) == (1, 2)
+    given = variables(blue["template"])
+    assert given["INVOKER_NATS_URL"] == EXTERNAL["nats"]["url"]
+    assert (given["INVOKER_NATS_NKEY"], given["INVOKER_MAX_RUNNING"]) == ("/etc/invoker/nats/nkey", "5")
+    assert "INVOKER_NATS_NKEY" not in variables(the(documents, *CONTROLLER)["spec"]["template"])
+    assert {one["image"] for _, pod in pods(documents) for one in containers(pod)} == {"invoker:9"}
 
 
 def test_every_object_has_the_labels_that_helm_charts_have(render: Rendering) -> None:
