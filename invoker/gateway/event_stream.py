@@ -38,7 +38,7 @@ def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
     routes = APIRouter(tags=["events"], dependencies=[needs_nats(gateway)])
 
-    @routes.get("/v1/stream", response_class=EventStream, responses=EVENTS, status_code=200)
+    @routes.get("/v1/stream", response_class=Response, responses=EVENTS, status_code=200)
     async def stream(
         request: Request,
         function: FunctionFilter = None,
@@ -54,7 +54,7 @@ def router(gateway: Gateway) -> APIRouter:
         wanted = Wanted(sight, function, wire.check_pattern(topic) if topic else None)
         return EventStream(_everything(gateway, wanted, last_event_id(request), statuses), gateway)
 
-    @routes.get("/v1/requests/{request_id}/stream", response_class=EventStream, responses=EVENTS, status_code=200)
+    @routes.get("/v1/requests/{request_id}/stream", response_class=Response, responses=EVENTS, status_code=200)
     async def request_stream(request_id: str, request: Request) -> Response:
         """One request from its acceptance to its last result, with news of its unfinished runs; then `end`.
 

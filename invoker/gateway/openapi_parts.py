@@ -19,10 +19,11 @@ BYTES: dict[int | str, dict[str, Any]] = {
     416: {"description": "Behind the end"},
 }
 EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Server-sent events", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"description": "Server-sent events", "content": {"text/event-stream": {}}},
 }
 REPLACING_BODY: dict[str, Any] = {
-    "requestBody": {"description": "Replaces the payload", "required": False, "content": _ANY_BYTES}
+    "requestBody": {"description": "Replaces the payload", "required": False, "content": _ANY_BYTES},
+    "parameters": [{"$ref": "#/components/parameters/idempotency-key"}],
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import aiohttp
@@ -13,9 +14,9 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from invoker.gateway.access.scopes import Action, Caller, Grant
 from invoker.gateway.openapi import relocated, visible
-from tests.conftest import eventually
+from invoker.gateway.routes import routers
 from tests.custody.workload import function, put_function
-from tests.gateway.stack import ORDER_SCHEMA, Stack, running_stack, session
+from tests.gateway.stack import ORDER_SCHEMA, Stack, running_stack, session, standard_catalog
 
 # The published schema leaves the schemas within (`$dynamicRef: #meta`) to the dialect: JSON Schema 2020-12.
 DOCUMENT = jsonschema_rs.Draft202012Validator(OPENAPI_31)
@@ -61,12 +62,35 @@ async def test_the_document_is_valid_and_whole(http: aiohttp.ClientSession) -> N
     assert "HTTPValidationError" not in json.dumps(document)
 
 
-async def test_every_route_is_told(http: aiohttp.ClientSession, stack: Stack) -> None:
+UNTOLD = {"HEAD", "OPTIONS"}
+"""Methods that go with others."""
+
+
+async def test_every_route_is_told_and_nothing_else(http: aiohttp.ClientSession, stack: Stack) -> None:
+    """Those of gitfaas are on a page of their own, and so is the run API: docs/gitfaas.md, docs/wire.md."""
     document = await document_of(http)
-    for path in ("/v1/topics/{topic}", "/v1/events", "/v1/functions/{name}/calls", "/openapi.json"):
-        assert path in document["paths"]
-    for name in ("echo", "order", "mirror", "first"):
-        assert "post" in document["paths"][f"/v1/functions/{name}/calls"]
+    told = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    routes = {
+        (method, str(getattr(route, "path", "")))
+        for router in routers(stack.gateway)
+        for route in router.routes
+        for method in getattr(route, "methods", None) or ()
+        if method not in UNTOLD
+    }
+    calls = {("POST", f"/v1/functions/{one.name}/calls") for one in stack.gateway.catalog.present.functions}
+    assert len(routes) > 25
+    assert len(calls) == len(standard_catalog(stack.gates))
+    assert told == routes | calls
+
+
+async def test_what_can_be_sent_once_says_how(http: aiohttp.ClientSession) -> None:
+    document = await document_of(http)
+    paths = [path for path in document["paths"] if path.endswith(("/replay", "/redrive", "/calls", "/{topic}"))]
+    assert len(paths) > 5
+    for path in paths:
+        parameters = document["paths"][path]["post"]["parameters"]
+        names = {one.get("name") or at(document, one["$ref"])["name"] for one in parameters}
+        assert "Idempotency-Key" in names, path
 
 
 async def test_a_function_is_told_with_its_own_schemas(http: aiohttp.ClientSession) -> None:
@@ -85,21 +109,31 @@ async def test_a_function_is_told_with_its_own_schemas(http: aiohttp.ClientSessi
 
 async def test_the_document_changes_when_the_catalog_does_and_only_then(tmp_path: Path) -> None:
     async with running_stack(tmp_path, functions=[function("one", "x", "true")]) as stack, session(stack.url) as http:
-        async with http.get("/openapi.json") as answer:
-            tag = answer.headers["ETag"]
-        async with http.get("/openapi.json", headers={"If-None-Match": tag}) as answer:
+
+        async def tag_now() -> str:
+            """Of the document as the catalog is now."""
+            await stack.client.reload()
+            await stack.gateway.catalog.refresh()
+            async with http.get("/openapi.json") as answer:
+                return str(answer.headers["ETag"])
+
+        first = await tag_now()
+        assert await tag_now() == first, "a catalog that is read again is no other one"
+        async with http.get("/openapi.json", headers={"If-None-Match": first}) as answer:
             assert (answer.status, await answer.read()) == (304, b"")
         put_function(stack.catalog, function("two", "y", "true"))
-        await stack.client.reload()
-
-        async def changed() -> dict[str, Any] | None:
-            async with http.get("/openapi.json", headers={"If-None-Match": tag}) as answer:
-                return await answer.json() if answer.status == 200 else None
-
-        document = await eventually(changed, what="another document")
-        assert "/v1/functions/two/calls" in document["paths"]
+        assert (second := await tag_now()) != first
+        async with http.get("/openapi.json", headers={"If-None-Match": first}) as answer:
+            assert (answer.status, answer.headers["ETag"]) == (200, second)
+            assert "/v1/functions/two/calls" in (await answer.json())["paths"]
         (stack.catalog / "two" / "function.yaml").write_text("kind: [")
-        await stack.client.reload()
+        assert await tag_now() == second, "the last good version of a function stays, and so does what is told of it"
+        put_function(stack.catalog, function("two", "elsewhere", "true"))
+        assert await tag_now() == second, "what its callers do not see is not told"
+        put_function(stack.catalog, function("two", "y", "true", description="The second"))
+        assert await tag_now() not in (first, second)
+        rmtree(stack.catalog / "two")
+        assert await tag_now() == first
 
 
 async def test_functions_are_told_to_who_may_use_them(stack: Stack) -> None:
