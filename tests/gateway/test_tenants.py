@@ -224,7 +224,9 @@ def _key(key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "key", ["order-17", "an odd one: ü", "x" * 255, wire.new_request_id(datetime.now(UTC), b"r" * 10)]
+    "key",
+    ["order-17", "an odd one: ü", "x" * 255, wire.new_request_id(datetime.now(UTC), b"r" * 10)],
+    ids=["plain", "odd", "long", "of-now"],
 )
 def test_the_id_of_a_key_is_its_callers_alone(key: str) -> None:
     some = (Grant(frozenset({Action.PUBLISH})),)
