@@ -49,26 +49,37 @@ async def test_every_step_of_a_run_is_counted(stack: Stack) -> None:
     failed = await stack.client.request("fail.counted", b"", timeout=20)
     assert not failed[0].succeeded
 
-    async def finished() -> Exposition | None:
-        told = await Exposition.of(stack.controller.http_url)
-        return told if told.value("invoker_runs_active", function="fail") == 0 else None
-
-    after = await eventually(finished, what="both runs acked")
-
-    def grew(name: str, **labels: str) -> float:
-        return (after.value(name, **labels) or 0.0) - (before.value(name, **labels) or 0.0)
-
-    assert grew("invoker_events_received_total", stream=NAMES.events_stream) == 2
+    wanted: list[tuple[float, str, dict[str, str]]] = [
+        (2, "invoker_events_received_total", {"stream": NAMES.events_stream}),
+        (2, "invoker_engine_requests_total", {"engine": "local", "reason": "start ok"}),
+        (0, "invoker_events_dead_total", {}),
+        (0, "invoker_events_unmatched_total", {}),
+    ]
     for name, state, reason in (("echo", "succeeded", "completed"), ("fail", "failed", "error")):
-        assert grew("invoker_runs_accepted_total", function=name) == 1
-        assert grew("invoker_runs_started_total", function=name, engine="local") == 1
-        assert grew("invoker_runs_finished_total", function=name) == 1
-        assert grew("invoker_runs_finished_total", function=name, state=state, reason=reason) == 1
-        assert grew("invoker_attempts_total", function=name, reason=reason) == 1
-        for histogram in ("run_queue_seconds", "run_start_seconds", "run_duration_seconds", "reply_delay_seconds"):
-            assert grew(f"invoker_{histogram}_count", function=name) == 1, histogram
-    assert grew("invoker_engine_requests_total", engine="local", reason="start ok") == 2
-    assert grew("invoker_events_dead_total") == grew("invoker_events_unmatched_total") == 0
+        wanted += [
+            (1, "invoker_runs_accepted_total", {"function": name}),
+            (1, "invoker_runs_started_total", {"function": name, "engine": "local"}),
+            (1, "invoker_runs_finished_total", {"function": name}),
+            (1, "invoker_runs_finished_total", {"function": name, "state": state, "reason": reason}),
+            (1, "invoker_attempts_total", {"function": name, "reason": reason}),
+        ]
+        histograms = ("run_queue_seconds", "run_start_seconds", "run_duration_seconds", "reply_delay_seconds")
+        wanted += [(1, f"invoker_{histogram}_count", {"function": name}) for histogram in histograms]
+    missing: list[object] = []
+
+    async def counted() -> bool:
+        after = await Exposition.of(stack.controller.http_url)
+        missing[:] = [
+            (name, labels)
+            for grown, name, labels in wanted
+            if (after.value(name, **labels) or 0) - (before.value(name, **labels) or 0) != grown
+        ]
+        return not missing
+
+    try:
+        await eventually(counted, what="every step's count")
+    finally:
+        assert not missing
 
 
 async def test_events_that_become_no_runs_are_counted_and_streams_measured(stack: Stack) -> None:
@@ -77,16 +88,28 @@ async def test_events_that_become_no_runs_are_counted_and_streams_measured(stack
     js = stack.client.custody.publisher._js  # a plain publisher, who may write any header
     await js.publish(NAMES.event("echo.dead"), b"x", headers={wire.H_HOPS: "not a number"})
 
-    async def buried() -> Exposition | None:
-        told = await Exposition.of(stack.controller.http_url)
-        return told if (told.value("invoker_stream_pending", stream=NAMES.dead_stream) or 0) >= 1 else None
+    unmatched = (before.value("invoker_events_unmatched_total") or 0) + 1
 
-    after = await eventually(buried, what="the dead letter in the stream's level")
-    assert after.value("invoker_events_dead_total", reason="invalid-request-id") == 1
-    assert after.value("invoker_events_unmatched_total") == (before.value("invoker_events_unmatched_total") or 0) + 1
-    assert (after.value("invoker_stream_bytes", stream=NAMES.results_stream) or 0) > 0
-    assert after.value("invoker_stream_limit_bytes", stream=NAMES.results_stream) == float("inf")
-    assert after.value("invoker_stream_oldest_seconds", stream=NAMES.events_stream) == 0
+    async def counted() -> bool:
+        told = await Exposition.of(stack.controller.http_url)
+        return (
+            told.value("invoker_events_dead_total", reason="invalid-request-id") == 1
+            and told.value("invoker_events_unmatched_total") == unmatched
+        )
+
+    await eventually(counted, what="a dead letter and a request without runs")
+
+    async def measured() -> bool:
+        told = await Exposition.of(stack.controller.http_url)
+        return (
+            told.value("invoker_stream_pending", stream=NAMES.dead_stream) == 1
+            and told.value("invoker_stream_pending", stream=NAMES.events_stream) == 0
+            and told.value("invoker_stream_oldest_seconds", stream=NAMES.events_stream) == 0
+            and (told.value("invoker_stream_bytes", stream=NAMES.results_stream) or 0) > 0
+            and told.value("invoker_stream_limit_bytes", stream=NAMES.results_stream) == float("inf")
+        )
+
+    await eventually(measured, what="the streams' levels")
 
 
 async def test_the_catalog_is_followed_and_says_when_it_cannot_be_read(tmp_path: Path) -> None:
@@ -95,10 +118,10 @@ async def test_the_catalog_is_followed_and_says_when_it_cannot_be_read(tmp_path:
 
         async def followed() -> Exposition | None:
             told = await Exposition.of(stack.controller.http_url)
-            return told if told.value("invoker_catalog_functions") == 2 else None
+            return told if told.value("invoker_function_concurrency", function="two") == 7 else None
 
         told = await eventually(followed, what="the second function")
-        assert told.value("invoker_function_concurrency", function="two") == 7
+        assert told.value("invoker_catalog_functions") == 2
         assert told.value("invoker_runs_finished_total", function="two", reason="error") == 0
         put_function(stack.catalog, function("two", "two", INPUT), text="kind: Function\nspec: [")
 
