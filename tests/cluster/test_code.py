@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.conformance.engine_suite import run
 from trigger.kubernetes_engine import KubernetesEngine, code_store
 from trigger.kubernetes_engine.access import ClusterAccess
 from trigger.kubernetes_engine.api import Api
+from trigger.kubernetes_engine.code_store import map_of_code
 from trigger.plan import Code, OutputMode, RunPlan
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -185,6 +187,32 @@ async def test_a_map_deleted_by_hand_is_made_again(world: KubernetesWorld) -> No
         await other.start(second)
         assert await maps(world) == [name]
         _, end = await run(world, second)
+    assert end.output == b"hello you"
+
+
+@pytest.mark.parametrize("difference", ["other code", "more code", "can be changed"])
+async def test_a_map_of_that_name_with_other_content_is_not_run(world: KubernetesWorld, difference: str) -> None:
+    """Whoever may make ConfigMaps in the namespace does not decide what functions do."""
+    source = f"{GREETING}\n# {difference}\n"
+    plan = python_plan(world, inline=source)
+    code = await asyncio.to_thread(map_of_code, world.instance, plan.function, plan.code)
+    assert code is not None
+    planted = json.loads(json.dumps(code.manifest))
+    match difference:
+        case "other code":
+            planted["data"]["000-main.py"] = "def handle(event, context): return 'planted'"
+        case "more code":
+            planted["binaryData"] = {"json.py": "cHJpbnQoInBsYW50ZWQiKQ=="}
+        case _:
+            del planted["immutable"]
+    await world.apply(planted)
+    with pytest.raises(StartRefusedError) as refusal:
+        await world.engine.start(plan)
+    assert refusal.value.fields["reason"] == Reason.REFUSED
+    assert f"the ConfigMap {world.namespace}/{code.name} has other code" in refusal.value.message
+    assert f"kubectl -n {world.namespace} delete configmap {code.name}" in (refusal.value.hint or "")
+    await world.kubectl("delete", "configmap", code.name)
+    _, end = await run(world, plan)
     assert end.output == b"hello you"
 
 

@@ -314,4 +314,4 @@ async def test_a_stop_before_the_first_list(cluster: Cluster, module_namespace: 
             status = await world.status("never-started", lambda one: one.phase is Phase.ENDED)
             assert status.end is None
             await settling
-            assert world.engine.problem is None
+            assert await world.engine.adopt("never-started") is None

@@ -168,8 +168,11 @@ class Api:
             raise
         return True
 
-    async def get_config_map(self, name: str) -> Object | None:
-        return await self._get(Kind.CONFIG_MAP, name)
+    async def find_config_map(self, name: str) -> Object | None:
+        """The ConfigMap of that name; asked as a list, since an account that may list them needs no further verb."""
+        path = _with(self._path(Kind.CONFIG_MAP), {"fieldSelector": f"metadata.name={name}"})
+        found = _parsed(await self._caller.send(Call("list", "GET", path))).get("items") or ()
+        return next(iter(found), None)
 
     async def delete_config_map(self, name: str, *, uid: str | None = None) -> bool:
         """False when it (or that very one) is not there."""

@@ -10,8 +10,9 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -20,6 +21,7 @@ from invoker.result import Reason
 from trigger.kubernetes_engine import names
 from trigger.kubernetes_engine.api import Api, Kind
 from trigger.kubernetes_engine.code_map import MAX_CODE_BYTES, CodeFile, CodeMap, code_map, inline_files
+from trigger.kubernetes_engine.failures import ApiFailure
 from trigger.plan import Code, RunPlan
 
 log = structlog.get_logger(component="kubernetes")
@@ -56,11 +58,21 @@ class CodeStore:
         return self._maps[key]
 
     async def ensure(self, code: CodeMap) -> None:
-        """When this returns the map is there."""
+        """When this returns the map is there, with this code and no other.
+
+        Raises `StartRefusedError` (refused) when somebody else made one of that name: who may make ConfigMaps in the
+        namespace shall not thereby decide what functions do. Raises `ApiFailure`.
+        """
         made_at = self._made.get(code.name)
         if made_at is not None and self._now() - made_at < MADE_AGAIN_SECONDS:
             return
-        await self._api.create_config_map(json.dumps(code.manifest, ensure_ascii=False).encode())
+        is_new = await self._api.create_config_map(json.dumps(code.manifest, ensure_ascii=False).encode())
+        if not is_new:
+            there = await self._api.find_config_map(code.name)
+            if there is None:
+                raise ApiFailure(0, message=f"the ConfigMap {code.name} was there a moment ago and is not any more")
+            if not holds(there, code):
+                raise _not_ours(self._api.namespace, code.name)
         self._made[code.name] = self._now()
 
     def doubt(self, name: str) -> None:
@@ -100,6 +112,21 @@ class CodeStore:
             if known is not None:
                 found.add(known.name)
         return found
+
+
+def holds(there: Mapping[str, Any], code: CodeMap) -> bool:
+    """Whether a ConfigMap has exactly this code, and keeps it. Pure."""
+    return there.get("immutable") is True and all(
+        (there.get(part) or {}) == code.manifest[part] for part in ("data", "binaryData")
+    )
+
+
+def _not_ours(namespace: str, name: str) -> StartRefusedError:
+    return StartRefusedError(
+        f"the ConfigMap {namespace}/{name} has other code than the function, and Invoker did not make it",
+        hint=f"see who made it, then remove it: kubectl -n {namespace} delete configmap {name}",
+        reason=str(Reason.REFUSED),
+    )
 
 
 def map_of_code(instance: str, function: str, code: Code) -> CodeMap | None:
