@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -35,6 +35,18 @@ _MAX_PROBLEM_BYTES = 1024 * 1024
 
 Query = Mapping[str, str | int | float]
 Body = bytes | AsyncIterable[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a gateway. `wait` is how many seconds it may take on top of what any call may."""
+
+    method: str
+    path: str
+    query: Query | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+    wait: float = 0.0
 
 
 class CutError(ServerUnreachableError):
@@ -103,39 +115,29 @@ class Calls:
     def is_closed(self) -> bool:
         return self._http.is_closed
 
-    async def get(self, path: str, query: Query | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+    async def get(self, path: str, query: Query | None = None) -> Answer:
         """The document at that path; a call whose connection broke is repeated. Raises the answer's problem."""
-        return await self.repeated(lambda: self.once("GET", path, query, headers))
+        return await self.repeated(lambda: self.once(Call("GET", path, query)))
 
-    async def post(self, path: str, document: Any = None, query: Query | None = None) -> Answer:
+    async def post(self, path: str, document: Any = None) -> Answer:
         """The answer to a small document; never repeated."""
         if document is None:
-            return await self.once("POST", path, query)
+            return await self.once(Call("POST", path))
         body = json.dumps(document).encode()
-        return await self.once("POST", path, query, {"Content-Type": "application/json"}, body)
+        return await self.once(Call("POST", path, headers={"Content-Type": "application/json"}, body=body))
 
-    async def repeated(self, call: Callable[[], Any]) -> Answer:
+    async def repeated(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """A call that is safe to repeat, with another try or two when its connection breaks."""
         for pause in PAUSES_SECONDS:
             try:
-                answer: Answer = await call()
-                return answer
+                return await call()
             except CutError:
                 await asyncio.sleep(pause)
-        answer = await call()
-        return answer
+        return await call()
 
-    async def once(
-        self,
-        method: str,
-        path: str,
-        query: Query | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Body | None = None,
-        wait: float = 0.0,
-    ) -> Answer:
-        """One call with its whole answer; `wait` is how long the gateway may take on top. Raises its problem."""
-        async with self.opened(method, path, query, headers, body, wait) as (answer, chunks):
+    async def once(self, call: Call) -> Answer:
+        """The call with its whole answer. Raises its problem."""
+        async with self.opened(call) as (answer, chunks):
             data = b"".join([chunk async for chunk in chunks])
         if not data:
             return answer
@@ -145,17 +147,9 @@ class Calls:
         return Answer(answer.status, answer.headers, document)
 
     @asynccontextmanager
-    async def opened(
-        self,
-        method: str,
-        path: str,
-        query: Query | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Body | None = None,
-        wait: float = 0.0,
-    ) -> AsyncIterator[tuple[Answer, AsyncGenerator[bytes, None]]]:
+    async def opened(self, call: Call) -> AsyncIterator[tuple[Answer, AsyncGenerator[bytes, None]]]:
         """An answer while its bytes come. Raises its problem, and `CutError` for what breaks."""
-        async with self._response(method, path, query, headers, body, wait) as response:
+        async with self._response(call) as response:
             answer = Answer(response.status_code, response.headers)
             async with aclosing(self._chunks(response)) as chunks:
                 yield answer, chunks
@@ -194,7 +188,7 @@ class Calls:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
         if last is not None:
             headers["Last-Event-ID"] = last
-        async with self._response("GET", path, query, headers) as response:
+        async with self._response(Call("GET", path, query, headers)) as response:
             if response.status_code == 204:
                 raise _NothingMoreError
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -205,21 +199,13 @@ class Calls:
                     yield ServerEvent(event.event, json.loads(event.data or "null"), event.id or None)
 
     @asynccontextmanager
-    async def _response(
-        self,
-        method: str,
-        path: str,
-        query: Query | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Body | None = None,
-        wait: float = 0.0,
-    ) -> AsyncIterator[httpx2.Response]:
+    async def _response(self, call: Call) -> AsyncIterator[httpx2.Response]:
         """The answer, refusals raised. Why no `with` around the yield: errors of whoever reads are not ours."""
         with self._errors():
             request = self._http.build_request(
-                method, self._options.url + path, params=dict(query) if query else None,
-                headers=_encoded(headers or {}), content=body,
-                timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS, read=wait + _ANSWER_SECONDS),
+                call.method, self._options.url + call.path, params=dict(call.query) if call.query else None,
+                headers=_encoded(call.headers), content=call.body,
+                timeout=httpx2.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS, read=call.wait + _ANSWER_SECONDS),
             )  # fmt: skip
             response = await self._http.send(request, stream=True)
         try:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Mapping
 
 from invoker.errors import ClaimCheckError, ExpiredError
-from invoker.http.calls import PAUSES_SECONDS, Calls, CutError
+from invoker.http.calls import PAUSES_SECONDS, Call, Calls, CutError
 
 
 async def content_of(calls: Calls, path: str, size: int, sha256: str) -> AsyncGenerator[bytes, None]:
@@ -20,7 +20,7 @@ async def content_of(calls: Calls, path: str, size: int, sha256: str) -> AsyncGe
     while True:
         before = got
         try:
-            async with calls.opened("GET", path, headers=_behind(got, sha256)) as (answer, chunks):
+            async with calls.opened(Call("GET", path, headers=_behind(got, sha256))) as (answer, chunks):
                 skip = got if answer.status == 200 else 0
                 async for whole in chunks:
                     chunk = whole[skip:]

@@ -10,7 +10,7 @@ from typing import Any
 
 from invoker import wire
 from invoker.errors import InputRefusedError, ReplySubjectError, ServerUnreachableError
-from invoker.http.calls import Answer, Calls
+from invoker.http.calls import Answer, Call, Calls
 from invoker.http.finding import quoted
 from invoker.lookup import canonical_id
 from invoker.payload import Payload, check_headers, encoded
@@ -68,7 +68,8 @@ class Sender:
         path, headers = self._call(event)
 
         async def once() -> Answer:
-            return await self._calls.once("POST", path, None, {**headers, "Prefer": "respond-async"}, _bytes(event))
+            at_once = {**headers, "Prefer": "respond-async"}
+            return await self._calls.once(Call("POST", path, headers=at_once, body=_bytes(event)))
 
         try:
             answer = await (self._calls.repeated(once) if can_repeat(event.data) else once())
@@ -82,8 +83,8 @@ class Sender:
     async def ask(self, event: Outgoing, wait: float) -> Asked:
         """Send the event and wait. Safe to repeat while the bytes are. Raises what the event is refused with."""
         path, headers = self._call(event)
-        query = {"wait": f"{wait:.3f}"}
-        async with self._calls.opened("POST", path, query, headers, _bytes(event), wait) as (answer, chunks):
+        call = Call("POST", path, {"wait": f"{wait:.3f}"}, headers, _bytes(event), wait)
+        async with self._calls.opened(call) as (answer, chunks):
             run_id = answer.headers.get(wire.H_RUN_ID)
             if run_id is not None:
                 return Asked(None, [run_id])  # its output is read from its result, which is verified
@@ -119,7 +120,7 @@ class Sender:
 
         async def once() -> Answer:
             data = None if change.data is None else encoded(change.data, change.content_type)[0]
-            return await self._calls.once("POST", path, asked or None, headers, data)
+            return await self._calls.once(Call("POST", path, asked or None, headers, data))
 
         repeats = (change.request_id is not None or is_same) and can_repeat(change.data)
         document = (await (self._calls.repeated(once) if repeats else once())).document

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from invoker import wire
 from invoker.chains import chain_expired
 from invoker.errors import InvokerError, RateLimitedError, ServerUnreachableError, UnknownIdError
-from invoker.http.calls import RESUME_SECONDS, Calls
+from invoker.http.calls import RESUME_SECONDS, Call, Calls
 from invoker.http.documents import chain_of_document, run_of
 from invoker.http.finding import Finder, quoted
 from invoker.lookup import LATEST, Found, canonical_id
@@ -134,14 +134,14 @@ class Waiter:
         path = f"/v1/requests/{quoted(found.request_id)}"
         if found.function is not None:
             path = f"/v1/runs/{wire.run_id_of(found.request_id, found.function)}"
-        await self._calls.once("GET", path, {"wait": f"{left:.3f}"}, wait=left)
+        await self._calls.once(Call("GET", path, {"wait": f"{left:.3f}"}, wait=left))
         return await self._finder.narrowed(found)
 
     async def _chain(self, request_id: str, wait: float = 0.0) -> Chain:
         path = f"/v1/requests/{quoted(request_id)}/chain"
         if wait <= 0:
             return chain_of_document((await self._calls.get(path)).document)
-        answer = await self._calls.once("GET", path, {"wait": f"{wait:.3f}"}, wait=wait)
+        answer = await self._calls.once(Call("GET", path, {"wait": f"{wait:.3f}"}, wait=wait))
         return chain_of_document(answer.document)
 
     async def result(self, run_id: str) -> Result:
