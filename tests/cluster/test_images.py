@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import tarfile
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from nats.aio.client import Client as NatsClient
 
 from invoker.result import Result
 from invoker.runtime import IMAGE_COMMAND, IMAGE_FETCH_COMMAND
+from tests.cluster.built_image import config_of, content_bytes, layers_of
 from tests.cluster.facts import Cluster
 from tests.cluster.image_builder import build_archive, build_image
 from tests.cluster.images import BASE, BUSYBOX
@@ -108,42 +108,6 @@ def samples(python: Path, cluster: Cluster) -> dict[str, str]:
     for name, image in images.items():
         build_image(cluster, SAMPLES / name / "Dockerfile", SAMPLES / name, image, {"BASE": PYTHON})
     return images
-
-
-def config_of(archive: Path) -> dict[str, Any]:
-    """What an image says about how it is run."""
-    config: dict[str, Any] = _blob(archive, _manifest(archive)["config"]["digest"])["config"]
-    return config
-
-
-def layers_of(archive: Path) -> list[dict[str, Any]]:
-    """The image's layers, the lowest first."""
-    layers: list[dict[str, Any]] = _manifest(archive)["layers"]
-    return layers
-
-
-def content_bytes(archive: Path, digest: str) -> int:
-    """How much the files of one layer take."""
-    with tarfile.open(archive) as tar, tarfile.open(fileobj=tar.extractfile(_place(digest))) as layer:
-        return sum(member.size for member in layer)
-
-
-def _place(digest: str) -> str:
-    return f"blobs/{digest.replace(':', '/')}"
-
-
-def _manifest(archive: Path) -> Any:
-    with tarfile.open(archive) as tar:
-        index = tar.extractfile("index.json")
-        assert index is not None
-        return _blob(archive, json.load(index)["manifests"][0]["digest"])
-
-
-def _blob(archive: Path, digest: str) -> Any:
-    with tarfile.open(archive) as tar:
-        blob = tar.extractfile(_place(digest))
-        assert blob is not None
-        return json.load(blob)
 
 
 def code(folder: Path, text: str) -> Path:
