@@ -160,7 +160,10 @@ def test_the_function_of_the_chart_is_one(render: Rendering, tmp_path: Path) -> 
     assert (found.broken, [one.name for one in found.functions]) == ((), ["chart-test"])
     (test,) = of_kind(render(), "Pod")
     assert test["spec"]["containers"][0]["args"][:2] == ["publish", "chart.test"]
-    assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert test["metadata"]["annotations"] == {
+        "helm.sh/hook": "test",
+        "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded",  # an uninstall does not take hooks along
+    }
 
 
 def test_functions_keep_their_text(render: Rendering) -> None:
