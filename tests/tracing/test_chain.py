@@ -214,6 +214,8 @@ async def test_a_reply_names_its_span(running: Traced) -> None:
     assert (reply.headers or {})["traceparent"] == f"00-{trace}-{span.span_id}-01"
     assert (reply.headers or {})["tracestate"] == "vendor=1"
     assert span.attributes["messaging.destination.name"] == "replies.traced"
+    run = running.receiver.of(trace).one("run three")
+    assert (span.parent, span.kind) == (run.span_id, "PRODUCER")
 
 
 async def test_attempts_are_spans_of_their_run(running: Traced) -> None:

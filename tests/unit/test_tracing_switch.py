@@ -12,10 +12,11 @@ import pytest
 
 from invoker import spans, tracing, wire
 from invoker.errors import SettingsError
-from invoker.request import RequestRecord
+from invoker.request import RequestRecord, RunTicket
 from invoker.result import Attempt, Reason, Result, State
 from invoker.tracing import TraceContext
 from invoker.tracing_switch import traced, wish_of
+from trigger.custody import HeldRun
 
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -102,6 +103,13 @@ def test_switched_off_headers_stay_as_they_are() -> None:
     assert spans.run_trace(given, "run") == {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "a=1"}
     assert spans.run_facts(given, "run") == {"trace_id": TRACE}
     assert spans.run_trace(record(traceparent="broken"), "run") == {}
+
+
+def test_lines_about_a_held_run_name_its_trace_once_it_is_known() -> None:
+    held = HeldRun(RunTicket(run_id="run", request_id="r", function="f"), None, 1)
+    assert held.ids() == {"request_id": "r", "run_id": "run", "function": "f"}
+    held.trace_id = TRACE
+    assert held.ids() == {"request_id": "r", "run_id": "run", "function": "f", "trace_id": TRACE}
 
 
 def test_a_span_that_cannot_be_made_hurts_nobody() -> None:
