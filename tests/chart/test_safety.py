@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 import yaml
 
 from invoker.gateway.access.keys import new_key, read_keys, read_ring, scope_of
-from tests.chart.helm import Helm
+from tests.chart.helm import CHART, Helm
 from tests.chart.rendering import (
     NAME,
     NAMESPACE,
+    RELEASE,
     Rendering,
     annotations_of_pods,
     containers,
@@ -24,7 +26,7 @@ from tests.chart.rendering import (
     the,
 )
 from tests.chart.restricted import violations
-from tests.chart.values_cases import ALL, CONTROLLER, EVERYTHING, EXTERNAL, SECRET
+from tests.chart.values_cases import ALL, CONTROLLER, EVERYTHING, EXTERNAL, SECRET, TENANTS
 from tests.docs.transcript import ROOT
 
 
@@ -196,3 +198,13 @@ def test_a_change_of_the_servers_configuration_replaces_it(render: Rendering) ->
     assert (
         annotations_of_pods(before, *place)["checksum/config"] != annotations_of_pods(after, *place)["checksum/config"]
     )
+
+
+def test_the_notes_name_what_an_uninstall_leaves(helm: Helm, render: Rendering) -> None:
+    for values in (TENANTS, EXTERNAL, {"runToken": {"existingSecret": SECRET}}):
+        dry = ("install", RELEASE, str(CHART), "--dry-run=client", "--namespace", NAMESPACE, "--values", "-")
+        notes = helm(*dry, given=json.dumps(values)).partition("\nNOTES:\n")[2]
+        kept = [one["metadata"]["name"] for one in of_kind(render(values), "Secret")
+                if "helm.sh/resource-policy" in one["metadata"].get("annotations", {})]  # fmt: skip
+        assert re.findall(r"^  secret/(.*)$", notes, re.MULTILINE) == kept
+        assert ("persistentvolumeclaim/" in notes) == bool(of_kind(render(values), "StatefulSet"))

@@ -74,3 +74,16 @@ checksum/secrets: {{ join "\n" . | sha256sum }}
 checksum/functions: {{ toJson $ctx.Values.catalog.functions | sha256sum }}
 {{- end }}
 {{- end }}
+
+{{/* The Secrets of an installation that an uninstall leaves, for the notes. */}}
+{{- define "invoker.keptsecrets" -}}
+{{- if not .Values.runToken.existingSecret }}
+  secret/{{ include "invoker.runtokensecret" . }}
+{{- end }}
+{{- if not .Values.gateway.keys.existingSecret }}
+  secret/{{ include "invoker.adminsecret" . }}
+{{- end }}
+{{- if .Values.nats.evaluation.enabled }}
+  secret/{{ include "invoker.natssecret" . }}
+{{- end }}
+{{- end }}
