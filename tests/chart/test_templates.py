@@ -354,6 +354,13 @@ def test_probes_and_metrics_are_where_the_programs_have_them(render: Rendering) 
         assert str(ports[metrics["targetPort"]]) == str(metrics["port"]) == port
 
 
+def test_functions_reach_controllers_that_are_not_ready(render: Rendering) -> None:
+    """One function that cannot be loaded makes every controller unready: no reason to keep inputs from all others."""
+    documents = render()
+    assert the(documents, "Service", f"{NAME}-run-api")["spec"]["publishNotReadyAddresses"] is True
+    assert "publishNotReadyAddresses" not in the(documents, "Service", f"{NAME}-gateway")["spec"]
+
+
 def test_a_pod_has_time_to_drain(render: Rendering) -> None:
     for component in ("controller", "gateway"):
         spec = the(render(), "Deployment", f"{NAME}-{component}")["spec"]
