@@ -167,12 +167,15 @@ class Workload:
 
     async def finished(self, within: float = 30.0) -> None:
         """Wait until nothing is unfinished and everything expected is stored."""
-        wanted = self.subjects()
 
         async def done() -> bool:
-            return await self.unfinished() == 0 and len(await self._stored()) >= len(wanted)
+            return await self.unfinished() == 0 and await self.has_all()
 
         await eventually(done, within=within, what="the end of all work")
+
+    async def has_all(self) -> bool:
+        """Whether as much is stored as is expected."""
+        return len(await self._stored()) >= len(self.subjects())
 
     def subjects(self) -> set[str]:
         found = set()
