@@ -1,4 +1,4 @@
-"""Three NATS servers with a copy of every stream each: one is killed and lost with its disk, and nothing else is lost."""
+"""Three NATS servers with a copy of every stream each: one is killed and lost with its disk, and nothing else is."""
 
 from __future__ import annotations
 

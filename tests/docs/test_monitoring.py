@@ -11,12 +11,14 @@ import pytest
 import yaml
 
 from invoker.gateway.metrics import GatewayMetrics
+from invoker.gateway.settings import GatewaySettings
 from scripts import dashboard
 from tests.docs.promql import Asked, Selector, read
 from tests.docs.transcript import ROOT
 from tests.promtool import promtool
 from trigger.engines import request_reasons
 from trigger.metrics import Metrics
+from trigger.settings import ControllerSettings
 
 FILES = ROOT / "charts" / "invoker" / "files"
 TARGET = {"namespace", "job", "instance"}
@@ -178,6 +180,16 @@ def test_every_alert_has_a_case() -> None:
 
 def test_promtool_finds_the_rules_right() -> None:
     assert f"{len(RULES)} rules found" in promtool("check", "rules", str(FILES / "alerts.yaml"))
+
+
+def test_prometheus_takes_the_configuration_of_the_page(tmp_path: Path) -> None:
+    shown = (ROOT / "docs" / "metrics.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "alerts.yaml").write_text((FILES / "alerts.yaml").read_text())
+    (tmp_path / "prometheus.yml").write_text(shown)
+    said = promtool("check", "config", str(tmp_path / "prometheus.yml"))
+    assert f"{len(RULES)} rules found" in said
+    for port in (ControllerSettings.model_fields["http_port"], GatewaySettings.model_fields["gateway_probe_port"]):
+        assert f":{port.default}" in shown
 
 
 def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
