@@ -189,9 +189,13 @@ def probe_place(settings: GatewaySettings) -> ProbePlace:
 
 
 def unready(gateway: Gateway) -> list[str]:
-    """What keeps the gateway from working, in words; empty when nothing does."""
+    """What keeps the gateway from working, in words; empty when nothing does.
+
+    Controllers must have answered once. When they are away later, events are kept and polls answered all the same: were
+    that no readiness, an outage of theirs would close every gateway's door as well.
+    """
     missing = [] if gateway.client.is_connected else ["nats: not connected"]
-    if gateway.catalog.problem is not None:
+    if gateway.catalog.problem is not None and not gateway.catalog.is_known:
         missing.append(f"controllers: {gateway.catalog.problem}")
     return missing
 

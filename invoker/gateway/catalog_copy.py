@@ -34,6 +34,7 @@ class CatalogCopy:
         self._client = client
         self.present = CatalogInfo()
         self.problem: str | None = "no controller has answered yet"
+        self.is_known = False
         self._asked_at = 0.0
         self._renewing = asyncio.Lock()
         self._inputs: dict[str, Schema] = {}
@@ -56,6 +57,7 @@ class CatalogCopy:
             self.problem = error.message
             return
         self.problem = None
+        self.is_known = True
         self.take(catalog)
 
     async def renewed(self) -> None:
