@@ -86,7 +86,7 @@ async def answered(gateway: Gateway, request: Request, arrival: Arrival, wish: W
     """Publish the event and answer as the caller wishes. Raises the errors of `Client.publish` and `Client.request`."""
     if wish.wait is not None and not Sight(gateway, caller_of(request)).may(Action.READ, arrival.topic):
         if not wish.preferred:
-            raise _unreadable(caller_of(request), arrival)
+            raise _unreadable(gateway, caller_of(request), arrival.topic)
         wish = Wish()  # a preference that cannot be honoured is none
     try:
         if wish.wait is not None:
@@ -99,10 +99,12 @@ async def answered(gateway: Gateway, request: Request, arrival: Arrival, wish: W
         raise repeatable(error, arrival.id) from None
 
 
-def _unreadable(caller: Caller, arrival: Arrival) -> ForbiddenError:
+def _unreadable(gateway: Gateway, caller: Caller, topic: str) -> ForbiddenError:
     """Said before anything is stored: who asks for an answer and cannot have it shall not find out afterwards."""
+    called = gateway.client.names.function_of_direct_topic(topic)
+    may = f"publish on {topic}" if called is None else f"call {called}"
     return ForbiddenError(
-        f"{caller.name} may publish on {arrival.topic} and not read what its runs give, so it cannot be waited for",
+        f"{caller.name} may {may} and not read what comes of it, so it cannot be waited for",
         hint="leave wait out, or ask for a key that may read as well",
     )
 
