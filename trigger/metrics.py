@@ -134,7 +134,7 @@ class Metrics:
             "engine_requests", "Requests to the engine's side; reason is the verb and what it was answered",
             "engine", "reason",
         )  # fmt: skip
-        self.stream_pending = gauge("stream_pending", "Messages in a stream, of every controller's", "stream")
+        self.stream_pending = gauge("stream_pending", "Messages in a stream; every controller tells the same", "stream")
         self.stream_bytes = gauge("stream_bytes", "Bytes that a stream holds", "stream")
         self.stream_limit_bytes = gauge(
             "stream_limit_bytes", "Bytes that a stream may hold, +Inf without bound", "stream"
