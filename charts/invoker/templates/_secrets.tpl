@@ -67,6 +67,13 @@ controller gateway publisher viewer
 {{- if $ctx.Values.nats.evaluation.enabled }}
 {{- $parts = append $parts (include "invoker.kept" (list $ctx (include "invoker.natssecret" $ctx) (printf "%s-password" $component) "word")) }}
 {{- end }}
+{{- /* Secrets of yours, as they are when Helm can ask the cluster. API keys are not among them: gateways read those again. */}}
+{{- $yours := list $ctx.Values.nats.tls.existingSecret (index $ctx.Values.nats $component).existingSecret -}}
+{{- if eq $component "controller" }}{{ $yours = append $yours $ctx.Values.runToken.existingSecret }}{{ end -}}
+{{- if eq $component "gateway" }}{{ $yours = append $yours $ctx.Values.redis.existingSecret }}{{ end -}}
+{{- range $name := compact $yours }}
+{{- with lookup "v1" "Secret" $ctx.Release.Namespace $name }}{{ $parts = append $parts (get . "data" | toJson) }}{{ end }}
+{{- end }}
 {{- with $parts }}
 checksum/secrets: {{ join "\n" . | sha256sum }}
 {{- end }}
