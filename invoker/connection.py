@@ -251,7 +251,7 @@ def _callbacks(listener: ConnectionListener | None) -> dict[str, Any]:
             await listener(event)
 
     async def on_error(error: Exception) -> None:
-        await tell(f"error: {error}")
+        await tell(f"error: {str(error) or type(error).__name__}")
 
     async def on_disconnected() -> None:
         await tell("disconnected")

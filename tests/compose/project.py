@@ -58,7 +58,8 @@ class Project:
 
     def container(self, service: str) -> str:
         """The id of a service's container."""
-        return self.compose("ps", "--quiet", service).split()[-1]
+        mark = f"label=com.docker.compose.service={service}"
+        return self.daemon.docker("ps", "--all", "--quiet", "--filter", mark).stdout.split()[-1]
 
     def facts(self, service: str) -> Any:
         """What `docker inspect` says about it."""

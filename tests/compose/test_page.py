@@ -1,0 +1,76 @@
+"""docs/install.md and docs/images.md against docker-compose.yml, the Dockerfile and the scripts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from invoker.cli.tree import app
+from invoker.gateway.settings import GatewaySettings
+from scripts import compose_transcript
+from tests.compose.images import FILE
+from tests.compose.project import ROOT
+from trigger.settings import ControllerSettings
+
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE)
+INSTALL = (ROOT / "docs" / "install.md").read_text()
+IMAGES = (ROOT / "docs" / "images.md").read_text()
+CLIENTS = (ROOT / "docs" / "configuration.md").read_text()
+
+
+def test_the_transcript_is_of_the_scripts_commands() -> None:
+    """Recorded by the script; the same commands are what test_compose.py lives through."""
+    (block,) = re.findall(r"<!-- recorded: compose[^>]* -->\n```text\n(.*?)```", INSTALL, re.DOTALL)
+    shown = block.replace("\\\n    ", "").splitlines()
+    commands = [command.replace("\\\n    ", "") for command in compose_transcript.COMMANDS]
+    assert [line.removeprefix("$ ") for line in shown if line.startswith("$ ")] == commands
+    assert "unhealthy" in block
+    assert "not ready: nats: not connected" in block
+    assert "convert  uncompressed.tsv  succeeded" in block
+
+
+def test_every_service_and_variable_is_told() -> None:
+    section = INSTALL.split("## Docker Compose")[1].split("\n## ")[0]
+    for service in COMPOSE["services"]:
+        assert f"| `{service}` |" in section, service
+    for name in set(re.findall(r"\$\{(\w+):-", FILE)) - {"NATS_IMAGE", "REDIS_IMAGE"}:
+        assert name in section, name
+
+
+def test_every_setting_in_the_file_is_one() -> None:
+    known = {f"INVOKER_{name.upper()}" for kind in (ControllerSettings, GatewaySettings) for name in kind.model_fields}
+    for name, service in COMPOSE["services"].items():
+        for variable in service.get("environment", {}):
+            plain = variable.removesuffix("_FILE")
+            assert plain in known or f"`{plain}`" in CLIENTS, (name, variable)
+            assert not plain.endswith(("PASSWORD", "KEY", "RESULTS")) or variable.endswith("_FILE"), variable
+
+
+def test_every_service_is_hardened_and_waits_by_health() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        assert "healthcheck" in service or service.get("profiles") == ["demo"], name
+        assert service["restart"] == ("no" if name == "demo" else "unless-stopped"), name
+    for name in ("controller", "gateway"):
+        assert COMPOSE["services"][name]["depends_on"]["nats"]["condition"] == "service_healthy"
+        assert COMPOSE["services"][name]["command"] == [name]
+        assert name in [command.name for command in app.registered_commands]
+    assert "version" not in COMPOSE
+
+
+def test_the_images_page_has_what_the_scripts_take() -> None:
+    script = (ROOT / "scripts" / "build-images").read_text()
+    for name in re.findall(r"^#   ([A-Z_]+) ", script, re.MULTILINE):
+        assert f"| `{name}` |" in IMAGES, name
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for name in set(re.findall(r"^ARG (\w+)", dockerfile, re.MULTILINE)):
+        assert f"`{name}`" in IMAGES, name
+    extras = re.search(r"with the extras (.*?) into", IMAGES)
+    assert extras is not None
+    (made,) = re.findall(r"pyproject.toml((?: --extra \w+)+) \\\n.*image.txt", (ROOT / "Makefile").read_text())
+    assert re.findall(r"`(\w+)`", extras[1]) == re.findall(r"--extra (\w+)", made)
