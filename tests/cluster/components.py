@@ -131,6 +131,7 @@ def _api_server(layout: Layout) -> Program:
         "kubelet-client-certificate": pki / "apiserver-to-kubelet.crt",
         "kubelet-client-key": pki / "apiserver-to-kubelet.key",
         "kubelet-preferred-address-types": "Hostname",
+        "allow-privileged": "true",  # or it would refuse what policies are tested to refuse
         "service-account-issuer": "https://kubernetes.default.svc",
         "service-account-key-file": pki / "sa.pub",
         "service-account-signing-key-file": pki / "sa.key",
