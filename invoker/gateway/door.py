@@ -208,6 +208,7 @@ class _Passage:
         self._ids: dict[str, str] = {}
         self.traceparent = wire.usable_traceparent(headers.get(wire.H_TRACEPARENT))
         self._spans: spans.Contexts | None = None
+        self._began = datetime.now(UTC)
         if traced and tracing.exporter() is not None:
             self._spans = spans.call_context(headers, scope["method"])
             self.traceparent = self._spans[0].traceparent
@@ -263,13 +264,12 @@ class _Passage:
         """Tell of the answered call, where it has a span."""
         if (contexts := self._spans) is None:
             return
-        end = datetime.now(UTC)
-        start = end - timedelta(seconds=call.seconds)
+        end = self._began + timedelta(seconds=call.seconds)
         tracing.tell(
             lambda: [
                 spans.call_span(
                     contexts, method=call.method, route=call.route, status=call.status, call_id=call.id, ids=call.ids,
-                    start=start, end=end,
+                    start=self._began, end=end,
                 )
             ]
         )  # fmt: skip
