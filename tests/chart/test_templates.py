@@ -312,6 +312,8 @@ def test_ports_and_targets_that_are_named_are_there(render: Rendering) -> None:
         found = [one for one in of_kind(documents, "Service") if wanted <= one["metadata"]["labels"].items()]
         ports = [port["name"] for one in found for port in one["spec"]["ports"]]
         assert ports.count(monitor["spec"]["endpoints"][0]["port"]) == 1
+        kept = {monitor["spec"]["jobLabel"], *monitor["spec"]["targetLabels"]}
+        assert kept <= found[0]["metadata"]["labels"].keys()
 
 
 # networks
