@@ -279,15 +279,6 @@ async def test_cut_in_the_middle_leaves_nothing(odd: Odd) -> None:
     assert await odd.call("PUT", "output", b"whole") == (201, "")
 
 
-async def test_an_output_may_come_as_slowly_as_it_is_made(odd: Odd) -> None:
-    async def made() -> AsyncIterator[bytes]:
-        for _ in range(12):
-            yield b"."
-            await asyncio.sleep(0.1)  # never as long as it may pause, and three times that in all
-
-    assert await odd.call("PUT", "output", made()) == (201, "")
-
-
 async def test_a_member_that_stands_twice_in_a_note_is_refused(odd: Odd) -> None:
     assert await odd.call("POST", "progress", b'{"percent": 1, "percent": 2}') == (400, "run-api-refused")
 
