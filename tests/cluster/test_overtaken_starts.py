@@ -89,6 +89,8 @@ async def test_finished_while_another_controller_waits_for_its_first_list(
     text = "note start; sleep 2; printf done"
     catalog = write_catalog(tmp_path / "catalog", script("prints", "go", text, here, output={"from": "stdout"}))
     view, run_id = await View(client, here.names).listen(), wire.run_id_of("r", "prints")
+    # Refused once first: a controller that has met trouble takes runs all the same.
+    proxy.inject(Rule(Answer(403), verb="list", resource="jobs"))
     late = proxy.inject(Rule(Slow(3600), verb="list", resource="jobs", times=None))
     # One run at a time: the first controller asks for one more at most, so what it lets go of soon gets to the second.
     one, two = SHARING | {"max_running": 1}, SHARING | {"kubeconfig": proxy.kubeconfig}
