@@ -68,7 +68,7 @@ class EventStream(Response):
         self._source = source
         self._metrics = gateway.metrics
         self._seconds = gateway.settings.gateway_stream_seconds or math.inf
-        self._begun = False
+        self._begun = self._ended = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._metrics.event_streams.track_inprogress():
@@ -105,18 +105,24 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             except TimeoutError:
                 return  # the answer stays without its end, so the connection is closed
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send_last(send, b"")
 
     async def _begin(self, send: Send) -> None:
         self._begun = True
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
 
     async def _end(self, send: Send, stops: bool) -> None:
+        if self._ended:
+            return  # by itself, in the moment in which it was to be ended
         if not self._begun:
             await self._begin(send)
         # All readers of a gateway that stops shall not come in one moment to the others.
         milliseconds = random.randint(*STOPPED_RETRY_MILLISECONDS) if stops else RETRY_MILLISECONDS
-        await send({"type": "http.response.body", "body": _retry(milliseconds), "more_body": False})
+        await self._send_last(send, _retry(milliseconds))
+
+    async def _send_last(self, send: Send, piece: bytes) -> None:
+        self._ended = True
+        await send({"type": "http.response.body", "body": piece, "more_body": False})
 
 
 async def _gone(receive: Receive) -> None:

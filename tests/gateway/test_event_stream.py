@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
+from starlette.types import Message
 
 from invoker import wire
 from invoker.client import Client
 from invoker.connection import ConnectionOptions
 from invoker.feed import KEPT, FeedItem, Watch
 from invoker.gateway.access.scopes import anonymous
+from invoker.gateway.door import CLOSING, STILL
 from invoker.gateway.event_stream import Wanted, _live
+from invoker.gateway.server_sent import EventStream, frame
 from invoker.gateway.sight import Sight
 from invoker.nats_server import NatsServer
 from tests.conftest import eventually
@@ -204,3 +208,33 @@ async def test_who_goes_is_forgotten(http: aiohttp.ClientSession, stack: Stack) 
         assert len(feed._all) == 20
     await eventually(none, what="the forgetting of twenty readers")
     assert wire.Names() == stack.client.names
+
+
+async def test_a_stream_that_ends_by_itself_as_the_gateway_stops_is_ended_once(stack: Stack) -> None:
+    """It is not told to come again in an answer that is complete."""
+    sent: list[Message] = []
+    closing = asyncio.get_running_loop().create_future()
+    last_is_sent, never = asyncio.Event(), asyncio.Event()
+
+    async def source() -> AsyncGenerator[bytes, None]:
+        yield frame("result", {})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if not message.get("more_body", True):
+            last_is_sent.set()
+            await never.wait()  # as a server does whose reader is slow: what is sent counts, and the call goes on
+
+    async def receive() -> Message:
+        await never.wait()
+        raise AssertionError("nothing comes")
+
+    async def allowed() -> bool:
+        return True
+
+    scope = {"type": "http", CLOSING: closing, STILL: allowed}
+    answering = asyncio.ensure_future(EventStream(source(), stack.gateway)(scope, receive, send))
+    await last_is_sent.wait()
+    closing.set_result(None)
+    await answering
+    assert [message.get("more_body") for message in sent] == [None, True, False]
