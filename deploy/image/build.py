@@ -81,20 +81,20 @@ def finish(folder: str) -> None:
     for name in ("pip", "pip3", "activate", "activate.csh", "activate.fish", "Activate.ps1"):
         if os.path.exists(path := os.path.join(ENVIRONMENT, "bin", name)):
             os.unlink(path)
-    # Never compared with its source again: layers may change the times of files, but not what is in them.
+    # Never compared with its source again: layers may change the times of files, but not what is in them. All of it
+    # anew: what the tools imported has been compiled already, in the way that looks at times.
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    compileall.compile_dir(ENVIRONMENT, quiet=2, invalidation_mode=mode, rx=GENERATED)
+    compileall.compile_dir(ENVIRONMENT, quiet=2, force=True, invalidation_mode=mode, rx=GENERATED)
     sys.path.insert(0, folder)
     from prepare import read, with_line  # beside the files of requirements
 
     os.makedirs(os.path.join(IMAGE, "etc"))
-    os.makedirs(os.path.join(IMAGE, "state"), mode=0o700)
+    os.makedirs(os.path.join(IMAGE, "state"))
     for name, line in LINES.items():
         with open(os.path.join(IMAGE, "etc", name), "w") as file:
             file.write(with_line(read(f"/etc/{name}"), line))
     for place in (ENVIRONMENT, IMAGE):
         settle(place, created())
-    os.chmod(os.path.join(IMAGE, "state"), 0o700)
 
 
 def created() -> float:

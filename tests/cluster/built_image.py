@@ -48,6 +48,20 @@ def members_of(archive: Path, layers: Iterable[dict[str, Any]]) -> list[tarfile.
     return found
 
 
+def beginnings_of(archive: Path, layers: Iterable[dict[str, Any]], suffix: str, length: int) -> dict[str, bytes]:
+    """The first bytes of every file with that ending in these layers."""
+    found: dict[str, bytes] = {}
+    with tarfile.open(archive) as tar:
+        for layer in layers:
+            with tarfile.open(fileobj=tar.extractfile(_place(layer["digest"]))) as content:
+                for member in content:
+                    if member.isfile() and member.name.endswith(suffix):
+                        file = content.extractfile(member)
+                        assert file is not None
+                        found[member.name] = file.read(length)
+    return found
+
+
 def _place(digest: str) -> str:
     return f"blobs/{digest.replace(':', '/')}"
 

@@ -11,7 +11,7 @@ import pytest
 from invoker.version import __version__
 from scripts import sbom
 from tests.cluster import images
-from tests.cluster.built_image import config_of, content_bytes, layers_above, members_of
+from tests.cluster.built_image import beginnings_of, config_of, content_bytes, layers_above, members_of
 from tests.cluster.invoker_image import invoker_archive
 from tests.compose.daemon import need_builder
 
@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
 
 MAX_ADDED_BYTES = 220_000_000
 HOME = "opt/invoker/lib/python3.11/site-packages"
+UNCHECKED = (1).to_bytes(4, "little")
+"""The mark of compiled code that is never compared with its source."""
 TOOLS = ("pip", "setuptools", "hatchling", "wheel", "uv")
 _DIST = re.compile(rf"{HOME}/([^/]+)-([^-/]+)\.dist-info/METADATA")
 
@@ -83,6 +85,9 @@ def test_it_is_compiled_and_nobody_but_root_may_change_it(members: list[tarfile.
     assert (state.uid, state.gid, state.mode & 0o722) == (10001, 10001, 0o700)
 
 
-def test_its_files_have_no_time(members: list[tarfile.TarInfo]) -> None:
-    """The same sources give the same files at any hour."""
+def test_its_files_have_no_time(archive: Path, members: list[tarfile.TarInfo]) -> None:
+    """The same sources give the same files at any hour, and nothing is compiled anew at every start because of one."""
+    compiled = beginnings_of(archive, layers_above(archive, images.archive_of(images.BASE)), ".pyc", 8)
+    assert len(compiled) > 1_000
+    assert [name for name, head in compiled.items() if head[4:] != UNCHECKED] == []
     assert {one.mtime for one in members if one.name.startswith("opt/invoker/")} == {0}
