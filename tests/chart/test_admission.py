@@ -13,7 +13,7 @@ import pytest
 from tests.chart.release import Release, eventually, token_kubeconfig
 from tests.cluster.facts import Cluster, KubectlError
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 POD = ("spec", "template", "spec")
 FIRST = (*POD, "containers", 0)

@@ -11,7 +11,7 @@ import pytest
 from tests.chart.helm import Helm
 from tests.chart.images import ROOT
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PAGE = ROOT / "docs" / "install.md"
 
@@ -20,7 +20,7 @@ def test_the_life_of_a_release_is_as_the_page_shows_it(cluster_helm: Helm, names
     """Installed with the chart's own values, tested, used, upgraded, rolled back, removed."""
     script = [sys.executable, str(ROOT / "scripts" / "helm_transcript.py"), namespace]
     done = subprocess.run(
-        script, env=cluster_helm.environ, capture_output=True, text=True, timeout=280, check=False, cwd=folder
+        script, env=cluster_helm.environ, capture_output=True, text=True, timeout=400, check=False, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     shown = PAGE.read_text().split("<!-- recorded: helm")[1].split("```text\n")[1].split("```")[0]

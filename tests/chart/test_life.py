@@ -20,7 +20,7 @@ from tests.cluster.audit import created_jobs
 from tests.cluster.facts import Cluster, KubectlError
 from tests.cluster.test_one_node import RESTRICTED_CONTAINER, RESTRICTED_POD
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 LOAD = {
     "apiVersion": "invoker.dev/v1alpha1", "kind": "Function", "metadata": {"name": "load"},

@@ -24,7 +24,7 @@ from tests.chart.release import MODEST, Release, eventually
 from tests.cluster.facts import Cluster, KubectlError
 from tests.cluster.network import free_ports
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PIPELINE = ("collect", "uncompress", "convert")
 EVENT = {"source": "data/tzdata", "pattern": "zone1970*"}

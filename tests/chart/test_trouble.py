@@ -25,7 +25,7 @@ from tests.cluster.network import free_ports
 from tests.conftest import eventually
 from tests.redis_server import RedisServer
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PROBES = 8081
 
