@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).resolve().parents[1] / "charts" / "invoker" / "files" / "dashboard.json"
-HERE = 'namespace=~"$namespace",instance=~"$instance"'
+PLACE = 'namespace=~"$namespace",invoker_dev_installation=~"$installation"'
+HERE = f'{PLACE},instance=~"$instance"'
 ONE = f'{HERE},function=~"$function"'
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS = 24
+EACH = "namespace, invoker_dev_installation"
+"""What tells installations apart: every controller tells an installation's levels alike, other installations others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ def stat(title: str, expr: str, unit: str = "short", text: str = "", legend: str
     return Panel(title, [Query(expr, legend)], unit, "stat", width=4, height=4, text=text)
 
 
+def summed(metric: str, labels: str = HERE) -> str:
+    """A level that every program of an installation tells alike: each installation's once, and those together."""
+    return f"sum(max by ({EACH}) ({metric}{{{labels}}}))"
+
+
 def total(metric: str, labels: str, name: str) -> Query:
     return Query(f"sum(rate({metric}{{{labels}}}[$__rate_interval]))", name)
 
@@ -66,10 +74,10 @@ OVERVIEW = [
     stat("Programs", f"count by (component) (invoker_build_info{{{HERE}}})"),
     stat("Versions", f"count by (version) (invoker_build_info{{{HERE}}})"),
     stat("NATS connected", f"min(invoker_nats_connected{{{HERE}}})", text="0 when any program is not connected"),
-    stat("Functions", f"max(invoker_catalog_functions{{{HERE}}})"),
-    stat("Functions that cannot be loaded", f"max(invoker_catalog_broken_functions{{{HERE}}})"),
+    stat("Functions", summed("invoker_catalog_functions")),
+    stat("Functions that cannot be loaded", summed("invoker_catalog_broken_functions")),
     stat(
-        "Dead letters kept", f'max(invoker_stream_pending{{{HERE},stream=~".+_DEAD"}})', text="of the last 30 days"
+        "Dead letters kept", summed("invoker_stream_pending", f'{HERE},stream=~".+_DEAD"'), text="of the last 30 days"
     ),
     Panel("Events", [
         total("invoker_events_received_total", HERE, "received"),
@@ -85,13 +93,15 @@ OVERVIEW = [
         Query(rate("invoker_runs_finished_total", f'{HERE},state!="succeeded"', "reason")),
     ], "ops", stacked=True),
     Panel("Waiting", [
-        Query(f'max(invoker_stream_pending{{{HERE},stream=~".+_EVENTS"}})', "events"),
+        Query(summed("invoker_stream_pending", f'{HERE},stream=~".+_EVENTS"'), "events"),
         Query(
-            f'max(invoker_stream_pending{{{HERE},stream=~".+_RUNS"}}) - sum(invoker_runs_active{{{HERE}}})', "runs"
+            f"{summed('invoker_stream_pending', f'{HERE},stream=~' + chr(34) + '.+_RUNS' + chr(34))}"
+            f" - sum(invoker_runs_active{{{HERE}}})",
+            "runs",
         ),
     ], text="Events that are not accepted yet; runs that no controller has in hand"),
     Panel("Age of what is oldest", [
-        Query(f'max by (stream) (invoker_stream_oldest_seconds{{{HERE},stream=~".+_(EVENTS|RUNS)"}})'),
+        Query(f'max by ({EACH}, stream) (invoker_stream_oldest_seconds{{{HERE},stream=~".+_(EVENTS|RUNS)"}})'),
     ], "s", text="An event waits for milliseconds; a run is in RUNS until it is finished"),
     Panel("From event to start", quantiles("invoker_run_queue_seconds", HERE), "s"),
     Panel("From result to reply", quantiles("invoker_reply_delay_seconds", HERE), "s"),
@@ -126,19 +136,19 @@ FUNCTIONS = [
 CAPACITY = [
     Panel("Use of each function's concurrency", [
         Query(
-            f"sum by (function) (invoker_runs_active{{{ONE}}})"
-            f" / max by (function) (invoker_function_concurrency{{{ONE}}})"
+            f"sum by ({EACH}, function) (invoker_runs_active{{{ONE}}})"
+            f" / max by ({EACH}, function) (invoker_function_concurrency{{{ONE}}})"
         ),
     ], "percentunit", text="1: more runs of it wait, whatever the cluster has free"),
     Panel("Use of each controller", [
         Query(f"sum by (instance) (invoker_runs_active{{{HERE}}}) / max by (instance) (invoker_runs_limit{{{HERE}}})"),
     ], "percentunit", text="INVOKER_MAX_RUNNING"),
     Panel("Late heartbeats", [Query(rate("invoker_heartbeats_late_total", HERE, "instance"))], "ops"),
-    Panel("Size of the streams", [Query(f"max by (stream) (invoker_stream_bytes{{{HERE}}})")], "bytes"),
+    Panel("Size of the streams", [Query(f"max by ({EACH}, stream) (invoker_stream_bytes{{{HERE}}})")], "bytes"),
     Panel("Streams that have a bound, how full", [
         Query(
-            f"max by (stream) (invoker_stream_bytes{{{HERE}}})"
-            f" / max by (stream) (invoker_stream_limit_bytes{{{HERE}}} < Inf)"
+            f"max by ({EACH}, stream) (invoker_stream_bytes{{{HERE}}})"
+            f" / max by ({EACH}, stream) (invoker_stream_limit_bytes{{{HERE}}} < Inf)"
         ),
     ], "percentunit"),
     Panel("Requests to the engine's side", [Query(rate("invoker_engine_requests_total", HERE, "engine", "reason"))],
@@ -192,7 +202,11 @@ VARIABLES = [
         "current": {}, "options": [], "regex": "", "multi": False, "includeAll": False, "hide": 0,
     },
     variable("namespace", "Namespace", "label_values(invoker_build_info, namespace)"),
-    variable("instance", "Instance", 'label_values(invoker_build_info{namespace=~"$namespace"}, instance)'),
+    variable(
+        "installation", "Installation",
+        'label_values(invoker_build_info{namespace=~"$namespace"}, invoker_dev_installation)',
+    ),
+    variable("instance", "Instance", f"label_values(invoker_build_info{{{PLACE}}}, instance)"),
     variable("function", "Function", f"label_values(invoker_runs_active{{{HERE}}}, function)"),
 ]  # fmt: skip
 

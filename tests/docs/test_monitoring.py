@@ -21,8 +21,10 @@ from trigger.metrics import Metrics
 from trigger.settings import ControllerSettings
 
 FILES = ROOT / "charts" / "invoker" / "files"
-TARGET = {"namespace", "job", "instance"}
-"""What Prometheus adds to every series by itself (the namespace: its operator)."""
+PLACE = {"namespace", "invoker_dev_installation"}
+"""What tells installations apart: the Prometheus operator adds the one, the chart's ServiceMonitor the other."""
+TARGET = PLACE | {"job", "instance"}
+"""What Prometheus adds to every series by itself, or is told to add."""
 FOREIGN = {"up": TARGET}
 RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"] for rule in group["rules"]
@@ -138,7 +140,7 @@ def test_the_panels_of_the_dashboard_fill_their_rows_without_overlap() -> None:
         taken |= cells
     assert [panel["title"] for panel in panels if panel["type"] == "row"] == ["Overview", "Functions", "Capacity"]
     names = [one["name"] for one in dashboard.VARIABLES]
-    assert names == ["datasource", "namespace", "instance", "function"]
+    assert names == ["datasource", "namespace", "installation", "instance", "function"]
     assert {panel["datasource"]["uid"] for panel in panels if "datasource" in panel} == {"${datasource}"}
 
 
@@ -158,6 +160,24 @@ def test_an_alert_says_what_is_wrong_and_where_to_read_on(rule: dict[str, Any]) 
     assert anchor == rule["alert"].lower()
 
 
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
+def test_an_alert_never_mixes_two_installations(rule: dict[str, Any]) -> None:
+    """Tenants share a namespace: whatever is summed, compared or left out is of one installation, or of one target."""
+    for kind, inside in re.findall(r"\b(by|on) \(([^)]*)\)", rule["expr"]):
+        labels = set(re.findall(r"\w+", inside))
+        assert labels >= PLACE or labels >= {"job", "instance"}, f"{kind} ({inside})"
+    assert not re.search(r"\b(sum|max|min|count|avg|group) ?\((?! )", rule["expr"]), "aggregates over everything"
+
+
+def test_levels_on_the_dashboard_are_those_of_one_installation_or_summed_over_them() -> None:
+    levels = r"invoker_(?:stream_|catalog_(?:broken_)?functions|function_concurrency)"
+    asked = [query for query in dashboard_queries() if re.search(levels, query)]
+    assert asked
+    for query in asked:
+        for before in re.findall(rf"(\S+ ?\([^()]*\)|\w+) ?\({levels}", query):
+            assert "namespace, invoker_dev_installation" in before, query
+
+
 def test_the_runbooks_are_exactly_those_of_the_alerts() -> None:
     text = (ROOT / "docs" / "runbooks.md").read_text()
     sections = re.findall(r"^## (Invoker\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
@@ -171,7 +191,12 @@ def test_the_runbooks_are_exactly_those_of_the_alerts() -> None:
 
 
 CASES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "alert_cases.yaml").read_text())
-TARGETS = {"$c1": 'namespace="shop",job="controller",instance="c1"', "$n": 'namespace="shop"'}
+TARGETS = {
+    "$c1": 'namespace="shop",job="controller",instance="c1"',
+    "$a": 'namespace="shop",invoker_dev_installation="a",job="controller",instance="c1"',
+    "$b": 'namespace="shop",invoker_dev_installation="b",job="controller",instance="c2"',
+    "$n": 'namespace="shop"',
+}
 
 
 def test_every_alert_has_a_case() -> None:
