@@ -22,6 +22,7 @@ from tests.chart.conftest import greetings
 from tests.chart.helm import CHART, Helm
 from tests.chart.release import MODEST, Release, eventually
 from tests.cluster.facts import Cluster, KubectlError
+from tests.cluster.fixtures import make_namespace, remove_namespace
 from tests.cluster.network import free_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -156,7 +157,8 @@ async def test_two_releases_in_one_namespace_and_a_tenant_in_another_do_not_meet
 ) -> None:
     """Three installations, each with a NATS account, keys and Jobs of its own."""
     other = Release(cluster_helm, cluster, shared.namespace, "other")
-    other.install(MODEST, {"tenants": {"blue": {"jobs": {"namespace": namespace}}}})
+    work = make_namespace(cluster)
+    other.install(MODEST, {"jobs": {"namespace": work}, "tenants": {"blue": {"jobs": {"namespace": namespace}}}})
     tenant = Release(cluster_helm, cluster, shared.namespace, "other-invoker-blue")
     installations = (shared, other, tenant)
     try:
@@ -173,6 +175,7 @@ async def test_two_releases_in_one_namespace_and_a_tenant_in_another_do_not_meet
         assert [job["metadata"]["labels"]["invoker.dev/run"] for job in jobs] == [replies[2].run_id]
     finally:
         other.uninstall()
+        remove_namespace(cluster, work)
     eventually(lambda: not other.pods("controller"), "the end of the other release")
     async with shared.client() as client:
         assert await answer(client, "chart.test", b"still there") == b"still there"

@@ -232,6 +232,7 @@ def test_a_tenant_has_what_it_does_not_say_from_the_release(render: Rendering) -
     who = {"controller": {"method": "nkey", "existingSecret": "of-blue"}}
     values = EXTERNAL | {
         "image": {"tag": "9"},
+        "jobs": {"namespace": "work"},
         "controller": {"settings": {"maxRunning": 5}},
         "tenants": {"blue": {"jobs": {"namespace": "blue"}, "nats": who, "controller": {"replicas": 1}}},
     }

@@ -93,6 +93,8 @@ def with_group(case: Case) -> dict[str, Any]:
     values = merged(GROUPS[case.group])
     if case.group == "external-no-ca":
         values["nats"] |= EXTERNAL["nats"] | {"tls": {"existingSecret": SECRET, "ca": False}}
+    if case.group == "controller-no-account":
+        values["controller"]["serviceAccount"]["name"] = "mine"
     return values
 
 
@@ -146,6 +148,8 @@ def test_values_of_another_type_are_refused_with_their_path(render: Rendering) -
 
 
 KEY = {"id": "a" * 10, "sha256": "0" * 64, "name": "one", "scopes": [{"actions": ["read"]}]}
+WORK: dict[str, Any] = {"jobs": {"namespace": "work"}}
+ONE: dict[str, Any] = {TENANTS: {"a": {"jobs": {"namespace": "x"}}}}
 CONFLICTS: list[tuple[dict[str, Any], str]] = [
     (
         {"nats": {"url": "nats://mine:4222"}},
@@ -184,14 +188,48 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
         "minReplicas 9 is above maxReplicas 3",
     ),
     ({"gateway": {"jwt": {"existingConfigMap": "jwks", "issuer": "me"}}}, "gateway.jwt needs issuer and audience"),
-    ({TENANTS: {"a": {"controller": {"replicas": 1}}}}, "tenants.a: jobs.namespace is missing"),
+    (WORK | {TENANTS: {"a": {"controller": {"replicas": 1}}}}, "tenants.a: jobs.namespace is missing"),
     (
-        {TENANTS: {"a": {"jobs": {"namespace": "x"}}, "b": {"jobs": {"namespace": "x"}}}},
+        WORK | {TENANTS: {"a": {"jobs": {"namespace": "x"}}, "b": {"jobs": {"namespace": "x"}}}},
         "x is that of tenant a already",
     ),
-    ({TENANTS: {"a": {"jobs": {"namespace": "apps"}}}}, "apps is that of the release already"),
-    (EXTERNAL | {TENANTS: {"a": {"jobs": {"namespace": "x"}}}}, "it would work on the release's own streams"),
-    ({TENANTS: {"a": {"jobs": {"namespace": "x"}, "redis": {"enabled": True}}}}, "tenants.a: redis.enabled needs"),
+    (WORK | {TENANTS: {"a": {"jobs": {"namespace": "work"}}}}, "work is that of the release already"),
+    ({TENANTS: {"a": {"jobs": {"namespace": "x"}}}}, "jobs.namespace must name another namespace than the release's"),
+    (WORK | {TENANTS: {"a": {"jobs": {"namespace": "apps"}}}}, "tenants.a: jobs.namespace apps is the release's own"),
+    (WORK | EXTERNAL | ONE, "it would work on the release's own streams"),
+    (
+        WORK | {TENANTS: {"a": {"jobs": {"namespace": "x"}, "redis": {"enabled": True}}}},
+        "tenants.a: redis.enabled needs",
+    ),
+    (
+        WORK | ONE | {"controller": {"serviceAccount": {"name": "one"}}},
+        "tenants.a: controller.serviceAccount.name one is that of the release already",
+    ),
+    (
+        WORK | ONE | {"controller": {"serviceAccount": {"name": "one", "create": False}}},
+        "tenants.a: controller.serviceAccount.name one is that of the release already",
+    ),
+    (
+        WORK | ONE | {"gateway": {"serviceAccount": {"name": "one"}}},
+        "tenants.a: gateway.serviceAccount.name one is that of the release already",
+    ),
+    (
+        WORK | ONE | {"runToken": {"existingSecret": SECRET}},
+        f"tenants.a: runToken.existingSecret {SECRET} is that of the release already",
+    ),
+    (
+        WORK | ONE | {"gateway": {"keys": {"existingSecret": SECRET}}},
+        f"tenants.a: gateway.keys.existingSecret {SECRET} is that of the release already",
+    ),
+    ({"controller": {"serviceAccount": {"create": False}}}, "controller.serviceAccount.name must name an account"),
+    (
+        {"controller": {"serviceAccount": {"create": False, "name": "default"}}},
+        "controller.serviceAccount.name must name an account",
+    ),
+    (
+        {"controller": {"serviceAccount": {"name": "a"}}, "gateway": {"serviceAccount": {"name": "a"}}},
+        "are one account, a: gateways would have the rights of controllers",
+    ),
     ({"catalog": {"functions": {"Hello": {"function.yaml": ""}}}}, "invalid propertyName 'Hello'"),
     ({"catalog": {"functions": {"hello": {"main.py": ""}}}}, "missing property 'function.yaml'"),
     ({"image": {"digest": "sha256:abc"}}, "at '/image/digest'"),

@@ -111,7 +111,7 @@ def _of_pods(component: str) -> list[Case]:
             f"{component}.serviceAccount.create",
             False,
             pod(component, "serviceAccountName"),
-            "default",
+            "mine" if component == "controller" else "default",
             f"{component}-no-account",
         ),
         Case(
@@ -500,6 +500,7 @@ CASES: tuple[Case, ...] = (
         {"blue": {"jobs": {"namespace": "blue"}}},
         ("Role", f"{NAME}-blue-20dc9053-controller", ("metadata", "namespace")),
         "blue",
+        "jobs",
     ),
     Case(
         "admissionPolicy.enabled",
@@ -550,7 +551,8 @@ def _merge(into: Document, given: Mapping[str, Any]) -> None:
 CONTROLLER = ("Deployment", f"{NAME}-controller")
 EVERYTHING = merged([case for case in CASES if case.group == "all"])
 TENANTS = {
-    "tenants": {"blue": {"jobs": {"namespace": "blue"}, "settings": {"instance": "acme-1", "topicPrefix": "in"}}}
+    "jobs": {"namespace": "work"},
+    "tenants": {"blue": {"jobs": {"namespace": "blue"}, "settings": {"instance": "acme-1", "topicPrefix": "in"}}},
 }
 ALL = [{}, EVERYTHING, merged([case for case in CASES if case.group == "external"]), TENANTS]
 """Renderings that between them have every object of the chart."""

@@ -3,19 +3,50 @@
 {{- define "invoker.check" -}}
 {{- include "invoker.check.nats" . -}}
 {{- include "invoker.check.installation" (dict "Values" .Values "Release" .Release "tenant" "") -}}
-{{- $namespaces := dict (default .Release.Namespace .Values.jobs.namespace) "the release" -}}
 {{- $root := . -}}
+{{- $ctx := dict "Values" .Values "Release" .Release "Chart" .Chart "tenant" "" -}}
+{{- $home := include "invoker.jobnamespace" $ctx -}}
+{{- if and .Values.tenants (eq $home .Release.Namespace) }}{{ fail "jobs.namespace must name another namespace than the release's own when there are tenants: the Secrets of all tenants are there, and whoever may create Jobs in a namespace may read its Secrets" }}{{ end -}}
+{{- $namespaces := dict $home "the release" -}}
+{{- $owners := dict -}}
+{{- include "invoker.check.own" (dict "ctx" $ctx "owners" $owners "who" "the release" "where" "") -}}
 {{- range $tenant, $given := .Values.tenants }}
 {{- $values := mergeOverwrite (deepCopy $root.Values) (deepCopy $given) -}}
+{{- $own := dict "Values" $values "Release" $root.Release "Chart" $root.Chart "tenant" $tenant -}}
 {{- $where := printf "tenants.%s: " $tenant -}}
 {{- $namespace := dig "jobs" "namespace" "" $given -}}
 {{- if not $namespace }}{{ fail (printf "%sjobs.namespace is missing: a tenant's Jobs are in a namespace of their own" $where) }}{{ end -}}
+{{- if eq $namespace $root.Release.Namespace }}{{ fail (printf "%sjobs.namespace %s is the release's own: the Secrets of all tenants are there, and whoever may create Jobs in a namespace may read its Secrets" $where $namespace) }}{{ end -}}
 {{- if hasKey $namespaces $namespace }}{{ fail (printf "%sjobs.namespace %s is that of %s already: whoever may create Jobs in a namespace may read its Secrets, so each tenant has its own" $where $namespace (get $namespaces $namespace)) }}{{ end -}}
 {{- $_ := set $namespaces $namespace (printf "tenant %s" $tenant) -}}
 {{- if and (not $root.Values.nats.evaluation.enabled) (eq (toString $values.settings.instance) (toString $root.Values.settings.instance)) (eq (toString $values.nats.controller.existingSecret) (toString $root.Values.nats.controller.existingSecret)) }}
 {{- fail (printf "%sit would work on the release's own streams: give it a NATS account of its own (nats.controller.existingSecret, nats.gateway.existingSecret), or another settings.instance and settings.topicPrefix" $where) }}
 {{- end -}}
 {{- include "invoker.check.installation" (dict "Values" $values "Release" $root.Release "tenant" $tenant) -}}
+{{- include "invoker.check.own" (dict "ctx" $own "owners" $owners "who" (printf "tenant %s" $tenant) "where" $where) -}}
+{{- end }}
+{{- end }}
+
+{{/* (ctx owners who where): what only one installation may have: by it, it would be another one as well. */}}
+{{- define "invoker.check.own" -}}
+{{- $given := . -}}
+{{- $values := .ctx.Values -}}
+{{- $own := dict
+      "controller.serviceAccount.name" (include "invoker.serviceaccount" (list .ctx "controller"))
+      "runToken.existingSecret" $values.runToken.existingSecret
+      "gateway.keys.existingSecret" $values.gateway.keys.existingSecret
+      "gateway.keys.adminKeySecret" (ternary $values.gateway.keys.adminKeySecret "" (ne (toString $values.gateway.keys.existingSecret) "")) -}}
+{{- /* An account of gateways that is there already has no rights here, so several may share it. */}}
+{{- if $values.gateway.serviceAccount.create }}{{ $_ := set $own "gateway.serviceAccount.name" (include "invoker.serviceaccount" (list .ctx "gateway")) }}{{ end -}}
+{{- if eq (include "invoker.serviceaccount" (list .ctx "controller")) (include "invoker.serviceaccount" (list .ctx "gateway")) }}
+{{- fail (printf "%scontroller.serviceAccount.name and gateway.serviceAccount.name are one account, %s: gateways would have the rights of controllers" .where (include "invoker.serviceaccount" (list .ctx "gateway"))) }}
+{{- end -}}
+{{- range $path, $name := $own }}
+{{- $id := printf "%s %s" (ternary "account" "secret" (contains "serviceAccount" $path)) $name -}}
+{{- if and $name (hasKey $given.owners $id) (ne (get $given.owners $id) $given.who) }}
+{{- fail (printf "%s%s %s is that of %s already: a tenant has one of its own" $given.where $path $name (get $given.owners $id)) }}
+{{- end -}}
+{{- if $name }}{{ $_ := set $given.owners $id $given.who }}{{ end -}}
 {{- end }}
 {{- end }}
 
@@ -42,6 +73,8 @@
 {{- if and $budget.enabled (ne (toString $budget.minAvailable) "") (ne (toString $budget.maxUnavailable) "") }}{{ fail (printf "%s%s.podDisruptionBudget: minAvailable and maxUnavailable are both set; keep one" $where $component) }}{{ end -}}
 {{- if and $budget.enabled (eq (toString $budget.minAvailable) "") (eq (toString $budget.maxUnavailable) "") }}{{ fail (printf "%s%s.podDisruptionBudget: set minAvailable or maxUnavailable" $where $component) }}{{ end -}}
 {{- end -}}
+{{- $account := $values.controller.serviceAccount -}}
+{{- if and (not $account.create) (has $account.name (list "" "default")) }}{{ fail (printf "%scontroller.serviceAccount.name must name an account of its own when create is false: with the account default, every pod of the namespace could make Jobs" $where) }}{{ end -}}
 {{- if and $values.catalog.volume (or $values.catalog.functions $values.catalog.configMaps) }}{{ fail (printf "%scatalog.volume is the whole catalog: leave catalog.functions and catalog.configMaps empty" $where) }}{{ end -}}
 {{- if and $values.gateway.keys.existingSecret $values.gateway.keys.more }}{{ fail (printf "%sgateway.keys.more: with gateway.keys.existingSecret all keys are in that Secret" $where) }}{{ end -}}
 {{- if and $values.redis.enabled (not $values.redis.existingSecret) }}{{ fail (printf "%sredis.enabled needs redis.existingSecret, a Secret whose key url is the address" $where) }}{{ end -}}
