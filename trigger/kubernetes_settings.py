@@ -46,6 +46,8 @@ class KubernetesSettings(BaseModel):
     """Priority classes functions may have; those of the system never."""
     allowed_secrets: tuple[str, ...] = ANY
     """Secrets functions may read."""
+    forbidden_secrets: tuple[str, ...] = ()
+    """Secrets functions may never read, whatever is allowed: those of Invoker itself where Jobs share its namespace."""
     allowed_volume_claims: tuple[str, ...] = ANY
     """Existing volume claims functions may mount."""
     allowed_storage_classes: tuple[str, ...] = ANY
@@ -55,7 +57,7 @@ class KubernetesSettings(BaseModel):
 
     @field_validator(
         "allowed_images", "allowed_service_accounts", "allowed_priority_classes", "allowed_secrets",
-        "allowed_volume_claims", "allowed_storage_classes", mode="before",
+        "forbidden_secrets", "allowed_volume_claims", "allowed_storage_classes", mode="before",
     )  # fmt: skip
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -136,7 +136,7 @@ spec:
 
 SHARED_VALUES = {
     "admissionPolicy": {"enabled": True, "images": ["^localhost/", "^invoker-python:"]},
-    "controller": {"settings": {"allowedSecrets": ["for-functions-*"]}},
+    "controller": {"settings": {"allowedSecrets": ["for-functions-*", "*-run-token"]}},
     "catalog": {
         "configMaps": [
             {"name": "greetings"},

@@ -104,7 +104,7 @@ EVIL = {
     "a Secret as a variable": (
         (*FIRST, "env", -1),
         {"name": "STOLEN", "valueFrom": {"secretKeyRef": {"name": "invoker-run-token", "key": "key"}}},
-        "a Secret that is not among",
+        "a Secret of Invoker itself",  # though allowedSecrets has it
     ),
     "all of a Secret": ((*FIRST, "envFrom"), [{"secretRef": {"name": "invoker-admin-key"}}], "a Secret that"),
     "a Secret as a file": ((*POD, "volumes", -1), volume(secret={"secretName": "invoker-admin-key"}), "a Secret that"),

@@ -81,7 +81,8 @@ def test_every_variable_is_a_setting(render: Rendering) -> None:
 SET_BY_THE_CHART = {
     "controller": """
         kubeconfig kube_context in_cluster kube_namespace kube_instance runtime_images catalog engine state_dir
-        http_host http_port probe_port run_api_url run_token_key sole_controller test_crash_at test_crash_proof
+        http_host http_port probe_port run_api_url run_token_key sole_controller forbidden_secrets
+        test_crash_at test_crash_proof
     """,
     "gateway": """
         run_token_key results results_ca results_prefix gateway_host gateway_port gateway_probe_host gateway_probe_port
@@ -392,6 +393,26 @@ def test_the_admission_policy_says_what_the_settings_say(render: Rendering) -> N
     assert f"'system:serviceaccount:{NAMESPACE}:{NAME}-controller'" in condition["expression"]
     (binding,) = of_kind(render(values), "ValidatingAdmissionPolicyBinding")
     assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+
+
+@pytest.mark.parametrize("values", [{}, EXTERNAL | {"redis": {"enabled": True, "existingSecret": "my-redis"}}])
+def test_functions_beside_the_release_may_read_none_of_its_secrets(values: Document, render: Rendering) -> None:
+    """Neither what is made nor what pods of the release use, nor what Helm keeps; and all others stay allowed."""
+    documents = render(values | {"admissionPolicy": {"enabled": True}})
+    forbidden = variables(the(documents, *CONTROLLER)["spec"]["template"])["INVOKER_FORBIDDEN_SECRETS"].split(",")
+    used = {name for _, pod in pods(documents) for kind, name in references(pod) if kind == "Secret"}
+    assert used | named(documents, "Secret") <= set(forbidden)
+    assert set(forbidden) - used - named(documents, "Secret") == {"sh.helm.release.v1.*"}
+    (policy,) = of_kind(documents, "ValidatingAdmissionPolicy")
+    (rule,) = [one for one in policy["spec"]["validations"] if one["message"] == "a Secret of Invoker itself"]
+    (pattern,) = re.findall(r"matches\('(.*?)'\)", rule["expression"])
+    assert all(re.match(pattern, name) for name in (*used, "sh.helm.release.v1.rel.v1"))
+    assert not re.match(pattern, "of-a-function")
+
+
+def test_functions_in_a_namespace_of_their_own_may_read_its_secrets(render: Rendering) -> None:
+    documents = render({"jobs": {"namespace": "work"}, "admissionPolicy": {"enabled": True}})
+    assert "INVOKER_FORBIDDEN_SECRETS" not in variables(the(documents, *CONTROLLER)["spec"]["template"])
 
 
 # monitoring

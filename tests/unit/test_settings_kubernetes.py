@@ -205,7 +205,7 @@ def test_a_refusal_begins_with_the_settings_name(name: str, value: str) -> None:
 
 LISTS = (
     "allowed_images", "allowed_service_accounts", "allowed_priority_classes", "allowed_secrets",
-    "allowed_volume_claims", "allowed_storage_classes",
+    "forbidden_secrets", "allowed_volume_claims", "allowed_storage_classes",
 )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ def policy_of(namespace: str, settings: KubernetesSettings) -> Policy:
         allowed_service_accounts=settings.allowed_service_accounts,
         allowed_priority_classes=settings.allowed_priority_classes,
         allowed_secrets=settings.allowed_secrets,
+        forbidden_secrets=settings.forbidden_secrets,
         allowed_volume_claims=settings.allowed_volume_claims,
         allowed_storage_classes=settings.allowed_storage_classes,
         max_volume_bytes=settings.max_volume_bytes,

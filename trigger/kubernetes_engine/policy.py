@@ -49,7 +49,8 @@ class Policy:
     """What an operator allows. Every list holds patterns (`*` and `?`); `("*",)` is anything, `()` is nothing.
 
     `allowed_images` has the grammar of `images`. No service account besides `default` is allowed unless named; priority
-    classes that begin with `system-` never are. `max_volume_bytes` bounds each ephemeral volume.
+    classes that begin with `system-` never are. `forbidden_secrets` wins over
+    `allowed_secrets`. `max_volume_bytes` bounds each ephemeral volume.
     """
 
     namespace: str
@@ -57,6 +58,7 @@ class Policy:
     allowed_service_accounts: tuple[str, ...] = ()
     allowed_priority_classes: tuple[str, ...] = ("*",)
     allowed_secrets: tuple[str, ...] = ("*",)
+    forbidden_secrets: tuple[str, ...] = ()
     allowed_volume_claims: tuple[str, ...] = ("*",)
     allowed_storage_classes: tuple[str, ...] = ("*",)
     max_volume_bytes: int | None = None
@@ -259,6 +261,15 @@ def _allowed(patterns: tuple[str, ...], what: str) -> Rule:
     return both(_NAME, says(problem))
 
 
+def _not_forbidden(patterns: tuple[str, ...]) -> Rule:
+    def problem(value: Any) -> str | None:
+        if isinstance(value, str) and any(fnmatchcase(value, pattern) for pattern in patterns):
+            return f"the secret {shown(value)} is never for functions here (INVOKER_FORBIDDEN_SECRETS)"
+        return None
+
+    return says(problem)
+
+
 def _not_system(value: Any) -> str | None:
     if isinstance(value, str) and value.startswith(SYSTEM_PRIORITY):
         return f"{shown(value)} would push the cluster's own pods away; no class of {SYSTEM_PRIORITY}* is allowed"
@@ -270,7 +281,7 @@ def _account(policy: Policy) -> Rule:
 
 
 def _pod(policy: Policy) -> Rule:
-    secret = _allowed(policy.allowed_secrets, "secret")
+    secret = both(_not_forbidden(policy.forbidden_secrets), _allowed(policy.allowed_secrets, "secret"))
     claim = _allowed(policy.allowed_volume_claims, "volume claim")
     storage_class = _allowed(policy.allowed_storage_classes, "storage class")
     return fields(

@@ -82,6 +82,21 @@ checksum/functions: {{ toJson $ctx.Values.catalog.functions | sha256sum }}
 {{- end }}
 {{- end }}
 
+{{/*
+The Secrets that no function may read, with commas: where Jobs share the release's namespace, all that the release uses, and
+Helm's records of it, which hold every one of them.
+*/}}
+{{- define "invoker.forbiddensecrets" -}}
+{{- if eq (include "invoker.jobnamespace" .) .Release.Namespace }}
+{{- $names := list "sh.helm.release.v1.*" (include "invoker.runtokensecret" .) (include "invoker.keyssecret" .) (include "invoker.adminsecret" .) -}}
+{{- $nats := .Values.nats -}}
+{{- if $nats.evaluation.enabled }}{{ $names = append $names (include "invoker.natssecret" .) }}{{ end -}}
+{{- $names = concat $names (list $nats.tls.existingSecret $nats.controller.existingSecret $nats.gateway.existingSecret .Values.redis.existingSecret) -}}
+{{- range .Values.gateway.ingress.tls }}{{ $names = append $names .secretName }}{{ end -}}
+{{- join "," (compact $names | uniq) }}
+{{- end }}
+{{- end }}
+
 {{/* The Secrets of an installation that an uninstall leaves, for the notes. */}}
 {{- define "invoker.keptsecrets" -}}
 {{- if not .Values.runToken.existingSecret }}

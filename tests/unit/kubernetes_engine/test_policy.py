@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -319,6 +320,24 @@ def test_nothing_allowed_is_nothing_allowed() -> None:
     found = refusals(good(), Policy("functions", allowed_images=(), allowed_secrets=(), allowed_volume_claims=()))
     assert sum("allowed are: none" in one for one in found) == 3
     assert any("volume claim shared is not allowed here; allowed: none" in one for one in found)
+
+
+FORBIDDEN = {
+    "a volume": volume(secret={"secretName": "rel-run-token"}),
+    "a projected volume": volume(projected={"sources": [{"secret": {"name": "rel-run-token"}}]}),
+    "a variable": env(valueFrom={"secretKeyRef": {"name": "rel-run-token", "key": "k"}}),
+    "all variables": in_main(envFrom=[{"secretRef": {"name": "rel-run-token"}}]),
+    "to pull with": in_pod(imagePullSecrets=[{"name": "rel-run-token"}]),
+}
+
+
+@pytest.mark.parametrize("way", FORBIDDEN)
+def test_a_forbidden_secret_is_refused_though_all_are_allowed(way: str) -> None:
+    job = good()
+    FORBIDDEN[way](job)
+    assert refusals(job, POLICY) == []
+    (found,) = refusals(job, replace(POLICY, forbidden_secrets=("rel-*",)))
+    assert "the secret rel-run-token is never for functions here" in found
 
 
 def test_what_is_no_json_is_refused_and_never_raises() -> None:
