@@ -28,7 +28,7 @@ from tests.chart.rendering import (
     the,
     variables,
 )
-from tests.chart.values_cases import ALL, CONTROLLER, EVERYTHING, EXTERNAL, TENANTS
+from tests.chart.values_cases import ALL, CONTROLLER, EVERYTHING, EXTERNAL, SECRET, TENANTS
 from tests.docs.transcript import ROOT
 from trigger.function_code import FunctionFolder
 from trigger.function_file import read_functions
@@ -245,6 +245,20 @@ def test_a_tenant_has_what_it_does_not_say_from_the_release(render: Rendering) -
     assert (given["INVOKER_NATS_NKEY"], given["INVOKER_MAX_RUNNING"]) == ("/etc/invoker/nats/nkey", "5")
     assert "INVOKER_NATS_NKEY" not in variables(the(documents, *CONTROLLER)["spec"]["template"])
     assert {one["image"] for _, pod in pods(documents) for one in containers(pod)} == {"invoker:9"}
+
+
+@pytest.mark.parametrize("prefix", ["", "mine:"])
+def test_installations_that_share_a_redis_share_no_keys(prefix: str, render: Rendering) -> None:
+    """Tenants inherit the Redis; each would take the others' copy for an old one of its own, and answer from it."""
+    redis = {"enabled": True, "existingSecret": SECRET, "prefix": prefix}
+    seen = [
+        variables(pod)["INVOKER_RESULTS_PREFIX"]
+        for release in ("one", "two")
+        for name, pod in pods(render(TENANTS | {"redis": redis}, release=release, namespace=f"of-{release}"))
+        if name.endswith("-gateway")
+    ]
+    assert len(seen) == 4
+    assert len(set(seen)) == (4 if not prefix else 2)
 
 
 def test_every_object_has_the_labels_that_helm_charts_have(render: Rendering) -> None:

@@ -54,6 +54,12 @@ in several namespaces may have their Jobs in the same one, so the release's name
 {{- $name }}
 {{- end }}
 
+{{/* What the installation's keys in Redis begin with: never the same for two, whoever shares a Redis with whom. */}}
+{{- define "invoker.redisprefix" -}}
+{{- if .Values.redis.prefix }}{{ if .tenant }}{{ .tenant }}/{{ end }}{{ .Values.redis.prefix }}
+{{- else }}{{ .Release.Namespace }}/{{ include "invoker.fullname" . }}:{{ end }}
+{{- end }}
+
 {{/* (list $ "component"): the labels by which pods are found. */}}
 {{- define "invoker.selector" -}}
 {{- $ctx := index . 0 -}}
