@@ -9,6 +9,7 @@ import yaml
 
 from invoker.cli.tree import app
 from invoker.gateway.settings import GatewaySettings
+from invoker.tracing_switch import ENDPOINTS, wish_of
 from scripts import compose_transcript
 from tests.compose.images import FILE
 from tests.compose.project import ROOT
@@ -43,6 +44,9 @@ def test_every_setting_in_the_file_is_one() -> None:
     known = {f"INVOKER_{name.upper()}" for kind in (ControllerSettings, GatewaySettings) for name in kind.model_fields}
     for name, service in COMPOSE["services"].items():
         for variable in service.get("environment", {}):
+            if variable.startswith("OTEL_"):
+                assert variable in ENDPOINTS
+                continue
             plain = variable.removesuffix("_FILE")
             assert plain in known or f"`{plain}`" in CLIENTS, (name, variable)
             assert not plain.endswith(("PASSWORD", "KEY", "RESULTS")) or variable.endswith("_FILE"), variable
@@ -71,6 +75,38 @@ def test_no_program_keeps_the_other_from_starting() -> None:
         waits = {other: one["condition"] for other, one in COMPOSE["services"][name]["depends_on"].items()}
         assert {waits[other] for other in ours & set(waits)} <= {"service_started"}, name
         assert [other for other, condition in waits.items() if condition == "service_healthy"] == ["nats"], name
+
+
+def test_the_configuration_that_is_printed_for_prometheus_finds_the_programs() -> None:
+    """Every target is a service that listens there on more than its own loopback, and is asked there for its health."""
+    shown = yaml.safe_load((ROOT / "docs" / "metrics.md").read_text().split("```yaml\n")[1].split("```")[0])
+    (job,) = shown["scrape_configs"]
+    targets = [target.split(":") for group in job["static_configs"] for target in group["targets"]]
+    assert [name for name, _ in targets] == ["controller", "gateway"]
+    for name, port in targets:
+        service = COMPOSE["services"][name]
+        settings = {
+            variable.removeprefix("INVOKER_").lower(): text for variable, text in service["environment"].items()
+        }
+        if name == "controller":
+            controller = ControllerSettings.model_validate(
+                {key: settings[key] for key in ("http_host", "probe_port", "run_api_url")}
+            )
+            assert (controller.http_host, str(controller.probe_port)) == ("0.0.0.0", port)
+            assert controller.run_api_url == f"http://127.0.0.1:{controller.http_port}", "functions run beside it"
+        else:
+            gateway = GatewaySettings(gateway_probe_host=settings["gateway_probe_host"])
+            assert (gateway.gateway_probe_host, str(gateway.gateway_probe_port)) == ("0.0.0.0", port)
+        assert service["healthcheck"]["test"][-1] == f"http://127.0.0.1:{port}"
+        assert "ports" not in service or f":{port}" not in str(service["ports"]), "not published"
+
+
+def test_an_endpoint_in_the_environment_of_compose_switches_tracing_on_and_none_leaves_it_off() -> None:
+    for name in ("controller", "gateway"):
+        given = COMPOSE["services"][name]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        assert given == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}"
+    assert wish_of({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}) is None
+    assert wish_of({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"})
 
 
 def test_the_images_page_has_what_the_scripts_take() -> None:
