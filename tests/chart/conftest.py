@@ -136,7 +136,9 @@ spec:
 
 SHARED_VALUES = {
     "admissionPolicy": {"enabled": True, "images": ["^localhost/", "^invoker-python:"]},
-    "controller": {"settings": {"allowedSecrets": ["for-functions-*", "*-run-token"]}},
+    "controller": {
+        "settings": {"allowedSecrets": ["for-functions-*", "*-run-token"], "allowedStorageClasses": ["fast-*"]}
+    },
     "catalog": {
         "configMaps": [
             {"name": "greetings"},

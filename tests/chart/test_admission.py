@@ -16,6 +16,7 @@ from tests.cluster.facts import Cluster, KubectlError
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 POD = ("spec", "template", "spec")
+LABELS = ("spec", "template", "metadata", "labels")
 FIRST = (*POD, "containers", 0)
 
 
@@ -80,6 +81,12 @@ def volume(**source: Any) -> dict[str, Any]:
     return {"name": "more", **source}
 
 
+def claim(**spec: Any) -> dict[str, Any]:
+    """An ephemeral volume."""
+    known = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    return volume(ephemeral={"volumeClaimTemplate": {"spec": known | spec}})
+
+
 EVIL = {
     "a folder of the node": ((*POD, "volumes", -1), volume(hostPath={"path": "/"}), "a kind of volume"),
     "a network share": ((*POD, "volumes", -1), volume(nfs={"server": "x", "path": "/"}), "a kind of volume"),
@@ -116,6 +123,29 @@ EVIL = {
     "a Secret to pull with": ((*POD, "imagePullSecrets"), [{"name": "registry"}], "a Secret that"),
     "another image": ((*FIRST, "image"), "evil.example.org/miner:1", "an image that is not among"),
     "no labels of ours": (("metadata", "labels"), {"some": "other"}, "without the labels of this installation"),
+    "pods that no network policy knows": (
+        (*LABELS, "app.kubernetes.io/managed-by"),
+        "me",
+        "pods without the labels of this installation's functions",
+    ),
+    "pods of another installation": ((*LABELS, "invoker.dev/instance"), "other", "pods without the labels"),
+    "a pod that poses as a gateway": ((*LABELS, "invoker.dev/installation"), "invoker", "those of its own programs"),
+    "a copy of another volume": (
+        (*POD, "volumes", -1),
+        claim(dataSource={"kind": "PersistentVolumeClaim", "name": "data-invoker-nats-0"}),
+        "a copy of another",
+    ),
+    "a copy by its other name": (
+        (*POD, "volumes", -1),
+        claim(dataSourceRef={"kind": "PersistentVolumeClaim", "name": "data-invoker-nats-0"}),
+        "a copy of another",
+    ),
+    "a disk that is there": ((*POD, "volumes", -1), claim(volumeName="pv-1"), "a disk that is there already"),
+    "disks by their labels": ((*POD, "volumes", -1), claim(selector={"matchLabels": {"a": "b"}}), "a disk that is"),
+    "a storage class": ((*POD, "volumes", -1), claim(storageClassName="gold"), "a storage class"),
+    "every node": ((*POD, "tolerations"), [{"operator": "Exists"}], "a toleration without a key"),
+    "names of its own": ((*POD, "hostAliases"), [{"ip": "10.0.0.1", "hostnames": ["x"]}], "names that mean other"),
+    "another DNS": ((*POD, "dnsConfig"), {"nameservers": ["10.0.0.1"]}, "names that mean other"),
     "another installation": (("metadata", "labels", "invoker.dev/instance"), "other", "without the labels"),
     "pods of others": (("spec", "manualSelector"), True, "manualSelector"),
     "many pods": (("spec", "parallelism"), 50, "one pod at a time"),
@@ -132,7 +162,10 @@ EVIL = {
 def test_an_ordinary_job_passes(shared: Release, taken_over: Cluster, ordinary: dict[str, Any]) -> None:
     created(taken_over, shared.namespace, ordinary)
     permitted = volume(secret={"secretName": "for-functions-mail"})
-    created(taken_over, shared.namespace, changed(ordinary, (*POD, "volumes", -1), permitted))
+    for more in (permitted, claim(), claim(storageClassName="fast-1")):
+        created(taken_over, shared.namespace, changed(ordinary, (*POD, "volumes", -1), more))
+    toleration = changed(ordinary, (*POD, "tolerations"), [{"key": "busy", "operator": "Exists"}])
+    created(taken_over, shared.namespace, toleration)
 
 
 @pytest.mark.parametrize("evil", EVIL)

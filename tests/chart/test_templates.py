@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -407,6 +408,18 @@ def test_the_admission_policy_says_what_the_settings_say(render: Rendering) -> N
     assert f"'system:serviceaccount:{NAMESPACE}:{NAME}-controller'" in condition["expression"]
     (binding,) = of_kind(render(values), "ValidatingAdmissionPolicyBinding")
     assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+
+
+LISTS = ("allowedSecrets", "allowedVolumeClaims", "allowedStorageClasses", "allowedPriorityClasses")
+
+
+@pytest.mark.parametrize("settings", [None, dict.fromkeys((*LISTS, "allowedServiceAccounts"))], ids=["all", "each"])
+def test_the_admission_policy_takes_null_for_the_programs_default(settings: Any, render: Rendering) -> None:
+    by_default, nulls = (
+        of_kind(render({"admissionPolicy": {"enabled": True}} | more), "ValidatingAdmissionPolicy")
+        for more in ({}, {"controller": {"settings": settings}})
+    )
+    assert nulls == by_default
 
 
 @pytest.mark.parametrize("values", [{}, EXTERNAL | {"redis": {"enabled": True, "existingSecret": "my-redis"}}])

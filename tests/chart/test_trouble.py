@@ -119,10 +119,11 @@ async def asked(release: Release, component: str) -> tuple[int, list[str]]:
     return await asyncio.to_thread(look)
 
 
-async def not_ready_because(release: Release, words: str) -> None:
+async def not_ready_because(release: Release, words: str, logged: str | None = None) -> None:
     """Wait until both components say so at /readyz and in their logs, and Kubernetes knows them as not ready."""
     for component in ("controller", "gateway"):
-        await eventually(partial(says, release, component, words), within=60, what=f"{words!r} of the {component}")
+        ask = partial(says, release, component, words, logged or words)
+        await eventually(ask, within=60, what=f"{words!r} of the {component}")
         await eventually(partial(is_in_state, release, component, "False"), within=30, what=f"{component} not ready")
 
 
@@ -131,13 +132,13 @@ async def mended(release: Release) -> None:
         await eventually(partial(is_in_state, release, component, "True"), within=90, what=f"a ready {component}")
 
 
-async def says(release: Release, component: str, words: str) -> bool:
+async def says(release: Release, component: str, words: str, logged: str) -> bool:
     try:
         status, missing = await asked(release, component)
-        logged = await asyncio.to_thread(release.log, component)
+        log = await asyncio.to_thread(release.log, component)
     except (KubectlError, OSError, ValueError, AssertionError):  # the pod has not begun
         return False
-    return status == 503 and words in " ".join(missing) and words in logged
+    return status == 503 and words in " ".join(missing) and logged in log
 
 
 async def is_in_state(release: Release, component: str, state: str) -> bool:
@@ -167,7 +168,7 @@ async def test_what_is_wrong_is_said_in_words_and_mends_itself(
         assert "redis" in await asyncio.to_thread(release.log, "gateway")
 
     surroundings.nats.lead_to(None)
-    await not_ready_because(release, "nats")
+    await not_ready_because(release, "nats: not connected", logged='"state": "disconnected"')
     surroundings.nats.lead_to(surroundings.nats_port)
     await mended(release)
 
