@@ -17,7 +17,7 @@ from invoker import wire
 from invoker.chains import ChainFollower
 from invoker.claimcheck import ClaimStore
 from invoker.connecting import Connecting
-from invoker.connection import ConnectionOptions
+from invoker.connection import ConnectionListener, ConnectionOptions
 from invoker.control import ControlServices
 from invoker.dead_letters import DeadLetterReader
 from invoker.errors import NoSubscriptionError, UnknownIdError
@@ -105,15 +105,17 @@ class Client:
         *,
         names: wire.Names | None = None,
         timeout: float = 2.0,
+        listener: ConnectionListener | None = None,
     ) -> Connecting:
         """A connected client, with `async with Client.connect() as client` or `client = await Client.connect()`.
 
         `options` is an address, or what `invoker.settings.connection_options` gives, which is also used when it is left
         out: the environment, a running `invoker dev`, the selected context of the `nats` command. `names` is the
-        instance, else what `INVOKER_INSTANCE` and `INVOKER_TOPIC_PREFIX` say. Raises `SettingsError`, or
-        `ServerUnreachableError` after `timeout` seconds.
+        instance, else what `INVOKER_INSTANCE` and `INVOKER_TOPIC_PREFIX` say. `listener` hears what becomes of the
+        connection, in the words of `invoker.connection.connect`. Raises `SettingsError`, or `ServerUnreachableError`
+        after `timeout` seconds.
         """
-        return Connecting(options, names, timeout, cls)
+        return Connecting(options, names, timeout, cls, listener)
 
     @property
     def is_connected(self) -> bool:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from invoker import settings, wire
-from invoker.connection import ConnectionOptions, connect
+from invoker.connection import ConnectionListener, ConnectionOptions, connect
 
 if TYPE_CHECKING:
     from invoker.client import Client
@@ -17,12 +17,18 @@ class Connecting:
     """What `Client.connect` gives: await it for a client, or enter it for one that is closed at the end."""
 
     def __init__(
-        self, options: ConnectionOptions | str | None, names: wire.Names | None, timeout: float, make: type[Client]
+        self,
+        options: ConnectionOptions | str | None,
+        names: wire.Names | None,
+        timeout: float,
+        make: type[Client],
+        listener: ConnectionListener | None = None,
     ) -> None:
         self._options = options
         self._names = names
         self._timeout = timeout
         self._make = make
+        self._listener = listener
         self._client: Client | None = None
 
     def __await__(self) -> Generator[Any, None, Client]:
@@ -48,6 +54,8 @@ class Connecting:
         async def listener(event: str) -> None:
             for client in made:
                 await client._connection_event(event)
+            if self._listener is not None:
+                await self._listener(event)
 
         connection = await connect(options, timeout=self._timeout, listener=listener)
         made.append(self._make(connection, names, options))

@@ -21,6 +21,7 @@ from nats.aio.client import Client as NatsClient
 
 from invoker.claimcheck import ClaimStore
 from invoker.connection import ConnectionOptions, connect, nats_errors, words_about_server
+from invoker.connection_log import ConnectionLog
 from invoker.errors import InvokerError, ServerUnreachableError
 from invoker.gateway.http_server import Routes, Served, http_server, probe_routes
 from invoker.gateway.patience import ProbePlace
@@ -458,13 +459,10 @@ def _has_output_schema(holder: list[Controller], name: str, spec_hash: str) -> b
 
 @asynccontextmanager
 async def _connected(options: ConnectionOptions, metrics: Metrics) -> AsyncIterator[NatsClient]:
-    closing = False
+    told = ConnectionLog("app")
 
     async def listener(event: str) -> None:
-        if closing:
-            return
-        log.log(20 if event == "reconnected" else 30, "nats", state=event)
-        metrics.nats_connected.set(1 if event == "reconnected" else 0)
+        await told(event)
         if event == "reconnected":
             metrics.nats_reconnects.inc()
 
@@ -474,6 +472,6 @@ async def _connected(options: ConnectionOptions, metrics: Metrics) -> AsyncItera
     try:
         yield client
     finally:
-        closing = True
+        told.end()
         with suppress(nats.errors.Error, TimeoutError, OSError):
             await client.close()

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from invoker.client import Client
 from invoker.connection import ConnectionOptions, connect
+from invoker.connection_log import ConnectionLog
 from invoker.ending import cancelled
 from invoker.errors import InputRefusedError, InvokerError, NoSuchPathError
 from invoker.gateway import gitfaas
@@ -59,7 +60,8 @@ class RunningGateway:
 @asynccontextmanager
 async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) -> AsyncIterator[Gateway]:
     """What the routes stand on, connected; its tasks run until this is left. Raises `ServerUnreachableError`."""
-    async with Client.connect(options, names=settings.names, timeout=5.0) as client:
+    told = ConnectionLog("gateway")
+    async with Client.connect(options, names=settings.names, timeout=5.0, listener=told) as client:
         client.allow_events_of(settings.max_event_bytes)
         catalog, runs = CatalogCopy(client), RunTable(client.feed)
         tasks = [
@@ -78,6 +80,7 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
                 client.custody.publisher.on_outcome = gateway.metrics.published
                 yield gateway
         finally:
+            told.end()
             await cancelled(*tasks)
 
 
