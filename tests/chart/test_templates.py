@@ -182,6 +182,31 @@ def test_the_permissions_are_those_of_the_documentation() -> None:
     assert (CHART / "files/nats-permissions.conf").read_text() == (ROOT / "deploy/nats/permissions.conf").read_text()
 
 
+@pytest.mark.parametrize(("instance", "topics"), [("acme", "invoker"), ("events", "in"), ("in", "out")])
+def test_permissions_are_those_of_the_names(instance: str, topics: str, render: Rendering) -> None:
+    """Also where an instance is named as the topics of others are: both by the chart and by the command of the file."""
+    text = (ROOT / "deploy/nats/permissions.conf").read_text()
+    new = {"events.invoker": f"{topics}.{instance}", "events": topics, "invoker": instance}
+    wanted = re.sub(r'"(events\.invoker|events|invoker)\.', lambda found: f'"{new[found[1]]}.', text)
+    streams = r"INVOKER_(EVENTS|RUNS|RESULTS|STATUS|DEAD|PAYLOADS)"
+    wanted = re.sub(streams, lambda found: f"{instance.upper()}_{found[1]}", wanted)
+    commands = re.findall(r"'(s/[^']+)'", text.split("INVOKER_PUBLISHER:")[0])
+    own = [one.replace("acme-events", topics).replace("acme", instance).replace("ACME", instance.upper())
+           for one in commands]  # fmt: skip
+    ran = subprocess.run(
+        ["sed", *(part for one in own for part in ("-e", one))], input=text, capture_output=True, text=True, check=True
+    )
+    assert subjects(ran.stdout) == subjects(wanted)
+    documents = render({"settings": {"instance": instance, "topicPrefix": topics}})
+    server = the(documents, "ConfigMap", f"{NAME}-nats")["data"]["nats.conf"]
+    assert subjects(server.partition("accounts {")[0].partition("jetstream {")[2]) == subjects(wanted)
+
+
+def subjects(permissions: str) -> list[str]:
+    """What the roles may and may not, in the order of the file."""
+    return re.findall(r'"([^"\n]+)"', re.sub(r"(?m)(^|\s)#.*$", "", permissions))
+
+
 @pytest.mark.parametrize(
     "values",
     [{}, TENANTS | {"listenAddress": "::", "nats": {"evaluation": {"maxPayload": 2097152}}}],
