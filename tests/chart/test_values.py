@@ -232,6 +232,19 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"catalog": {"functions": {"Hello": {"function.yaml": ""}}}}, "invalid propertyName 'Hello'"),
     ({"catalog": {"functions": {"hello": {"main.py": ""}}}}, "missing property 'function.yaml'"),
+    (
+        {"catalog": {"functions": {"f": {"function.yaml": "", "a/b.py": "1", "a.b.py": "2"}}}},
+        "catalog.functions.f: a.b.py and a/b.py would have one key in the ConfigMap, f.a.b.py",
+    ),
+    (
+        {"catalog": {"functions": {"chart-test": {"function.yaml": ""}}}},
+        "catalog.functions.chart-test: the function of `helm test` has that name",
+    ),
+    (
+        {"catalog": {"configMaps": [{"name": "a.b"}, {"name": "a-b"}]}},
+        "catalog.configMaps: a.b and a-b would have one volume, catalog-a-b",
+    ),
+    ({"catalog": {"configMaps": [{"name": "a"}, {"name": "a"}]}}, "a and a would have one volume"),
     ({"image": {"digest": "sha256:abc"}}, "at '/image/digest'"),
 ]
 

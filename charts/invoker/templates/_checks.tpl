@@ -76,6 +76,21 @@
 {{- $account := $values.controller.serviceAccount -}}
 {{- if and (not $account.create) (has $account.name (list "" "default")) }}{{ fail (printf "%scontroller.serviceAccount.name must name an account of its own when create is false: with the account default, every pod of the namespace could make Jobs" $where) }}{{ end -}}
 {{- if and $values.catalog.volume (or $values.catalog.functions $values.catalog.configMaps) }}{{ fail (printf "%scatalog.volume is the whole catalog: leave catalog.functions and catalog.configMaps empty" $where) }}{{ end -}}
+{{- if and .Values.test.enabled (not .Values.test.topic) (not .Values.catalog.volume) (hasKey $values.catalog.functions "chart-test") }}{{ fail (printf "%scatalog.functions.chart-test: the function of `helm test` has that name: take another one, or name a topic of yours in test.topic" $where) }}{{ end -}}
+{{- range $function, $files := $values.catalog.functions }}
+{{- $keys := dict -}}
+{{- range $file, $text := $files }}
+{{- $key := $file | replace "/" "." -}}
+{{- if hasKey $keys $key }}{{ fail (printf "%scatalog.functions.%s: %s and %s would have one key in the ConfigMap, %s.%s: rename one" $where $function (get $keys $key) $file $function $key) }}{{ end -}}
+{{- $_ := set $keys $key $file -}}
+{{- end }}
+{{- end -}}
+{{- $volumes := dict -}}
+{{- range $values.catalog.configMaps }}
+{{- $volume := include "invoker.catalogvolume" .name -}}
+{{- if hasKey $volumes $volume }}{{ fail (printf "%scatalog.configMaps: %s and %s would have one volume, %s: rename one, or put both into one ConfigMap" $where (get $volumes $volume) .name $volume) }}{{ end -}}
+{{- $_ := set $volumes $volume .name -}}
+{{- end -}}
 {{- if and $values.gateway.keys.existingSecret $values.gateway.keys.more }}{{ fail (printf "%sgateway.keys.more: with gateway.keys.existingSecret all keys are in that Secret" $where) }}{{ end -}}
 {{- if and $values.redis.enabled (not $values.redis.existingSecret) }}{{ fail (printf "%sredis.enabled needs redis.existingSecret, a Secret whose key url is the address" $where) }}{{ end -}}
 {{- if and $values.gateway.ingress.enabled (not $values.gateway.ingress.hosts) }}{{ fail (printf "%sgateway.ingress.enabled needs gateway.ingress.hosts" $where) }}{{ end -}}

@@ -33,8 +33,8 @@
 {{- else }}
   value: {{ tpl $nats.url $ctx.root | quote }}
 {{- if eq $given.method "password" }}
-- name: INVOKER_NATS_USER
-  valueFrom: {secretKeyRef: {name: {{ $given.existingSecret }}, key: user}}
+- name: INVOKER_NATS_USER_FILE
+  value: /etc/invoker/nats/user
 - name: INVOKER_NATS_PASSWORD_FILE
   value: /etc/invoker/nats/password
 {{- else if eq $given.method "token" }}
@@ -80,7 +80,11 @@
   secret:
     secretName: {{ $given.existingSecret }}
     defaultMode: 0440
-    items: [{key: {{ $given.method }}, path: {{ $given.method }}}]
+    items:
+      - {key: {{ $given.method }}, path: {{ $given.method }}}
+{{- if eq $given.method "password" }}
+      - {key: user, path: user}
+{{- end }}
 {{- end }}
 {{- if $nats.tls.existingSecret }}
 - name: nats-tls
