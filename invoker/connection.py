@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,10 @@ OLDEST_SERVER = (2, 12, 7)
 _FULL = {10077, 10023, 10047}
 """JetStream error codes of a stream or store that is full: maximum messages or bytes, insufficient storage."""
 _REFUSAL = re.compile(r"authorization|permissions violation|authentication", re.IGNORECASE)
+_GOES_ON = re.compile(r"permissions violation|maximum subscriptions exceeded", re.IGNORECASE)
+"""Errors after which the server keeps the connection."""
+REFUSED_WAIT_SECONDS = 1.0
+"""Who is refused asks less often than who finds nobody: the server writes every refusal into its log."""
 
 ConnectionListener = Callable[[str], Awaitable[None]]
 
@@ -60,6 +65,8 @@ class ConnectionOptions:
     name: str = "invoker"
     origin: str = field(default="given", compare=False)
     """What named the address (an argument, a variable, a file), for `-v`."""
+    read_again: Callable[[], ConnectionOptions] | None = field(default=None, repr=False, compare=False)
+    """Called before every attempt to come back: who we are then. A changed password needs no new start with it."""
 
     @property
     def shown(self) -> str:
@@ -68,12 +75,53 @@ class ConnectionOptions:
 
 
 class _Client(NatsClient):
-    """nats-py's client, made safe against bytes that are no UTF-8, and closed for certain.
+    """nats-py's client, made safe against bytes that are no UTF-8, closed for certain, and by nobody but us.
+
+    A server that ends a connection with words (a password that was changed, a JWT that expired, too many connections)
+    would close the library's client for ever. This one comes back as after any lost connection, with the credentials as
+    they are then.
 
     Any publisher may use such a subject or status line, and the server carries it. nats-py ends its read loop on it, so
     one message would keep every controller from reading anything, for ever. Here the bytes arrive as lone surrogates,
     which no rule of `invoker.wire` lets through: the event becomes a dead letter.
     """
+
+    read_again: Callable[[], ConnectionOptions] | None = None
+    """Set once the first connect succeeded."""
+    _refused = False
+
+    async def _process_err(self, err_msg: str) -> None:
+        error = nats.errors.Error(f"nats: {err_msg.strip()}")
+        await self._error_cb(error)
+        if _GOES_ON.search(err_msg):
+            return
+        self._refused = True
+        if self._current_server is not None:
+            # Not at once: a server that lets us in and ends it again would be asked without a pause.
+            self._current_server.last_attempt = time.monotonic()
+        await self._process_op_err(error)
+
+    async def _connect_to_server(self, s: Any) -> None:
+        if self.read_again is not None:
+            if self._transport is not None:
+                # That of the attempt before, which the library forgets.
+                self._transport.close()  # type: ignore[no-untyped-call]  # the library has no types there
+            refused = self._refused or _REFUSAL.search(str(self._err or ""))
+            if refused:
+                await asyncio.sleep(REFUSED_WAIT_SECONDS)
+            self._be(self.read_again())
+            self._refused = False
+        await super()._connect_to_server(s)
+
+    def _be(self, options: ConnectionOptions) -> None:
+        """Whoever these options say, from the next connection on. Raises `SettingsError`, and stays who it was."""
+        who, tls = _identity(options), _tls_if_wanted(options)
+        self.options |= {key: who.get(key) for key in ("user", "password", "token")}
+        self._nkeys_seed, self._user_credentials = who.get("nkeys_seed"), who.get("user_credentials")
+        self._signature_cb = self._user_jwt_cb = self._public_nkey = None
+        if self._nkeys_seed is not None or self._user_credentials is not None:
+            self._setup_nkeys_connect()
+        self.options |= tls
 
     async def close(self) -> None:
         # Before Python 3.12 a reconnecting task may swallow its cancellation; without addresses it ends by itself.
@@ -126,6 +174,7 @@ async def connect(
 ) -> NatsClient:
     """A connected client that reconnects for ever, or `ServerUnreachableError`.
 
+    It reconnects after refusals too, as whoever `options.read_again` says then: what ends it is its own `close` only.
     An attempt gets `timeout` seconds, each address two attempts. With `keep_trying` the first connect is retried
     without end too (a controller that is up before its NATS). `listener` hears `disconnected`, `reconnected`, `closed`
     and `error: …`.
@@ -163,6 +212,7 @@ async def _connected(options: ConnectionOptions, timeout: float, listener: Conne
         raise _unreachable(options, error, heard) from error
     # The limit above is for the first connect only; with it a server that restarts would lose its clients for ever.
     client.options["max_reconnect_attempts"] = -1
+    client.read_again = options.read_again or (lambda: options)
     established = True
     return client
 
@@ -232,17 +282,25 @@ def _arguments(options: ConnectionOptions, listener: ConnectionListener | None) 
     }
     if options.inbox_prefix:
         arguments["inbox_prefix"] = options.inbox_prefix
+    return arguments | _identity(options) | _tls_if_wanted(options)
+
+
+def _identity(options: ConnectionOptions) -> dict[str, Any]:
     if options.user is not None:
-        arguments |= {"user": options.user, "password": options.password or ""}
-    elif options.token is not None:
-        arguments["token"] = options.token
-    elif options.nkey_file is not None:
-        arguments["nkeys_seed"] = str(check_nkey_file(options.nkey_file))
-    elif options.creds_file is not None:
-        arguments["user_credentials"] = str(check_creds_file(options.creds_file))
+        return {"user": options.user, "password": options.password or ""}
+    if options.token is not None:
+        return {"token": options.token}
+    if options.nkey_file is not None:
+        return {"nkeys_seed": str(check_nkey_file(options.nkey_file))}
+    if options.creds_file is not None:
+        return {"user_credentials": str(check_creds_file(options.creds_file))}
+    return {}
+
+
+def _tls_if_wanted(options: ConnectionOptions) -> dict[str, Any]:
     if options.ca_file or options.cert_file or options.url.startswith("tls://"):
-        arguments["tls"] = _tls(options)
-    return arguments
+        return {"tls": _tls(options)}
+    return {}
 
 
 def _callbacks(listener: ConnectionListener | None) -> dict[str, Any]:

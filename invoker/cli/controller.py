@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -47,7 +48,7 @@ def controller(context: typer.Context) -> None:
 
     def serve(ready: Ready, stopping: asyncio.Event) -> Awaitable[None]:
         def run(working: Callable[[], None]) -> Awaitable[None]:
-            nats = options()
+            nats = replace(options(), read_again=options)  # the same for every attempt to come back
 
             def running(up: Running) -> None:
                 working()

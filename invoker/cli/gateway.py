@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -41,7 +42,8 @@ def gateway(context: typer.Context) -> None:
 
     def serve(ready: Ready, stopping: asyncio.Event) -> Awaitable[None]:
         def run(working: Callable[[], None]) -> Awaitable[None]:
-            nats = session.nats_options()  # again for every attempt: a password in a file may have been mended
+            # Again for every attempt to start or to come back: a password in a file may have been mended.
+            nats = replace(session.nats_options(), read_again=session.nats_options)
 
             def running(up: RunningGateway) -> None:
                 working()
