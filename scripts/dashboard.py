@@ -104,7 +104,7 @@ OVERVIEW = [
         Query(f'max by ({EACH}, stream) (invoker_stream_oldest_seconds{{{HERE},stream=~".+_(EVENTS|RUNS)"}})'),
     ], "s", text="An event waits for milliseconds; a run is in RUNS until it is finished"),
     Panel("From event to start", quantiles("invoker_run_queue_seconds", HERE), "s"),
-    Panel("From result to reply", quantiles("invoker_reply_delay_seconds", HERE), "s"),
+    Panel("From the end of a run to its reply", quantiles("invoker_reply_delay_seconds", HERE), "s"),
     Panel("Calls of gateways", [Query(rate("invoker_http_requests_total", HERE, "code"))], "reqps", stacked=True),
     Panel("Duration of calls", quantiles("invoker_http_request_duration_seconds", HERE), "s"),
 ]  # fmt: skip

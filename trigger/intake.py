@@ -203,7 +203,8 @@ class Intake:
                 self._metrics.of(function).accepted.inc()
             line.info("request accepted", functions=list(record.functions), repeated=not accepted.new)
             return
-        self._metrics.events_unmatched.inc()
+        if accepted.new:  # once for a request, however often its event is delivered or published again
+            self._metrics.events_unmatched.inc()
         line.warning("request matched nothing")
         if record.reply_to is not None:
             error = no_subscription_problem(record, catalog.matcher.nearest(record.topic))

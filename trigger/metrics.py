@@ -22,9 +22,10 @@ KEPT_SECONDS = 600.0
 """How long the series of a function stay after it has gone: its last runs must be seen by some scrapes."""
 DEAD_REASONS = (
     "claim-check", "hop-limit", "idempotency-mismatch", "internal", "invalid-reply-subject", "invalid-request-id",
-    "invalid-topic", "no-subscription", "payload-too-large",
+    "invalid-topic", "no-subscription", "payload-too-large", "stream-mismatch",
 )  # fmt: skip
-"""The codes of errors that an event can become a dead letter for."""
+"""The codes of errors that an event can become a dead letter for: what cannot be accepted, and next events that were
+refused for good."""
 _NAMES = wire.Names()
 _ENDINGS = tuple((str(Verdict(reason).final_state), str(reason)) for reason in Reason)
 _NEVER_STARTED = {Reason.FUNCTION_REMOVED, Reason.EXPIRED_IN_QUEUE}
@@ -128,7 +129,9 @@ class Metrics:
         self.run_queue_seconds = histogram("run_queue_seconds", "From received to given to the engine", "function")
         self.run_start_seconds = histogram("run_start_seconds", "From given to the engine to running", "function")
         self.run_duration_seconds = histogram("run_duration_seconds", "From running to ended", "function")
-        self.reply_delay_seconds = histogram("reply_delay_seconds", "From result stored to reply sent", "function")
+        self.reply_delay_seconds = histogram(
+            "reply_delay_seconds", "From the end of a run to its reply sent; storing the result is in it", "function"
+        )
         self.attempts = counter("attempts", "Attempts that ended", "function", "reason")
         self.engine_requests = counter(
             "engine_requests", "Requests to the engine's side; reason is the verb and what it was answered",

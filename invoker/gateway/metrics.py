@@ -1,7 +1,7 @@
 """Every metric of a gateway, defined once. Labels come from bounded sets: routes are templates, never paths.
 
-Everything is there from the start, at zero: an alert on an increase misses the first one of a series that appears with
-it.
+Everything that is asked for is there from the start, at zero: an alert on an increase misses the first one of a series
+that appears with it. Other answers of a route than `EXPECTED_CODES` appear with their first call.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 """The methods that are counted by name; a caller may make up others."""
 RATE_POLICIES = ("address", "key")
-EXPECTED_CODES = ("200", "500", "503")
-"""The answers that every route has from the start, for what compares failures with all calls."""
+EXPECTED_CODES = ("200", "202", "403", "500", "503")
+"""The answers that every route has from the start: what alerts and people look for an increase of."""
 
 CallRoute: TypeAlias = tuple[str, Iterable[str]]
 """A route: the template of its path, and the methods it takes."""

@@ -112,6 +112,30 @@ async def test_events_that_become_no_runs_are_counted_and_streams_measured(stack
     await eventually(measured, what="the streams' levels")
 
 
+async def test_a_request_that_matches_nothing_is_counted_once_however_often_its_event_comes(stack: Stack) -> None:
+    before = await Exposition.of(stack.controller.http_url)
+    js = stack.client.custody.publisher._js
+    named = "not usable as it is: 1"
+    for message_id in (named, wire.digest_id("message-id", named)):  # two messages to the stream, one request to us
+        await js.publish(NAMES.event("nobody.listens"), b"x", headers={"Nats-Msg-Id": message_id})
+    await js.publish(NAMES.event("nobody.listens"), b"y")
+
+    async def taken() -> Exposition | None:
+        told = await Exposition.of(stack.controller.http_url)
+        received = [
+            one.value("invoker_events_received_total", stream=NAMES.events_stream) or 0 for one in (before, told)
+        ]
+        return (
+            told
+            if received[1] - received[0] == 3 and not told.value("invoker_stream_pending", stream=NAMES.events_stream)
+            else None
+        )
+
+    told = await eventually(taken, what="three events")
+    counts = [one.value("invoker_events_unmatched_total") or 0 for one in (before, told)]
+    assert counts[1] - counts[0] == 2
+
+
 async def test_the_catalog_is_followed_and_says_when_it_cannot_be_read(tmp_path: Path) -> None:
     async with running_stack(tmp_path, functions=[function("one", "one", INPUT)]) as stack:
         put_function(stack.catalog, function("two", "two", INPUT, concurrency=7))

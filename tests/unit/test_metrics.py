@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from invoker import errors
 from invoker.errors import InvokerError
-from invoker.gateway.metrics import GatewayMetrics
+from invoker.gateway.metrics import EXPECTED_CODES, GatewayMetrics
 from invoker.publish import PUBLISH_OUTCOMES
 from invoker.result import Reason, State
 from invoker.version import __version__
@@ -132,6 +132,22 @@ def test_a_function_that_was_only_heard_of_between_two_scrapes_goes_away_as_well
     metrics.follow_functions({"resize": 3}, {}, 11.0 + KEPT_SECONDS)
     assert b'function="gone"' not in metrics.exposition()
     assert b'function="resize"' in metrics.exposition()
+
+
+def test_a_next_event_that_is_refused_for_good_is_counted_from_zero() -> None:
+    """Finish makes a dead letter of whatever a publish raises and time does not mend."""
+    outcomes = {"stored", "duplicate"}
+    waited_out = {errors.BackPressureError.code, errors.ServerUnreachableError.code}
+    assert set(PUBLISH_OUTCOMES) - outcomes - waited_out <= set(DEAD_REASONS)
+
+
+def test_the_page_says_which_answers_are_counted_from_zero() -> None:
+    told = re.search(r"only ([0-9, and]+) are there beforehand", (ROOT / "docs" / "metrics.md").read_text())
+    assert told is not None
+    assert tuple(re.findall(r"\d+", told[1])) == EXPECTED_CODES
+    advised = re.findall(r'`code="(\d+)"`', (ROOT / "docs" / "metrics.md").read_text())
+    assert advised
+    assert set(advised) <= set(EXPECTED_CODES)
 
 
 @pytest.mark.parametrize("file", ["trigger/decode.py", "trigger/accept.py", "trigger/intake.py", "invoker/publish.py"])
