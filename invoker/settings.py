@@ -26,7 +26,8 @@ from invoker.errors import SettingsError, TopicError
 DEFAULT_URL = "nats://127.0.0.1:4222"
 _ENVIRON = os.environ  # noqa: TID251 - this is the settings module of the client's side
 _SCHEMES = ("nats", "tls", "ws", "wss")
-_SECRETS = ("password", "token")
+_IN_FILES = ("user", "password", "token")
+"""What `..._FILE` may name a file for; files are read again when a program that runs is refused."""
 _IDENTITY = ("user", "password", "token", "nkey", "creds")
 _TLS = ("ca", "cert", "key")
 
@@ -147,7 +148,7 @@ def _from_environ(prefix: str, environ: Mapping[str, str]) -> _Level:
     values, names = {}, {}
     for key in ("url", *_IDENTITY, *_TLS, "inbox_prefix"):
         variable = f"{prefix}{key.upper()}"
-        file = environ.get(f"{variable}_FILE") if key in _SECRETS else None
+        file = environ.get(f"{variable}_FILE") if key in _IN_FILES else None
         if environ.get(variable):
             values[key], names[key] = environ[variable], variable
         elif file:

@@ -182,6 +182,21 @@ def test_the_permissions_are_those_of_the_documentation() -> None:
     assert (CHART / "files/nats-permissions.conf").read_text() == (ROOT / "deploy/nats/permissions.conf").read_text()
 
 
+def test_user_and_password_are_files_of_the_secret(render: Rendering) -> None:
+    """A variable would be what the Secret held when the pod began; a file is read again after a refusal."""
+    who = {"method": "password", "existingSecret": "mine"}
+    values = {"url": "nats://nats.example.org:4222", "evaluation": {"enabled": False}, "controller": who}
+    pod = the(render({"nats": values | {"gateway": who}}), *CONTROLLER)["spec"]["template"]
+    given = variables(pod)
+    (mount,) = [one for one in containers(pod)[0]["volumeMounts"] if one["name"] == "nats"]
+    (volume,) = [one for one in pod["spec"]["volumes"] if one["name"] == "nats"]
+    files = {f"{mount['mountPath']}/{one['path']}": one["key"] for one in volume["secret"]["items"]}
+    assert {files[given[f"INVOKER_NATS_{name}_FILE"]] for name in ("USER", "PASSWORD")} == {"user", "password"}
+    assert "INVOKER_NATS_USER" not in given
+    assert volume["secret"]["secretName"] == "mine"
+    assert "subPath" not in mount, "such a file would never change"
+
+
 @pytest.mark.parametrize(("instance", "topics"), [("acme", "invoker"), ("events", "in"), ("in", "out")])
 def test_permissions_are_those_of_the_names(instance: str, topics: str, render: Rendering) -> None:
     """Also where an instance is named as the topics of others are: both by the chart and by the command of the file."""

@@ -227,6 +227,14 @@ def test_a_missing_file_is_named_with_its_variable(environ: dict[str, str], name
         connection_options(environ=environ | {f"NATS_{name}": "/nowhere"})
 
 
+def test_who_we_are_may_stand_in_files(environ: dict[str, str], tmp_path: Path) -> None:
+    for name in ("user", "password"):
+        (tmp_path / name).write_text(f"the {name}\n")
+    given = {f"INVOKER_NATS_{name.upper()}_FILE": str(tmp_path / name) for name in ("user", "password")}
+    options = connection_options(environ=environ | given)
+    assert (options.user, options.password) == ("the user", "the password")
+
+
 def test_a_secret_file_that_cannot_be_read_is_named(environ: dict[str, str], tmp_path: Path) -> None:
     variable = "INVOKER_NATS_PASSWORD_FILE"
     with pytest.raises(SettingsError, match=f"{variable}: .*nowhere"):
