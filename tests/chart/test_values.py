@@ -245,6 +245,17 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
         "catalog.configMaps: a.b and a-b would have one volume, catalog-a-b",
     ),
     ({"catalog": {"configMaps": [{"name": "a"}, {"name": "a"}]}}, "a and a would have one volume"),
+    *[
+        (values, f"at '{path}/{key.replace('/', '~1')}'" if "/" in key else f"at '{path}': additional properties '{key}'")
+        for key in ("app.kubernetes.io/name", "helm.sh/chart", "invoker.dev/installation", "a b", "-a")
+        for path, values in (
+            ("/commonLabels", {"commonLabels": {key: "x"}}),
+            ("/controller/podLabels", {"controller": {"podLabels": {key: "x"}}}),
+            ("/gateway/podLabels", {"gateway": {"podLabels": {key: "x"}}}),
+            ("/metrics/serviceMonitor/labels", {"metrics": {"serviceMonitor": {"labels": {key: "x"}}}}),
+        )
+    ],
+    ({"commonLabels": {"team": "a b"}}, "at '/commonLabels/team'"),
     ({"image": {"digest": "sha256:abc"}}, "at '/image/digest'"),
 ]
 
