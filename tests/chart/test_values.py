@@ -150,6 +150,12 @@ def test_values_of_another_type_are_refused_with_their_path(render: Rendering) -
 KEY = {"id": "a" * 10, "sha256": "0" * 64, "name": "one", "scopes": [{"actions": ["read"]}]}
 WORK: dict[str, Any] = {"jobs": {"namespace": "work"}}
 ONE: dict[str, Any] = {TENANTS: {"a": {"jobs": {"namespace": "x"}}}}
+
+
+def url(address: str) -> dict[str, Any]:
+    return {"nats": EXTERNAL["nats"] | {"url": address}}
+
+
 CONFLICTS: list[tuple[dict[str, Any], str]] = [
     (
         {"nats": {"url": "nats://mine:4222"}},
@@ -246,7 +252,10 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"catalog": {"configMaps": [{"name": "a"}, {"name": "a"}]}}, "a and a would have one volume"),
     *[
-        (values, f"at '{path}/{key.replace('/', '~1')}'" if "/" in key else f"at '{path}': additional properties '{key}'")
+        (
+            values,
+            f"at '{path}/{key.replace('/', '~1')}'" if "/" in key else f"at '{path}': additional properties '{key}'",
+        )
         for key in ("app.kubernetes.io/name", "helm.sh/chart", "invoker.dev/installation", "a b", "-a")
         for path, values in (
             ("/commonLabels", {"commonLabels": {key: "x"}}),
@@ -256,6 +265,29 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
         )
     ],
     ({"commonLabels": {"team": "a b"}}, "at '/commonLabels/team'"),
+    (url("nats://me:secret@host:4222"), "nats.url holds a user or a password"),
+    (url("nats://a:4222,nats://me@host:4222"), "nats.url holds a user or a password"),
+    (url("garbage"), 'nats.url: "garbage" is no address such as nats://'),
+    ({"settings": {"topicPrefix": "a b"}}, "at '/settings/topicPrefix'"),
+    ({"settings": {"topicPrefix": "invoker.in"}}, "settings.topicPrefix invoker.in may not begin with settings.insta"),
+    ({"image": {"repository": "x:1.2"}}, "at '/image/repository'"),
+    ({"image": {"repository": "a b"}}, "at '/image/repository'"),
+    ({"image": {"tag": "a b"}}, "at '/image/tag'"),
+    ({"runtimeImages": {"python": {"repository": "x@y"}}}, "at '/runtimeImages/python/repository'"),
+    ({"nats": {"evaluation": {"image": {"tag": ""}}}}, "at '/nats/evaluation/image/tag'"),
+    ({"controller": {"settings": {"ackWaitSeconds": 1}}}, "heartbeatSeconds (3) must be at most half of ackWait"),
+    (
+        {"controller": {"settings": {"ackWaitSeconds": 1, "heartbeatSeconds": 5}}},
+        "controller.settings.heartbeatSeconds (5) must be at most half of ackWaitSeconds (1)",
+    ),
+    ({"controller": {"settings": {"replySubjects": ["a b"]}}}, "at '/controller/settings/replySubjects/0'"),
+    ({"gateway": {"podDisruptionBudget": {"minAvailable": "150%"}}}, "at '/gateway/podDisruptionBudget/minAvailable'"),
+    (
+        {"gateway": {"keys": {"more": [KEY | {"scopes": [{"actions": ["fly"]}]}]}}},
+        "at '/gateway/keys/more/0/scopes/0/actions/0'",
+    ),
+    ({"podSecurityContext": {"runAsUser": 0}}, "podSecurityContext.runAsUser is 0"),
+    ({"securityContext": {"privileged": True}}, "securityContext.privileged: no pod of this chart has privileges"),
     ({"image": {"digest": "sha256:abc"}}, "at '/image/digest'"),
 ]
 
@@ -263,6 +295,19 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("values", "words"), CONFLICTS, ids=[words[:40] for _, words in CONFLICTS])
 def test_what_contradicts_itself_is_refused_in_words(values: dict[str, Any], words: str, render: Rendering) -> None:
     assert words in render.refusal(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image": {"repository": "images.example.org:5000/team/invoker"}},
+        {"nats": EXTERNAL["nats"] | {"url": "tls://{{ .Release.Name }}-1:4222, wss://[::1]:443"}},
+        {"settings": {"topicPrefix": "acme.in"}},
+        {"controller": {"settings": {"ackWaitSeconds": 60}}},
+    ],
+)
+def test_what_is_right_is_not_refused(values: dict[str, Any], render: Rendering) -> None:
+    assert render(values)
 
 
 def test_a_default_of_null_leaves_the_programs_own(render: Rendering) -> None:

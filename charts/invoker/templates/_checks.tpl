@@ -52,10 +52,18 @@
 
 {{- define "invoker.check.nats" -}}
 {{- $nats := .Values.nats -}}
+{{- $root := . -}}
+{{- if $nats.url }}{{ range splitList "," (tpl $nats.url $root) }}{{ include "invoker.check.address" (trim .) }}{{ end }}{{ end -}}
 {{- if and $nats.evaluation.enabled $nats.url }}{{ fail "nats.url names a NATS of yours and nats.evaluation.enabled starts another one: set one of them (nats.evaluation.enabled=false)" }}{{ end -}}
 {{- if not (or $nats.evaluation.enabled $nats.url) }}{{ fail "there is no NATS: set nats.url, or nats.evaluation.enabled=true for a single server to try things out" }}{{ end -}}
 {{- if and $nats.evaluation.enabled $nats.tls.existingSecret }}{{ fail "nats.tls is for the NATS of nats.url: the evaluation server has no TLS" }}{{ end -}}
 {{- if and $nats.tls.clientCertificate (not $nats.tls.existingSecret) }}{{ fail "nats.tls.clientCertificate needs nats.tls.existingSecret, a Secret with tls.crt and tls.key" }}{{ end -}}
+{{- end }}
+
+{{/* (address): one of nats.url, after its template expressions. */}}
+{{- define "invoker.check.address" -}}
+{{- if contains "@" . }}{{ fail "nats.url holds a user or a password, which everybody would read who may see Deployments: put them into a Secret and name it in nats.controller.existingSecret and nats.gateway.existingSecret" }}{{ end -}}
+{{- if not (regexMatch "^(nats|tls|ws|wss)://[^/\\s]+$" .) }}{{ fail (printf "nats.url: %q is no address such as nats://nats.example.org:4222 or tls://…" .) }}{{ end -}}
 {{- end }}
 
 {{- define "invoker.check.installation" -}}
@@ -72,6 +80,16 @@
 {{- $budget := (index $values $component).podDisruptionBudget -}}
 {{- if and $budget.enabled (ne (toString $budget.minAvailable) "") (ne (toString $budget.maxUnavailable) "") }}{{ fail (printf "%s%s.podDisruptionBudget: minAvailable and maxUnavailable are both set; keep one" $where $component) }}{{ end -}}
 {{- if and $budget.enabled (eq (toString $budget.minAvailable) "") (eq (toString $budget.maxUnavailable) "") }}{{ fail (printf "%s%s.podDisruptionBudget: set minAvailable or maxUnavailable" $where $component) }}{{ end -}}
+{{- end -}}
+{{- if eq (toString $values.settings.instance) (index (splitList "." (toString $values.settings.topicPrefix)) 0) }}{{ fail (printf "%ssettings.topicPrefix %s may not begin with settings.instance, %s" $where $values.settings.topicPrefix $values.settings.instance) }}{{ end -}}
+{{- $pulse := $values.controller.settings | default dict -}}
+{{- $wait := get $pulse "ackWaitSeconds" | default 10 | float64 -}}{{- $beat := get $pulse "heartbeatSeconds" | default 3 | float64 -}}
+{{- if gt (mulf 2 $beat) $wait }}{{ fail (printf "%scontroller.settings.heartbeatSeconds (%v) must be at most half of ackWaitSeconds (%v)" $where $beat $wait) }}{{ end -}}
+{{- range $path, $given := dict "podSecurityContext" $values.podSecurityContext "securityContext" $values.securityContext }}
+{{- if eq (toString (get $given "runAsUser")) "0" }}{{ fail (printf "%s%s.runAsUser is 0: no pod of this chart runs as root" $where $path) }}{{ end -}}
+{{- range $field := list "privileged" "allowPrivilegeEscalation" }}
+{{- if get $given $field }}{{ fail (printf "%s%s.%s: no pod of this chart has privileges" $where $path $field) }}{{ end -}}
+{{- end }}
 {{- end -}}
 {{- $account := $values.controller.serviceAccount -}}
 {{- if and (not $account.create) (has $account.name (list "" "default")) }}{{ fail (printf "%scontroller.serviceAccount.name must name an account of its own when create is false: with the account default, every pod of the namespace could make Jobs" $where) }}{{ end -}}
