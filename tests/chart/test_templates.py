@@ -33,6 +33,7 @@ from tests.chart.values_cases import ALL, CONTROLLER, EVERYTHING, EXTERNAL, SECR
 from tests.docs.transcript import ROOT
 from trigger.function_code import FunctionFolder
 from trigger.function_file import read_functions
+from trigger.pod_names import problem_of_label_key
 from trigger.settings import ControllerSettings
 
 
@@ -386,6 +387,26 @@ def test_functions_reach_the_run_api_and_dns_only(render: Rendering) -> None:
     assert [[port["port"] for port in rule["ports"]] for rule in policy["egress"]] == [[7222], [53, 53]]
     controllers = policy["egress"][0]["to"][0]["podSelector"]["matchLabels"]
     assert controllers.items() <= the(render(), *CONTROLLER)["spec"]["template"]["metadata"]["labels"].items()
+
+
+def fits(selector: Document, labels: Document) -> bool:
+    """Whether a selector, with expressions of the kind In, fits these labels."""
+    wanted = selector.get("matchLabels", {}).items() <= labels.items()
+    return wanted and all(labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", []))
+
+
+def test_the_server_of_the_chart_is_reached_by_whom_it_is_for(render: Rendering) -> None:
+    """Controllers and gateways of all tenants; functions may carry every label but Invoker's own."""
+    documents = render(TENANTS)
+    (rule,) = the(documents, "NetworkPolicy", f"{NAME}-nats")["spec"]["ingress"]
+    (peer,) = rule["from"]
+    labels = {name: pod["metadata"]["labels"] for name, pod in pods(documents)}
+    reached = {name for name, own in labels.items() if fits(peer["podSelector"], own)}
+    assert reached == {name for name in labels if name.endswith(("-controller", "-gateway"))}
+    assert len(reached) == 4
+    posing = {key: value for key, value in labels[f"Deployment/{NAME}-controller"].items() if "invoker.dev" not in key}
+    assert problem_of_label_key("invoker.dev/installation")
+    assert not fits(peer["podSelector"], posing)
 
 
 def test_every_pod_of_the_release_that_is_called_has_a_policy(render: Rendering) -> None:
