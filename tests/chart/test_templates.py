@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.chart.helm import CHART, Helm
 from tests.chart.rendering import (
     NAME,
     NAMESPACE,
+    RELEASE,
     Document,
     Rendering,
     annotations_of_pods,
@@ -308,6 +310,29 @@ def test_every_object_has_the_labels_that_helm_charts_have(render: Rendering) ->
     for document in render(EVERYTHING):
         labels = document["metadata"]["labels"]
         assert {f"app.kubernetes.io/{name}" for name in wanted} <= labels.keys(), document["metadata"]["name"]
+
+
+def test_a_new_version_of_the_chart_replaces_only_what_has_another_image(helm: Helm, tmp_path: Path) -> None:
+    """The one NATS server stays as it is; also controllers and gateways, when the image is the same."""
+    newer = tmp_path / "invoker"
+    shutil.copytree(CHART, newer)
+    about = newer / "Chart.yaml"
+    about.write_text(re.sub("(?m)^(version|appVersion): .*", r"\1: 9.9.9", about.read_text()))
+    secrets = {"runToken": {"existingSecret": SECRET}, "gateway": {"keys": {"existingSecret": SECRET}}}
+    seen = []
+    for chart in (CHART, newer):
+        given = json.dumps(secrets | {"image": {"tag": "1"}, "runtimeImages": {"python": {"tag": "1"}}})
+        text = helm("template", RELEASE, str(chart), "--namespace", NAMESPACE, "--values", "-", given=given)
+        documents = [one for one in yaml.safe_load_all(text) if one]
+        found = {name: pod for name, pod in pods(documents) if not name.startswith("Pod/")}
+        for pod in found.values():
+            pod["metadata"].get("annotations", {}).pop("checksum/secrets", None)  # drawn anew by every rendering
+        seen.append(found)
+        assert {one["metadata"]["labels"]["app.kubernetes.io/version"] for one in documents} == {
+            yaml.safe_load((chart / "Chart.yaml").read_text())["appVersion"]
+        }
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 3
 
 
 def test_selectors_find_their_pods_and_no_others(render: Rendering) -> None:

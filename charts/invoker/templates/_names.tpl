@@ -82,6 +82,16 @@ app.kubernetes.io/managed-by: {{ $ctx.Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* (list $ "component"): the labels of a pod; none changes with the chart's version, which would replace pods that stay the same. */}}
+{{- define "invoker.podlabels" -}}
+{{- $ctx := index . 0 -}}
+{{ include "invoker.selector" . }}
+app.kubernetes.io/part-of: invoker
+{{- with $ctx.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* (list $ "component" "name" "namespace" annotations): the metadata of an object; labels come last, so that more can follow. */}}
 {{- define "invoker.metadata" -}}
 {{- $ctx := index . 0 -}}

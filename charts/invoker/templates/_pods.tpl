@@ -116,7 +116,7 @@ annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 labels:
-  {{- mergeOverwrite (include "invoker.labels" . | fromYaml) $given.podLabels | toYaml | nindent 2 }}
+  {{- mergeOverwrite (include "invoker.podlabels" . | fromYaml) $given.podLabels | toYaml | nindent 2 }}
 {{- end }}
 
 {{/* (list $ "component"): the part of a pod's spec that is about neither its containers nor its volumes. */}}
