@@ -336,7 +336,9 @@ class Controller:
             self._count_catalog()
             log.info("catalog loaded", catalog=catalog.version, functions=len(catalog.functions))
             for broken in catalog.broken:
-                log.warning("function cannot be loaded", message=broken.message, last_good_version_kept=broken.kept)
+                log.warning(
+                    "function cannot be loaded", error_message=broken.message, last_good_version_kept=broken.kept
+                )
             await self._retried(self._follow_functions)
 
     async def _follow_functions(self, *, at_start: bool = False) -> None:
@@ -468,7 +470,7 @@ async def _connected(options: ConnectionOptions, metrics: Metrics) -> AsyncItera
 
     client = await connect(options, timeout=5, listener=listener)
     if (words := words_about_server(client)) is not None:
-        log.warning(words)
+        log.warning("about the NATS server", advice=words)
     try:
         yield client
     finally:

@@ -214,7 +214,7 @@ class Intake:
         dead_id = await self._dead.put(incoming, error, request_id, datetime.now(UTC))
         self._metrics.events_dead.labels(error.code).inc()
         line = log.bind(dead_id=dead_id, request_id=request_id, **wire.trace_facts(incoming.headers))
-        line.warning("dead letter", reason=error.code, message=error.message)
+        line.warning("dead letter", reason=error.code, error_message=error.message)
         if reply_to is not None:
             await self._replier.send(reply_to, error_reply(error, request_id))
 

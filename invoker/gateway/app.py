@@ -170,7 +170,7 @@ async def run_gateway(
         )
         stack.callback(gateway.close)  # before the servers stop: they give what is being answered two seconds
         for words in warnings_about(settings):
-            log.warning(words)
+            log.warning("about the settings", advice=words)
         if ready is not None:
             ready(RunningGateway(url, probe_url, gateway))
         await (stopping or asyncio.Event()).wait()

@@ -236,7 +236,7 @@ class _Passage:
     async def refuse(self, error: InvokerError) -> None:
         """Answer with the error, unless an answer has begun: then all that is left is to break off."""
         if self.status:
-            _log.warning("answer broken off", call_id=self.call_id, error=error.message, code=error.code)
+            _log.warning("answer broken off", call_id=self.call_id, error_message=error.message, code=error.code)
             raise error
         answer = problem(error, instance=shown_path(self._scope))
         await answer(self._scope, _nothing, self.send)
