@@ -195,7 +195,11 @@ def repeat_span(contexts: Contexts, record: RequestRecord, event: Event, names: 
 
 
 def run_spans(result: Result, record: RequestRecord, names: wire.Names) -> list[Span]:
-    """A finished run, from its acceptance to its result, with a span for each attempt that began."""
+    """A finished run, from its acceptance to its result, with spans for the attempts that began and for the result.
+
+    Told together by whoever finishes the run, and again by who repeats that: the one who stored the result, gateway or
+    controller, may be dead before he could tell of it, and nobody else would know that it was not told.
+    """
     context = run_context(record, result.run_id)
     start = min(record.accepted_at, result.finished_at)
     begun = [SpanEvent("started", result.started_at)] if result.started_at is not None else []
@@ -204,19 +208,20 @@ def run_spans(result: Result, record: RequestRecord, names: wire.Names) -> list[
         _run_attributes(result, names), events=tuple(begun),
         error=None if result.succeeded else (result.message or str(result.reason))[:MAX_TEXT],
     )  # fmt: skip
-    return [run, *(_attempt_span(result, attempt, context) for attempt in result.attempts if attempt.started_at)]
+    attempts = (_attempt_span(result, attempt, context) for attempt in result.attempts if attempt.started_at)
+    return [run, *attempts, _result_span(result, context, names)]
 
 
-def sealed_span(result: Result, record: RequestRecord, names: wire.Names, start: datetime, end: datetime) -> Span:
-    """A run's result is stored: sealed, so that no other one can be."""
-    run = run_context(record, result.run_id)
+def _result_span(result: Result, run: TraceContext, names: wire.Names) -> Span:
+    """A run's result is made, and stored since: a moment, as stored. When it was stored only that one process knew."""
     attributes: dict[str, Value] = {
         **_messaging("publish", "send", names.result(result.request_id, result.function)),
         **_ids(result),
         "messaging.message.body.size": result.output.size_bytes,
     }
     context = run.child(derived_id("result", result.run_id))
-    return Span(f"result {result.function}", Kind.PRODUCER, context, run, start, end, attributes)
+    at = result.finished_at
+    return Span(f"result {result.function}", Kind.PRODUCER, context, run, at, at, attributes)
 
 
 def reply_context(record: RequestRecord, run_id: str) -> TraceContext:

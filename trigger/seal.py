@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from invoker import spans, tracing, wire
+from invoker import wire
 from invoker.claimcheck import ClaimStore
 from invoker.errors import InvokerError
 from invoker.request import ClaimCheck, Content, RequestRecord, RunTicket
@@ -42,7 +42,7 @@ class Sealer:
         output: bytes | None = None,
     ) -> Result:
         """The run's result: this verdict, or the one that was stored before it. Safe to repeat."""
-        start, (log_tail, log_claim) = self._now(), await self._log(status)
+        log_tail, log_claim = await self._log(status)
         result = result_of(
             ticket,
             record,
@@ -56,9 +56,6 @@ class Sealer:
         )
         if await self._results.put_result(result):
             self._moments.reached(Moment.VERDICT_STORED)
-            if record is not None:
-                of, end = record, self._now()
-                tracing.tell(lambda: [spans.sealed_span(result, of, self._results.names, start, end)])
             return result
         stored = await self._results.result(ticket.request_id, ticket.function)
         if stored is None:

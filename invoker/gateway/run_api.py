@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from invoker import spans, tracing, wire
+from invoker import wire
 from invoker.claimcheck import ClaimStore
 from invoker.errors import (
     ExpiredError,
@@ -237,8 +237,6 @@ class RunApi:
         result = self._result(call, record, status, content)
         if await self._results.put_result(result):
             self._on_sealed(result, record)
-            end = self._now()
-            tracing.tell(lambda: [spans.sealed_span(result, record, self._names, result.finished_at, end)])
         else:
             stands = await self._results.result(call.address.request_id, call.address.function)
             if stands is None or not _same_output(stands, content.size_bytes, _sha256(content)):

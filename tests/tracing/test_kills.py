@@ -35,7 +35,7 @@ class TracingProcess(ControllerProcess):
         }
 
 
-@pytest.mark.parametrize("moment", [Moment.RECORD_WRITTEN, Moment.STARTED, Moment.REPLY_SENT])
+@pytest.mark.parametrize("moment", [Moment.RECORD_WRITTEN, Moment.STARTED, Moment.VERDICT_STORED, Moment.REPLY_SENT])
 async def test_killed_in_the_middle_a_run_is_one_span(
     moment: Moment, client: NatsClient, nats_url: str, tmp_path: Path
 ) -> None:
@@ -69,6 +69,10 @@ async def test_killed_in_the_middle_a_run_is_one_span(
     assert moment is not Moment.RECORD_WRITTEN or receiver.one("accept first").parent == CALLER
     assert receiver.one("publish second").parent == run.span_id
     assert receiver.one("reply first").parent == run.span_id
+    # Killed between storing the result and telling of it: who goes on finds it stored, and tells it all the same.
+    assert receiver.one("result first").parent == run.span_id
+    for name in ("run first", "result first"):
+        assert len({(span.start, span.end) for span in receiver.named(name)}) == 1, "whoever tells, the times are those"
     assert {span.parent for span in receiver.spans} - receiver.ids() <= {CALLER, accept_id}
     for process in (dying, heir):
         for line in process.log_file.read_text().splitlines():
