@@ -30,8 +30,8 @@ COMMANDS = (
     FORWARD,
     f'export INVOKER_GATEWAY_URL=http://127.0.0.1:8080 INVOKER_GATEWAY_KEY="$({KEY})"',
     "invoker publish chart.test 'hello' --wait 60",
-    "helm upgrade invoker charts/invoker --namespace NAMESPACE --reuse-values --set controller.replicas=3 --hide-notes"
-    " --wait",
+    "helm upgrade invoker charts/invoker --namespace NAMESPACE --reset-then-reuse-values --set controller.replicas=3"
+    " --hide-notes --wait",
     "kubectl --namespace NAMESPACE get deployment invoker-controller",
     "helm rollback invoker 1 --namespace NAMESPACE --wait",
     "helm history invoker --namespace NAMESPACE",

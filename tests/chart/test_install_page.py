@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,21 @@ import pytest
 from tests.chart.helm import Helm
 from tests.chart.images import ROOT
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PAGE = ROOT / "docs" / "install.md"
 
 
+def test_the_commands_to_copy_wait_and_take_new_defaults() -> None:
+    """`helm test` right after needs a gateway, and `--reuse-values` would leave out the values of a newer chart."""
+    commands = re.findall(r"^(?:\$ )?(helm (?:install|upgrade) (?:.*\\\n)*.*)$", PAGE.read_text(), re.MULTILINE)
+    assert len(commands) >= 3
+    for command in commands:
+        assert "--wait" in command
+        assert "--reuse-values" not in command
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
 def test_the_life_of_a_release_is_as_the_page_shows_it(cluster_helm: Helm, namespace: str, folder: Path) -> None:
     """Installed with the chart's own values, tested, used, upgraded, rolled back, removed."""
     script = [sys.executable, str(ROOT / "scripts" / "helm_transcript.py"), namespace]

@@ -207,4 +207,6 @@ def test_the_notes_name_what_an_uninstall_leaves(helm: Helm, render: Rendering) 
         kept = [one["metadata"]["name"] for one in of_kind(render(values), "Secret")
                 if "helm.sh/resource-policy" in one["metadata"].get("annotations", {})]  # fmt: skip
         assert re.findall(r"^  secret/(.*)$", notes, re.MULTILINE) == kept
+        for one in of_kind(render(values), "Role"):
+            assert one["metadata"]["namespace"] in notes.partition("An uninstall leaves")[2]
         assert ("persistentvolumeclaim/" in notes) == bool(of_kind(render(values), "StatefulSet"))

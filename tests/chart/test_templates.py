@@ -165,6 +165,8 @@ def test_the_function_of_the_chart_is_one(render: Rendering, tmp_path: Path) -> 
     assert (found.broken, [one.name for one in found.functions]) == ((), ["chart-test"])
     (test,) = of_kind(render(), "Pod")
     assert test["spec"]["containers"][0]["args"][:2] == ["publish", "chart.test"]
+    # A command gives up on a gateway that is not there yet; the pod does not, for as long as it may last.
+    assert (test["spec"]["restartPolicy"], test["spec"]["activeDeadlineSeconds"]) == ("OnFailure", 180)
     assert test["metadata"]["annotations"] == {
         "helm.sh/hook": "test",
         "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded",  # an uninstall does not take hooks along
