@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from invoker.cli.tree import app
+from invoker.connection import OLDEST_SERVER
 from invoker.gateway.settings import GatewaySettings
 from invoker.tracing_switch import ENDPOINTS, wish_of
 from scripts import compose_transcript
@@ -75,6 +76,25 @@ def test_no_program_keeps_the_other_from_starting() -> None:
         waits = {other: one["condition"] for other, one in COMPOSE["services"][name]["depends_on"].items()}
         assert {waits[other] for other in ours & set(waits)} <= {"service_started"}, name
         assert [other for other, condition in waits.items() if condition == "service_healthy"] == ["nats"], name
+
+
+def test_compose_and_chart_name_one_nats_which_is_new_enough() -> None:
+    values = yaml.safe_load((ROOT / "charts" / "invoker" / "values.yaml").read_text())
+    named = re.search(r"NATS_IMAGE:-nats:([\w.-]+)}", FILE)
+    assert named is not None
+    assert named[1] == values["nats"]["evaluation"]["image"]["tag"]
+    major, minor = re.findall(r"\d+", named[1])[:2]
+    # A tag without its last number may be any of them: only the next minor version is above the floor for certain.
+    assert (int(major), int(minor)) > OLDEST_SERVER[:2]
+
+
+def test_the_page_says_what_was_never_started_and_who_is_root() -> None:
+    for variable, image in re.findall(r"\$\{((?:NATS|REDIS)_IMAGE):-([^}]+)\}", FILE):
+        assert f"`{image}`" in INSTALL, image
+        assert f"`{variable}`" in INSTALL
+    without = [name for name in ("nats", "redis") if "user" not in COMPOSE["services"][name]]
+    assert without == ["nats"]
+    assert "`nats` is the\nonly service without a `user:`" in INSTALL
 
 
 def test_the_configuration_that_is_printed_for_prometheus_finds_the_programs() -> None:
