@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import socket
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import nats.errors
@@ -174,6 +177,66 @@ async def test_a_connection_outlives_a_server_that_is_away_for_many_attempts(tmp
             await client.flush(timeout=5)
     finally:
         await client.close()
+
+
+async def test_a_refused_connection_comes_back_as_whoever_it_is_then(tmp_path: Path) -> None:
+    """From a password to an nkey; while the file for that is none, this is said, and tried again."""
+    users, key, heard = tmp_path / "users.conf", tmp_path / "user.nk", list[str]()
+    seed, public = user_key()
+    users.write_text("authorization { user: ann, password: first }")
+    key.write_text("no seed")
+    beside = Path(tempfile.gettempdir()) / "folder of the server's configuration"  # paths are relative to that
+    given = {"user": "ann", "password": "first"}
+
+    async def listener(event: str) -> None:
+        heard.append(event)
+
+    async def heard_of(words: str) -> bool:
+        return any(words in event for event in heard)
+
+    async with nats_server(
+        tmp_path / "store", extra_config=f"include {json.dumps(os.path.relpath(users, beside))}", jetstream=False
+    ) as server:
+
+        def now() -> ConnectionOptions:
+            return settings(server, **given)
+
+        client = await connect(replace(now(), read_again=now), listener=listener)
+        try:
+            subscription = await client.subscribe("echo")
+            given = {"nkey": str(key)}
+            users.write_text(f"authorization {{ users: [{{ nkey: {public} }}] }}")
+            os.kill(server.pid, signal.SIGHUP)
+            await eventually(lambda: heard_of(f"nkey file {key}"), what="words about the file")
+            assert not client.is_closed
+            key.write_bytes(seed)
+            await eventually(lambda: heard_of("reconnected"), what="the connection's return")
+            await client.publish("echo", b"again")
+            assert (await subscription.next_msg(timeout=5)).data == b"again", "subscriptions are there again"
+        finally:
+            await client.close()
+        assert client.is_closed
+
+
+async def test_a_refused_subject_ends_no_connection(start: StartServer) -> None:
+    heard: list[str] = []
+
+    async def listener(event: str) -> None:
+        heard.append(event)
+
+    async def told() -> bool:
+        return any("permissions violation" in event.lower() for event in heard)
+
+    rights = "permissions: { publish: allowed, subscribe: allowed }"
+    async with start(f"authorization {{ users: [{{ user: ann, password: first, {rights} }}] }}") as server:
+        client = await connect(settings(server, user="ann", password="first"), listener=listener)
+        try:
+            await client.publish("forbidden", b"")
+            await eventually(told, what="the refusal")
+            await client.flush(timeout=5)
+            assert [event for event in heard if not event.startswith("error: ")] == []
+        finally:
+            await client.close()
 
 
 async def test_closing_over_a_connection_that_was_lost_a_moment_ago_closes_it(tmp_path: Path) -> None:
