@@ -12,7 +12,6 @@ import pytest
 from tests.chart.helm import Helm
 from tests.chart.images import ROOT
 
-
 PAGE = ROOT / "docs" / "install.md"
 
 
@@ -23,6 +22,16 @@ def test_the_commands_to_copy_wait_and_take_new_defaults() -> None:
     for command in commands:
         assert "--wait" in command
         assert "--reuse-values" not in command
+
+
+def test_what_is_deleted_for_good_is_what_the_notes_name() -> None:
+    """Every Secret and claim that an uninstall of the transcript leaves, and every drawn Secret has its row."""
+    page = PAGE.read_text()
+    kept = set(re.findall(r"^  ((?:secret|persistentvolumeclaim)/\S+)$", page, re.MULTILINE))
+    (command,) = re.findall(r"^kubectl --namespace invoker delete (secret/(?:.*\\\n)*.*)$", page, re.MULTILINE)
+    assert set(command.replace("\\", " ").split()) == kept
+    rows = set(re.findall(r"^\| .* \| `(secret/[^`]+)` \|", page, re.MULTILINE))
+    assert rows == {one for one in kept if one.startswith("secret/")}
 
 
 @pytest.mark.cluster

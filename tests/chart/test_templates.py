@@ -159,6 +159,21 @@ def test_a_change_of_functions_replaces_pods_only_when_asked_to(render: Renderin
         assert (len(set(seen)) == 2) is asked
 
 
+def test_a_function_that_is_added_replaces_controllers_as_the_page_says(render: Rendering) -> None:
+    """What is mounted is part of the pod; a changed text alone is not."""
+    texts = ({"a": {"function.yaml": "1"}}, {"a": {"function.yaml": "2"}}, {"a": {"function.yaml": "2", "b.py": ""}})
+    one, changed, added = (
+        the(render({"catalog": {"functions": functions}}), *CONTROLLER)["spec"]["template"]["spec"]["volumes"]
+        for functions in texts
+    )
+    assert one == changed
+    assert changed != added
+    assert (
+        "is added to `catalog.functions`, or taken out, replaces the controllers"
+        in (ROOT / "docs/install.md").read_text()
+    )
+
+
 def test_the_function_of_the_chart_is_one(render: Rendering, tmp_path: Path) -> None:
     text = the(render(), "ConfigMap", f"{NAME}-functions")["data"]["chart-test.function.yaml"]
     found = read_functions(text.encode(), "function.yaml", FunctionFolder(tmp_path, {}))
