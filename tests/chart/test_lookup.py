@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from typing import Any
 
@@ -66,5 +67,8 @@ def test_a_change_of_ones_own_secrets_replaces_the_pods_that_use_them(
     after = rendered(helm, cluster, namespace, values)
     seen = [annotations_of_pods(one, *CONTROLLER)["checksum/secrets"] for one in (before, after)]
     assert seen[0] != seen[1]
+    guessed = f'{{"url":"{base64.b64encode(b"redis://one").decode()}"}}'
+    checksum = annotations_of_pods(before, *GATEWAY)["checksum/secrets"]
+    assert checksum != hashlib.sha256(guessed.encode()).hexdigest(), "a short password could be tried against it"
     untouched = [annotations_of_pods(one, *GATEWAY)["checksum/secrets"] for one in (before, after)]
     assert untouched[0] == untouched[1]
