@@ -129,7 +129,7 @@ def log_words(line: str) -> str | None:
         return f" ↻ catalog read again: {count(int(found.get('functions', 0)), 'function')}"
     if found.get("event") == "function cannot be loaded":
         kept = "  (its last good version stays)" if found.get("last_good_version_kept") else ""
-        return f" ✗ {found.get('message')}{kept}"
+        return f" ✗ {found.get('error_message')}{kept}"
     return None
 
 

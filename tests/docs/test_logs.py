@@ -111,3 +111,9 @@ def test_calls_are_found() -> None:
         "log = structlog.get_logger(component='x')\nline = log.bind(a=1)\nline.info('b', c=2)\nother.info('d', e=3)\n"
     )
     assert [ast.unparse(call) for call in log_calls(ast.parse(text))] == ["log.bind(a=1)", "line.info('b', c=2)"]
+
+
+def test_what_the_desk_reads_in_a_line_is_a_field() -> None:
+    read = set(re.findall(r"found\.get\(['\"](\w+)['\"]", ast.unparse(SOURCES["invoker/cli/dev_screen.py"])))
+    assert read > {"event"}
+    assert read <= EVERY_LINE | written()

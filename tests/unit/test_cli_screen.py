@@ -135,7 +135,7 @@ def test_a_live_line_is_said_once() -> None:
 
 def test_the_log_tells_what_a_person_wants_to_know() -> None:
     loaded = '{"event": "catalog loaded", "functions": 3}'
-    refused = '{"event": "function cannot be loaded", "message": "f:1: no", "last_good_version_kept": true}'
+    refused = '{"event": "function cannot be loaded", "error_message": "f:1: no", "last_good_version_kept": true}'
     assert dev_screen.log_words(loaded) == " ↻ catalog read again: 3 functions"
     assert dev_screen.log_words(refused) == " ✗ f:1: no  (its last good version stays)"
     for other in ('{"event": "run started"}', "catalog loaded, but no JSON", ""):
