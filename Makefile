@@ -67,11 +67,12 @@ docs: $(VENV)/.have-run  ## write the generated parts of docs/ and of the chart'
 	@$(BIN)/python scripts/chart_readme.py
 	@$(BIN)/python -m invoker.cli.reference > docs/cli.md
 
-images: sbom  ## the images of controller and gateway, Python runtime and samples (BASE, IMAGE_PREFIX, IMAGE_TAG; docs/images.md)
+images:  ## the images of controller and gateway, Python runtime and samples (BASE, IMAGE_PREFIX, IMAGE_TAG; docs/images.md)
 	@scripts/build-images $(IMAGES)
+	@$(MAKE) --silent sbom
 
 sbom:  ## what is in the image of controller and gateway, as CycloneDX in dist/
-	@$$(sh scripts/find-python) scripts/sbom.py
+	@python=$$(sh scripts/find-python) && $$python scripts/sbom.py
 
 compose-secrets:  ## the passwords and keys of docker-compose.yml, in .secrets, once
 	@sh scripts/compose-secrets

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,20 +43,32 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def test_a_killed_test_leaves_nothing_that_runs_and_the_next_one_cleans_up(tmp_path: Path) -> None:
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder whose path leaves room for those of sockets, of which the kernel takes 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="killed-") as found:
+        yield Path(found)
+
+
+def killed_in(place: Path) -> Path:
+    """The folder of a daemon whose test was killed while a container of it ran."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
+    command = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        said = killed.stdout.readline().split()
+        assert said, "it did not start"
+        folder = Path(said[0])
+        assert processes_of(folder), "it runs"
+        mounts = Path("/proc/mounts").read_text()
+        assert folder.name not in mounts, "mounted where nobody else sees it"
+        killed.send_signal(signal.SIGKILL)
+    return folder
+
+
+def test_a_killed_test_leaves_nothing_that_runs_and_the_next_one_cleans_up(place: Path) -> None:
     need_docker()
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    killed = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert killed.stdout is not None
-    said = killed.stdout.readline().split()
-    folder = Path(said[0])
-    assert processes_of(folder), "it runs"
-    mounts = Path("/proc/mounts").read_text()
-    assert folder.name not in mounts, "mounted where nobody else sees it"
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    folder = killed_in(place)
     deadline = time.monotonic() + 10
     while (left := processes_of(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -62,12 +76,12 @@ def test_a_killed_test_leaves_nothing_that_runs_and_the_next_one_cleans_up(tmp_p
     assert folder.exists()
     assert list(Path("/sys/fs/cgroup").glob(f"*/{folder.name}"))
     os.utime(folder, (DISTANT_PAST, DISTANT_PAST))
-    assert remove_leftovers(tmp_path) == [folder]
+    assert remove_leftovers(place) == [folder]
     assert not folder.exists()
     assert not list(Path("/sys/fs/cgroup").glob(f"*/{folder.name}"))
 
 
-def test_one_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+def test_one_that_is_in_use_is_left_alone() -> None:
     need_docker()
     with daemon() as docker:
         os.utime(docker.folder, (DISTANT_PAST, DISTANT_PAST))

@@ -75,8 +75,9 @@ def test_images_are_built_one_on_the_other(tmp_path: Path) -> None:
     given = ("images", f"BUILDER={builder}", "BASE=mine:1", "IMAGE_PREFIX=images.example.org/x-", "IMAGE_TAG=7")
     said = make(ROOT, *given)
     assert said.returncode == 0, said.stderr
-    asked = [line for line in said.stdout.splitlines() if line.startswith("--build-arg")]
+    first, *asked = [line for line in said.stdout.splitlines() if line.startswith("--build-arg")]
     runtime, samples = "images.example.org/x-python:7", ("collect", "uncompress", "convert")
+    assert first.startswith("--build-arg BASE=mine:1 -t images.example.org/x-invoker:7 --build-arg VERSION=")
     assert asked == [
         f"--build-arg BASE=mine:1 -t {runtime} -f functions/runtimes/python/Dockerfile .",
         *(f"--build-arg BASE={runtime} -t images.example.org/x-sample-{name}:7 functions/samples/{name}"
