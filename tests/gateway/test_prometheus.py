@@ -108,8 +108,8 @@ async def test_every_query_of_the_dashboard_is_answered_and_its_panel_shows_some
 
 def with_variables(query: str) -> str:
     """As Grafana puts it when everything is chosen."""
-    for name, value in {"__rate_interval": "1m", "__range": "1m", "namespace": ".*", "instance": ".*",
-                        "function": ".*"}.items():  # fmt: skip
+    for name, value in {"__rate_interval": "1m", "__range": "1m", "namespace": ".*", "installation": ".*",
+                        "instance": ".*", "function": ".*"}.items():  # fmt: skip
         query = query.replace(f"${name}", value)
     assert "$" not in query
     return query

@@ -89,11 +89,12 @@ def test_a_run_told_twice_is_told_alike() -> None:
         attempts=(Attempt(number=1, started_at=AT, finished_at=AT + timedelta(seconds=1), reason=Reason.ERROR),),
         finished_at=AT + timedelta(seconds=2), root_request_id="r",
     )  # fmt: skip
-    run, attempt = spans.run_spans(result, given, wire.Names())
-    assert spans.run_spans(result, given, wire.Names()) == [run, attempt]
+    run, attempt, sealed = spans.run_spans(result, given, wire.Names())
+    assert spans.run_spans(result, given, wire.Names()) == [run, attempt, sealed]
     assert run.context == spans.run_context(given, "run")
     assert (run.start, run.end, run.parent) == (AT, AT + timedelta(seconds=2), TraceContext(TRACE, PARENT))
     assert attempt.parent == run.context
+    assert (sealed.start, sealed.end, sealed.parent) == (result.finished_at, result.finished_at, run.context)
 
 
 def test_switched_off_headers_stay_as_they_are() -> None:
