@@ -83,7 +83,7 @@ class ClaimStore:
                 await _settled(pending, asyncio.ALL_COMPLETED)
                 # The meta message comes last: an object without it does not exist for any reader.
                 await self._put_meta(name, nuid, size, count, hasher.digest())
-        except BaseException:
+        except BaseException:  # cancelled too: half an object takes room until somebody removes it
             await asyncio.shield(self._give_up(nuid, pending))
             raise
         return ClaimCheck(object=name, size_bytes=size, sha256=hasher.hexdigest())

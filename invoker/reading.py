@@ -175,7 +175,7 @@ class Tail:
         self._registry.add(self)
         try:
             await self._open()
-        except BaseException:
+        except BaseException:  # cancelled too: nobody leaves what was never entered
             await self._close()
             raise
         return self

@@ -8,6 +8,7 @@ not have fits nothing: `exact`, `prefix` and `suffix` are false, `not` of them i
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,7 +90,7 @@ class FilterVerdict:
     detail: str
 
 
-class Filter:
+class Filter(ABC):
     """One compiled clause. Equal documents behave alike; filters never raise."""
 
     __slots__ = ()
@@ -98,17 +99,17 @@ class Filter:
     """Where the clause stands in its filter: `all[1].prefix.type`."""
 
     @property
+    @abstractmethod
     def words(self) -> str:
         """The whole clause as people read it: `topic ends in '.gz' and not (type is 'draft')`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def matches(self, attributes: EventAttributes) -> bool:
         """Whether the event fits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def explain(self, attributes: EventAttributes) -> FilterVerdict:
         """`matches`, with the clause that decided."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

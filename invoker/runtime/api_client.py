@@ -168,7 +168,7 @@ class RunApiClient:
     def _fresh(self, *arguments: Any) -> Answer:
         try:
             return self._once(*arguments)
-        except BaseException:
+        except BaseException:  # as above
             self.close()
             raise
 

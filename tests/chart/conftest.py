@@ -16,6 +16,7 @@ import pytest
 from tests.chart.helm import Helm, helm_program
 from tests.chart.images import ROOT, make_images_known
 from tests.chart.release import MODEST, Release
+from tests.chart.rendering import Rendering, rendering
 from tests.cluster import users
 from tests.cluster.facts import Cluster
 from tests.cluster.fixtures import make_namespace, remove_namespace
@@ -36,6 +37,12 @@ def helm() -> Helm:
     if os.environ.get("INVOKER_REQUIRE_CLUSTER") == "1":
         pytest.fail(f"INVOKER_REQUIRE_CLUSTER=1, but: {NOT_BUILT}")
     pytest.skip(NOT_BUILT)
+
+
+@pytest.fixture(scope="session")
+def render(helm: Helm) -> Rendering:
+    """The chart's documents with any values."""
+    return rendering(helm)
 
 
 @pytest.fixture(scope="session")

@@ -22,18 +22,11 @@ from tests.chart.rendering import (
     decoded,
     of_kind,
     pods,
-    rendering,
     the,
 )
 from tests.chart.restricted import violations
 from tests.chart.values_cases import ALL, CONTROLLER, EVERYTHING, EXTERNAL, SECRET, TENANTS
 from tests.docs.transcript import ROOT
-
-
-@pytest.fixture(scope="session")
-def render(helm: Helm) -> Rendering:
-    return rendering(helm)
-
 
 # rights
 

@@ -27,7 +27,6 @@ from tests.chart.rendering import (
     decoded,
     of_kind,
     pods,
-    rendering,
     the,
     variables,
 )
@@ -37,11 +36,6 @@ from trigger.function_code import FunctionFolder
 from trigger.function_file import read_functions
 from trigger.pod_names import problem_of_label_key
 from trigger.settings import ControllerSettings
-
-
-@pytest.fixture(scope="session")
-def render(helm: Helm) -> Rendering:
-    return rendering(helm)
 
 
 def test_helm_lints_it_strictly(helm: Helm) -> None:

@@ -59,12 +59,11 @@ DOCUMENTED = [not_a_server_error, status_code_conformance, content_type_conforma
 CHECKS = [*DOCUMENTED, a_refusal_is_a_problem_of_its_status]
 
 
-def told(calls: Counter[tuple[str, int]], failures: list[str], record_property: Callable[[str, object], None]) -> None:
+def never_succeeded(calls: Counter[tuple[str, int]], record_property: Callable[[str, object], None]) -> set[str]:
+    """The operations that no call succeeded with; how many calls there were is told at the end of the test run."""
     operations = {label for label, _ in calls}
     record_property("told", f"gateway: {calls.total()} generated calls of {len(operations)} operations")
-    assert not failures, "\n\n".join(failures)
-    unseen = {label for label in operations if not any(calls[label, status] for status in (200, 201, 202, 204))}
-    assert not unseen, "every operation was seen to succeed, too"
+    return {label for label in operations if not any(calls[label, status] for status in (200, 201, 202, 204))}
 
 
 async def real_values(stack: Stack, sdk: Client) -> dict[str, Any]:

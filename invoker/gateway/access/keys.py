@@ -241,7 +241,7 @@ def store(path: Path, file: KeyFile) -> None:
                 out.flush()
                 os.fsync(out.fileno())
             os.replace(name, path)
-        except BaseException:
+        except BaseException:  # interrupted too: a half-written file with hashes is left nowhere
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
