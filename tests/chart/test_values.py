@@ -12,19 +12,14 @@ import yaml
 
 from scripts import chart_readme
 from tests.chart import test_safety, test_templates
-from tests.chart.helm import CHART, Helm
-from tests.chart.rendering import NAME, Rendering, rendering, the
+from tests.chart.helm import CHART
+from tests.chart.rendering import NAME, Rendering, the
 from tests.chart.values_cases import ABSENT, CASES, EXTERNAL, SECRET, SHOWN_ELSEWHERE, Case, look, merged
 from tests.docs.transcript import ROOT
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 TENANTS = "tenants"
-
-
-@pytest.fixture(scope="session")
-def render(helm: Helm) -> Rendering:
-    return rendering(helm)
 
 
 def leaves(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
