@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+PATIENCE = 100.0
+"""Seconds until a test gives up on a moment that must come. Long, since it costs only who fails: with four tests on two
+cores a command takes seconds before it says anything, and a pod half a minute."""
 INVOKER = str(Path(sys.executable).parent / "invoker")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 FUNCTION = """\
@@ -73,7 +76,9 @@ class Desk:
         own = {"INVOKER_STATE": str(self.state), "HOME": str(self.folder), "PATH": f"{beside}:{kept.get('PATH', '')}"}
         return kept | own | {"TERM": "xterm-256color", "COLUMNS": ""} | self.environ
 
-    def run(self, *arguments: str, stdin: bytes = b"", timeout: float = 40, env: dict[str, str] | None = None) -> Ran:
+    def run(
+        self, *arguments: str, stdin: bytes = b"", timeout: float = PATIENCE + 10, env: dict[str, str] | None = None
+    ) -> Ran:
         """The command with pipes, to its end."""
         done = subprocess.run(
             [INVOKER, *arguments], cwd=self.folder, env=self.env | (env or {}), input=stdin,
@@ -81,14 +86,20 @@ class Desk:
         )  # fmt: skip
         return Ran(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
 
+    def does(self, *arguments: str, stdin: bytes = b"") -> Ran:
+        """The command with pipes, which must end well: the test that it prepares would fail in the dark."""
+        ran = self.run(*arguments, stdin=stdin)
+        assert ran.code == 0, f"invoker {' '.join(arguments)} ended with {ran.code}: {ran.err}"
+        return ran
+
     def raw(self, *arguments: str) -> bytes:
         """The bytes on standard output."""
         command = [INVOKER, *arguments]
         return subprocess.run(
-            command, cwd=self.folder, env=self.env, capture_output=True, timeout=40, check=True
+            command, cwd=self.folder, env=self.env, capture_output=True, timeout=PATIENCE + 10, check=True
         ).stdout
 
-    def shell(self, line: str, timeout: float = 60) -> Ran:
+    def shell(self, line: str, timeout: float = PATIENCE + 10) -> Ran:
         """A command line as it stands in the help, in a shell."""
         done = subprocess.run(
             ["bash", "-c", line], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
@@ -182,7 +193,7 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self.descriptor, keys.encode())
 
-    def sees(self, wanted: str, within: float = 30) -> str:
+    def sees(self, wanted: str, within: float = PATIENCE) -> str:
         """Read until the text is on the screen; fails with what is there instead."""
         deadline = time.monotonic() + within
         while wanted not in self.text:
@@ -190,7 +201,7 @@ class Terminal:
                 raise AssertionError(f"{wanted!r} is not on the screen:\n{self.text}")
         return self.text
 
-    def ends(self, within: float = 40) -> int:
+    def ends(self, within: float = PATIENCE) -> int:
         """Read to the end; the exit code."""
         deadline = time.monotonic() + within
         while self._read(deadline):
@@ -213,7 +224,7 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def until(ask: Callable[[], Any], within: float = 30, what: str = "the moment") -> Any:
+def until(ask: Callable[[], Any], within: float = PATIENCE, what: str = "the moment") -> Any:
     """The first truthy (or empty, not None) answer; fails when there is none in time."""
     deadline = time.monotonic() + within
     while (answer := ask()) is None or answer is False:
@@ -224,13 +235,13 @@ def until(ask: Callable[[], Any], within: float = 30, what: str = "the moment") 
 
 
 def end(process: subprocess.Popen[bytes]) -> int:
-    """End a process in the orderly way; one that does not end within 10 seconds is killed, and fails the test."""
+    """End a process in the orderly way; one that does not end within a minute is killed, and fails the test."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise AssertionError("did not end within 10 s of SIGTERM") from None
+            raise AssertionError("did not end within 60 s of SIGTERM") from None
     return process.wait()

@@ -14,10 +14,11 @@ from pathlib import Path
 import nats
 import pytest
 
-from tests.acceptance.cli_desk import INVOKER, Desk, Ran, until
+from tests.acceptance.cli_desk import INVOKER, PATIENCE, Desk, Ran, until
 
 pytestmark = pytest.mark.acceptance
 
+WAIT = f"{PATIENCE:g}"
 HELLO = """\
 def handle(event, context):
     data = event["data"]
@@ -98,25 +99,25 @@ def test_publish_gives_the_request_id_and_says_what_runs(desk: Desk) -> None:
 
 
 def test_publish_waits_and_gives_the_bytes_and_nothing_else(desk: Desk) -> None:
-    ran = desk.run("publish", "hello", '{"name": "Ada"}', "--wait", "30")
+    ran = desk.run("publish", "hello", '{"name": "Ada"}', "--wait", WAIT)
     assert (ran.code, ran.out) == (0, "Hello, Ada!")
     assert ran.err.startswith("✓ hello  succeeded  ")
-    assert desk.raw("publish", "binary", "--wait", "30", "-q") == bytes(range(256))
-    assert len(desk.raw("publish", "big", "--wait", "30", "-q")) == 2_000_000
+    assert desk.raw("publish", "binary", "--wait", WAIT, "-q") == bytes(range(256))
+    assert len(desk.raw("publish", "big", "--wait", WAIT, "-q")) == 2_000_000
 
 
 def test_publish_takes_files_and_standard_input(desk: Desk) -> None:
     (desk.folder / "event.json").write_text('{"name": "file"}')
-    assert desk.run("publish", "hello", "@event.json", "--wait", "30").out == "Hello, file!"
-    assert desk.run("publish", "hello", "-", "--wait", "30", stdin=b'{"name": "pipe"}').out == "Hello, pipe!"
+    assert desk.run("publish", "hello", "@event.json", "--wait", WAIT).out == "Hello, file!"
+    assert desk.run("publish", "hello", "-", "--wait", WAIT, stdin=b'{"name": "pipe"}').out == "Hello, pipe!"
     large = b"y" * 3_000_000
     done = subprocess.run(
-        [INVOKER, "publish", "echo", "-", "--wait", "30", "-q"],
+        [INVOKER, "publish", "echo", "-", "--wait", WAIT, "-q"],
         cwd=desk.folder, env=desk.env, input=large, capture_output=True, check=True,
     )  # fmt: skip
     assert done.stdout == large
     (desk.folder / "large").write_bytes(large * 3)
-    assert len(desk.raw("publish", "echo", "@large", "--wait", "30", "-q")) == 9_000_000
+    assert len(desk.raw("publish", "echo", "@large", "--wait", WAIT, "-q")) == 9_000_000
     with (desk.folder / "sparse").open("wb") as sparse:
         sparse.truncate(1024**3 + 1)
     refused = desk.run("publish", "echo", "@sparse")
@@ -132,13 +133,13 @@ def test_publish_takes_files_and_standard_input(desk: Desk) -> None:
 def test_headers_parameters_and_content_type_reach_the_function(desk: Desk) -> None:
     ran = desk.run(
         "publish", "facts", "plain", "--header", "ce-type=greeting", "--param", "level=9", "--content-type", "text/x",
-        "--wait", "30",
+        "--wait", WAIT,
     )  # fmt: skip
     seen = ran.json
     assert seen["topic"] == "facts"
     assert seen["params"] == {"level": 9}
     assert {key.lower(): value for key, value in seen["headers"].items()}["ce-type"] == "greeting"
-    refused = desk.run("publish", "facts", "--param", "level=high", "--wait", "30")
+    refused = desk.run("publish", "facts", "--param", "level=high", "--wait", WAIT)
     assert refused.code == 6
     assert "invalid-input" in refused.err
     assert desk.run("publish", "facts", "--header", "nonsense").code == 2
@@ -148,14 +149,14 @@ def test_publish_as_json(desk: Desk) -> None:
     document = desk.run("publish", "hello", "x", "-o", "json").json
     assert set(document) == {"request_id", "topic", "stream", "sequence", "duplicate"}
     assert document["topic"] == "hello"
-    waited = desk.run("publish", "hello", '{"name": "Ada"}', "--wait", "30", "-o", "json").json
+    waited = desk.run("publish", "hello", '{"name": "Ada"}', "--wait", WAIT, "-o", "json").json
     assert waited["state"] == "finished"
     assert waited["runs"][0]["state"] == "succeeded"
     assert base64.b64decode(waited["runs"][0]["output"]["inline_base64"]) == b"Hello, Ada!"
 
 
 def test_the_same_id_makes_no_second_request(desk: Desk) -> None:
-    first = desk.run("publish", "hello", "x", "--request-id", "order-17", "--wait", "30")
+    first = desk.run("publish", "hello", "x", "--request-id", "order-17", "--wait", WAIT)
     assert first.out == "Hello, x!"
     again = desk.run("publish", "hello", "x", "--request-id", "order-17")
     assert (again.code, again.out) == (0, "order-17\n")
@@ -166,7 +167,7 @@ def test_the_same_id_makes_no_second_request(desk: Desk) -> None:
 
 
 def test_a_failed_run_ends_with_3(desk: Desk) -> None:
-    ran = desk.run("publish", "fail", "--wait", "30")
+    ran = desk.run("publish", "fail", "--wait", WAIT)
     assert (ran.code, ran.out) == (3, "")
     first, *rest = error_lines(ran)
     assert "fail failed (error): " in first
@@ -176,14 +177,14 @@ def test_a_failed_run_ends_with_3(desk: Desk) -> None:
 
 
 def test_one_of_two_runs_failed(desk: Desk) -> None:
-    ran = desk.run("publish", "pair", "Ada", "--wait", "30")
+    ran = desk.run("publish", "pair", "Ada", "--wait", WAIT)
     assert (ran.code, ran.out) == (3, "Hello, Ada!")
     assert "✓ pair-a" in ran.err
     assert "✗ pair-b" in ran.err
 
 
 def test_outputs_of_several_runs_are_kept_apart(desk: Desk) -> None:
-    ran = desk.run("publish", "both", "twice", "--wait", "30")
+    ran = desk.run("publish", "both", "twice", "--wait", WAIT)
     assert (ran.code, ran.out) == (0, "twice\ntwice\n")
 
 
@@ -191,7 +192,7 @@ def test_nothing_matches(desk: Desk) -> None:
     ran = desk.run("publish", "helo", "x")
     assert ran.code == 0
     assert "→ nothing matches 'helo'; closest: hello (hello)    why: invoker explain helo" in ran.err
-    waited = desk.run("publish", "helo", "x", "--wait", "30")
+    waited = desk.run("publish", "helo", "x", "--wait", WAIT)
     assert (waited.code, waited.out) == (6, "")
     assert error_lines(waited) == [
         "error: no subscription matches the topic 'helo'  [no-subscription]",
@@ -201,7 +202,7 @@ def test_nothing_matches(desk: Desk) -> None:
 
 
 def test_input_against_the_schema_is_refused(desk: Desk) -> None:
-    ran = desk.run("publish", "strict", '{"nme": "Ada"}', "--wait", "30")
+    ran = desk.run("publish", "strict", '{"nme": "Ada"}', "--wait", WAIT)
     assert (ran.code, ran.out) == (6, "")
     assert "[invalid-input]" in error_lines(ran)[0]
 
@@ -219,7 +220,7 @@ def test_waited_in_vain_and_come_back(desk: Desk) -> None:
     cancelled = desk.run("runs", "cancel", "slow-1", "--message", "not needed", "-o", "json")
     assert cancelled.code == 0
     assert len(cancelled.json["cancelled"]) == 1
-    after = desk.run("result", "slow-1", "--wait", "20")
+    after = desk.run("result", "slow-1", "--wait", WAIT)
     assert after.code == 3
     assert "slow cancelled (cancelled): not needed" in error_lines(after)[0]
     again = desk.run("runs", "cancel", "slow-1")
@@ -262,7 +263,7 @@ def test_a_topic_that_is_a_subject_is_asked_about(desk: Desk) -> None:
     ]
     assert desk.run("publish", "events.hello", "x", "--as-is").code == 0
     assert desk.run("explain", "events.hello").code == 6
-    with desk.terminal("publish", "events.hello", "Ada", "--wait", "30") as screen:
+    with desk.terminal("publish", "events.hello", "Ada", "--wait", WAIT) as screen:
         screen.sees("Did you mean the topic 'hello'? [Y/n]")
         screen.type("y\n")
         screen.sees("✓ hello")
@@ -278,7 +279,7 @@ def test_a_topic_that_is_a_subject_is_asked_about(desk: Desk) -> None:
 
 
 def test_result_by_every_kind_of_id(desk: Desk) -> None:
-    published = desk.run("publish", "hello", "ids", "--wait", "30", "-o", "json").json
+    published = desk.run("publish", "hello", "ids", "--wait", WAIT, "-o", "json").json
     request_id, run_id = published["request_id"], published["runs"][0]["run_id"]
     for given in (request_id, run_id, run_id[:8], request_id[-8:], f"…{request_id[-8:]}", "@latest"):
         assert desk.run("result", given).out == "Hello, ids!", given
@@ -292,7 +293,7 @@ def test_unknown_and_ambiguous_ids(desk: Desk) -> None:
         "  try: invoker runs list",
     ]
     for number in range(2):
-        desk.run("publish", "hello", "x", "--request-id", f"twin-{number}", "--wait", "30")
+        desk.does("publish", "hello", "x", "--request-id", f"twin-{number}", "--wait", WAIT)
     ambiguous = desk.run("result", "twin")
     assert ambiguous.code == 4
     assert "[ambiguous-id]" in error_lines(ambiguous)[0]
@@ -305,7 +306,7 @@ def test_an_expired_request_is_told_from_an_unknown_one(desk: Desk) -> None:
 
 
 def test_result_of_one_function(desk: Desk) -> None:
-    desk.run("publish", "pair", "one", "--request-id", "pair-1", "--wait", "30")
+    desk.run("publish", "pair", "one", "--request-id", "pair-1", "--wait", WAIT)
     assert desk.run("result", "pair-1", "--function", "pair-a").out == "Hello, one!"
     assert desk.run("result", "pair-1", "--function", "pair-b").code == 3
     unknown = desk.run("result", "pair-1", "--function", "nobody")
@@ -314,7 +315,7 @@ def test_result_of_one_function(desk: Desk) -> None:
 
 
 def test_result_forms(desk: Desk) -> None:
-    desk.run("publish", "both", "forms", "--request-id", "forms-1", "--wait", "30")
+    desk.does("publish", "both", "forms", "--request-id", "forms-1", "--wait", WAIT)
     document = desk.run("result", "forms-1", "-o", "json").json
     assert [one["function"] for one in document["runs"]] == ["both-a", "both-b"]
     assert set(document) == {
@@ -327,8 +328,8 @@ def test_result_forms(desk: Desk) -> None:
 
 
 def test_the_chain_of_a_request(desk: Desk) -> None:
-    desk.run("publish", "chain.first", "Ada", "--request-id", "chain-1")
-    ran = desk.run("result", "chain-1", "--chain", "--wait", "30")
+    desk.does("publish", "chain.first", "Ada", "--request-id", "chain-1")
+    ran = desk.run("result", "chain-1", "--chain", "--wait", WAIT)
     assert ran.code == 0
     head, first, second = ran.lines
     assert head == "request chain-1  chain.first"
@@ -344,7 +345,7 @@ def test_the_chain_of_a_request(desk: Desk) -> None:
 
 
 def test_runs_list_filters_and_forms(desk: Desk) -> None:
-    desk.run("publish", "pair", "list", "--request-id", "list-1", "--wait", "30")
+    desk.run("publish", "pair", "list", "--request-id", "list-1", "--wait", WAIT)
     rows = desk.run("runs", "list", "--request", "list-1", "-o", "json").json
     assert {row["function"]: row["state"] for row in rows} == {"pair-a": "succeeded", "pair-b": "failed"}
     assert set(rows[0]) == {
@@ -365,7 +366,7 @@ def test_runs_list_filters_and_forms(desk: Desk) -> None:
 
 
 def test_describe_says_in_words_what_went_wrong(desk: Desk) -> None:
-    desk.run("publish", "fail", "--request-id", "words-1", "--wait", "30")
+    desk.run("publish", "fail", "--request-id", "words-1", "--wait", WAIT)
     ran = desk.run("runs", "describe", "words-1")
     assert ran.code == 0
     assert "✗ fail  failed" in ran.out
@@ -378,31 +379,31 @@ def test_describe_says_in_words_what_went_wrong(desk: Desk) -> None:
 
 
 def test_replay_makes_a_new_request_that_names_the_original(desk: Desk) -> None:
-    desk.run("publish", "hello", '{"name": "Ada"}', "--request-id", "replay-1", "--wait", "30")
-    assert desk.run("runs", "replay", "replay-1", "--wait", "30").out == "Hello, Ada!"
-    changed = desk.run("runs", "replay", "replay-1", '{"name": "Grace"}', "--wait", "30", "-o", "json").json
+    desk.does("publish", "hello", '{"name": "Ada"}', "--request-id", "replay-1", "--wait", WAIT)
+    assert desk.run("runs", "replay", "replay-1", "--wait", WAIT).out == "Hello, Ada!"
+    changed = desk.run("runs", "replay", "replay-1", '{"name": "Grace"}', "--wait", WAIT, "-o", "json").json
     assert changed["replay_of"] == "replay-1"
     assert base64.b64decode(changed["runs"][0]["output"]["inline_base64"]) == b"Hello, Grace!"
-    desk.run("publish", "pair", "one", "--request-id", "replay-2", "--wait", "30")
-    only = desk.run("runs", "replay", "replay-2", "--function", "pair-a", "--wait", "30")
+    desk.run("publish", "pair", "one", "--request-id", "replay-2", "--wait", WAIT)
+    only = desk.run("runs", "replay", "replay-2", "--function", "pair-a", "--wait", WAIT)
     assert (only.code, only.out) == (0, "Hello, one!")
     assert len(desk.run("runs", "replay", "replay-1").out.strip()) == 26
 
 
 def test_logs_live_and_afterwards(desk: Desk) -> None:
-    desk.run("publish", "slow", "--request-id", "log-1")
+    desk.does("publish", "slow", "--request-id", "log-1")
     until(lambda: desk.run("runs", "logs", "log-1").out == "begun\n" or None, what="the first line")
     with subprocess.Popen(
         [INVOKER, "runs", "logs", "log-1", "-f"], cwd=desk.folder, env=desk.env, stdout=subprocess.PIPE, text=True
     ) as following:
         assert following.stdout is not None
         assert following.stdout.readline() == "begun\n"
-        desk.run("runs", "cancel", "log-1")
-        assert following.wait(20) == 0
+        desk.does("runs", "cancel", "log-1")
+        assert following.wait(PATIENCE) == 0
     assert desk.run("runs", "logs", "log-1").lines[0] == "begun"
     line = json.loads(desk.run("runs", "logs", "log-1", "-o", "json").lines[0])
     assert set(line) == {"run_id", "attempt", "stream", "at", "text"}
-    silent = desk.run("publish", "hello", "x", "--request-id", "log-2", "--wait", "30")
+    silent = desk.run("publish", "hello", "x", "--request-id", "log-2", "--wait", WAIT)
     assert silent.code == 0
     nothing = desk.run("runs", "logs", "log-2")
     assert (nothing.code, nothing.out) == (0, "")
@@ -410,10 +411,10 @@ def test_logs_live_and_afterwards(desk: Desk) -> None:
 
 
 def test_progress_is_shown_while_it_runs(desk: Desk) -> None:
-    desk.run("publish", "slow", "--request-id", "progress-1")
+    desk.does("publish", "slow", "--request-id", "progress-1")
     until(lambda: "40 %" in desk.run("runs", "describe", "progress-1").out or None, what="the progress")
     assert "unpacking" in desk.run("runs", "describe", "progress-1").out
-    desk.run("runs", "cancel", "progress-1")
+    desk.does("runs", "cancel", "progress-1")
 
 
 def test_ctrl_c_detaches_and_says_how_to_come_back(desk: Desk) -> None:
@@ -421,11 +422,11 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(desk: Desk) -> None:
         screen.sees("request detach-1")
         until(lambda: desk.run("result", "detach-1").code == 5 or None, what="the request")
         screen.type("\x03")
-        assert screen.ends(10) == 130
+        assert screen.ends() == 130
         assert "detached, nothing was cancelled; come back with: invoker result detach-1 --wait 60" in screen.text
         assert "Traceback" not in screen.text
     assert desk.run("result", "detach-1").code == 5
-    desk.run("runs", "cancel", "detach-1")
+    desk.does("runs", "cancel", "detach-1")
 
 
 # explain, functions, dead
@@ -468,24 +469,24 @@ def test_a_broken_function_is_told_and_keeps_what_may_be_its_own(desk: Desk) -> 
         broken = desk.run("functions", "describe", "bad")
         assert broken.code == 0
         assert "did you mean 'runtime'?" in broken.out
-        ran = desk.run("publish", "for.bad.perhaps", "x", "--wait", "30")
+        ran = desk.run("publish", "for.bad.perhaps", "x", "--wait", WAIT)
         assert ran.code == 6
         assert error_lines(ran)[-1].startswith("  try: invoker dead show ")
     finally:
         shutil.rmtree(desk.catalog / "bad")
-        desk.run("functions", "reload")
+        desk.does("functions", "reload")
 
 
 def test_pause_and_resume(desk: Desk) -> None:
     assert desk.run("functions", "pause", "slower", "-o", "json").json == {"function": "slower", "paused": True}
-    desk.run("publish", "later.slower", "x", "--request-id", "paused-1")
+    desk.does("publish", "later.slower", "x", "--request-id", "paused-1")
     until(lambda: desk.run("result", "paused-1", "-o", "json").json["runs"] or None, what="the run")
     row = next(one for one in desk.run("functions", "list", "-o", "json").json if one["name"] == "slower")
     assert row["paused"] is True
     assert desk.run("runs", "list", "--request", "paused-1", "-o", "json").json[0]["state"] == "queued"
     assert desk.run("functions", "resume", "slower").code == 0
     until(lambda: desk.run("runs", "logs", "paused-1").out or None, what="the run's start")
-    desk.run("runs", "cancel", "paused-1")
+    desk.does("runs", "cancel", "paused-1")
     assert desk.run("functions", "pause", "nobody").code == 4
 
 
@@ -494,7 +495,7 @@ def test_reload(desk: Desk) -> None:
     ran = desk.run("functions", "reload", "-o", "json")
     assert ran.code == 0
     assert set(ran.json) == {"catalog", "functions", "broken"}
-    assert desk.run("publish", "added", "Ada", "--wait", "30").out == "Hello, Ada!"
+    assert desk.run("publish", "added", "Ada", "--wait", WAIT).out == "Hello, Ada!"
 
 
 def test_new_writes_a_function_that_runs_at_once(desk: Desk) -> None:
@@ -502,8 +503,8 @@ def test_new_writes_a_function_that_runs_at_once(desk: Desk) -> None:
     assert ran.code == 0
     assert ran.lines == [f"functions/fresh/{name}" for name in ("function.yaml", "main.py", "event.json")]
     assert desk.run("functions", "check", "functions/fresh").code == 0
-    desk.run("functions", "reload")
-    assert desk.run("publish", "fresh", "@functions/fresh/event.json", "--wait", "30").out == "Hello, Ada!"
+    desk.does("functions", "reload")
+    assert desk.run("publish", "fresh", "@functions/fresh/event.json", "--wait", WAIT).out == "Hello, Ada!"
     again = desk.run("functions", "new", "fresh")
     assert again.code == 6
     assert "exists already; nothing was written" in error_lines(again)[0]
@@ -547,7 +548,7 @@ def test_dead_letters(desk: Desk) -> None:
     assert desk.run("dead", "show", letter["id"][:8], "-o", "json").json["id"] == letter["id"]
     redriven = desk.run("dead", "redrive", "@latest", "-o", "json")
     assert redriven.json["dead_id"] == letter["id"]
-    assert "lost words" in desk.run("result", redriven.json["request_id"], "--wait", "30").out
+    assert "lost words" in desk.run("result", redriven.json["request_id"], "--wait", WAIT).out
 
 
 async def _publish_raw(desk: Desk) -> None:
@@ -582,7 +583,7 @@ def test_global_options_may_stand_anywhere(desk: Desk) -> None:
 
 
 def test_colour_only_where_it_is_wanted(desk: Desk) -> None:
-    desk.run("publish", "hello", "x", "--wait", "30")
+    desk.does("publish", "hello", "x", "--wait", WAIT)
     escape = "\x1b["
     assert escape not in desk.run("runs", "list").out
     assert escape in desk.run("runs", "list", env={"FORCE_COLOR": "1"}).out
@@ -598,14 +599,14 @@ def test_colour_only_where_it_is_wanted(desk: Desk) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error(desk: Desk) -> None:
-    ran = desk.shell('set -o pipefail; invoker publish big x --wait 30 -q | head -c 10; echo " ${PIPESTATUS[0]}"')
+    ran = desk.shell('set -o pipefail; invoker publish big x --wait 100 -q | head -c 10; echo " ${PIPESTATUS[0]}"')
     assert ran.out == "xxxxxxxxxx 0\n"
     assert ran.err == ""
     assert desk.shell("invoker runs list -o json | true; echo ${PIPESTATUS[0]}").err == ""
 
 
 def test_output_ends_its_line_on_a_terminal_only(desk: Desk) -> None:
-    with desk.terminal("publish", "hello", "Ada", "--wait", "30", "-q") as screen:
+    with desk.terminal("publish", "hello", "Ada", "--wait", WAIT, "-q") as screen:
         assert screen.ends() == 0
     assert screen.text == "Hello, Ada!\n"
 
@@ -622,6 +623,6 @@ def test_sigterm_while_waiting_leaves_the_run_alone(desk: Desk) -> None:
     waiting = desk.start("publish", "slow", "--request-id", "term-1", "--wait", "60")
     until(lambda: desk.run("result", "term-1").code == 5 or None, what="the request")
     waiting.send_signal(signal.SIGTERM)
-    assert waiting.wait(10) != 0
+    assert waiting.wait(PATIENCE) != 0
     assert desk.run("result", "term-1").code == 5
-    desk.run("runs", "cancel", "term-1")
+    desk.does("runs", "cancel", "term-1")

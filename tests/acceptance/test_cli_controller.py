@@ -41,9 +41,9 @@ async def test_it_works_and_ends_on_sigterm(desk: Desk) -> None:
     process = desk.start("controller")
     try:
         until(lambda: ready(desk), what="readiness")
-        assert desk.run("publish", "hello", "--wait", "20").out == "Hello!"
+        assert desk.run("publish", "hello", "--wait", "90").out == "Hello!"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         end(process)
     lines = [json.loads(line) for line in desk.err().splitlines()]
@@ -60,10 +60,10 @@ async def test_two_of_them_share_the_work(desk: Desk) -> None:
         try:
             until(lambda: ready(desk), what="readiness")
             for number in range(4):
-                assert desk.run("publish", "hello", str(number), "--wait", "20").code == 0
+                assert desk.run("publish", "hello", str(number), "--wait", "90").code == 0
         finally:
             assert end(second) == 0
-        assert desk.run("publish", "hello", "--wait", "20").out == "Hello!"
+        assert desk.run("publish", "hello", "--wait", "90").out == "Hello!"
     finally:
         assert end(first) == 0
 

@@ -90,11 +90,11 @@ def test_ctrl_c_ends_it_and_leaves_nothing(desk: Desk) -> None:
         screen.sees("still running", within=100)
         assert until(lambda: left_behind(desk) or None)
         screen.type("\x03")
-        assert screen.ends(20) == 0
+        assert screen.ends() == 0
     assert left_behind(desk) == []
     with desk.terminal("demo") as screen:
         screen.sees("Three functions", within=60)
         screen.type("\x03")
-        assert screen.ends(20) == 130
+        assert screen.ends() == 130
         assert "Traceback" not in screen.text
     assert left_behind(desk) == []

@@ -74,7 +74,7 @@ def _dead_letter(desk: Desk) -> None:
     broken.parent.mkdir()
     broken.write_text("kind: [")
     desk.run("functions", "reload")
-    assert desk.run("publish", "for.broken", "x", "--wait", "30").code == 6
+    assert desk.run("publish", "for.broken", "x", "--wait", "90").code == 6
     shutil.rmtree(broken.parent)
     desk.run("functions", "reload")
 
@@ -93,7 +93,7 @@ def test_example(desk: Desk, line: str) -> None:
         shutil.rmtree(at.folder, ignore_errors=True)
         at.folder.mkdir()
     elif "@latest" in line and "dead" not in line:
-        assert desk.run("publish", "hello", '{"name": "Ada"}', "--wait", "30").out == "Hello, Ada!"
+        assert desk.run("publish", "hello", '{"name": "Ada"}', "--wait", "90").out == "Hello, Ada!"
     ran = at.shell(line)
     assert ran.code == 0, ran.err
     assert "Traceback" not in ran.err
@@ -116,7 +116,7 @@ def test_dev_example(tmp_path: Path, line: str) -> None:
     try:
         until(lambda: (state / "dev.json").exists() or (process.poll() is not None) or None, what="dev.json")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err.decode()
         assert ("-o json" in line) == out.startswith(b'{"nats_url"')
     finally:
@@ -132,7 +132,7 @@ def test_program_example(desk: Desk, path: str, line: str) -> None:
     )  # fmt: skip
     try:
         assert process.stderr is not None
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         lines = []
         while time.monotonic() < deadline and (said := process.stderr.readline()):
             lines.append(said)
@@ -164,5 +164,5 @@ def test_endless_example(desk: Desk, path: str, line: str) -> None:
         assert process.poll() is None or "--count" in line, "it goes on"
     finally:
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
         assert b"Traceback" not in err

@@ -42,7 +42,7 @@ class Starting:
         """What a health check in a container finds."""
         done = subprocess.run(
             [sys.executable, "-I", "-m", "invoker.ready", f"http://127.0.0.1:{self.port}"],
-            capture_output=True, text=True, timeout=20, check=False,
+            capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout.strip()
 

@@ -23,12 +23,12 @@ def test_it_is_not_deaf_before_it_works(tmp_path: Path) -> None:
     )  # fmt: skip
     try:
         children = Path(f"/proc/{outside.pid}/task/{outside.pid}/children")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not _handles_sigterm(children.read_text().split()):
             assert time.monotonic() < deadline, "it never had a handler"
             time.sleep(0.01)
         os.kill(int(children.read_text()), signal.SIGTERM)
-        assert outside.wait(10) == 143
+        assert outside.wait(60) == 143
     finally:
         outside.kill()
         outside.communicate()

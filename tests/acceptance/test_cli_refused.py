@@ -72,19 +72,19 @@ class Doorkeeper:
 
 
 async def soon(ask: Callable[[], Any], what: str) -> None:
-    await asyncio.to_thread(until, ask, 25, what)
+    await asyncio.to_thread(until, ask, what=what)
 
 
 def published(gateway: Starting, topic: str, data: bytes) -> str:
     """An event through the gateway: its request id."""
     ready = next(line for line in map(json.loads, gateway.desk.err().splitlines()) if line["event"] == "gateway ready")
     call = urllib.request.Request(f"{ready['url']}/v1/topics/{topic}", data=data, method="POST")
-    with urllib.request.urlopen(call, timeout=20) as answer:
+    with urllib.request.urlopen(call, timeout=60) as answer:
         return str(json.load(answer)["request_id"])
 
 
 async def output_of(client: Client, request_id: str) -> bytes:
-    (result,) = [result async for result in client.results(request_id, wait=40)]
+    (result,) = [result async for result in client.results(request_id, wait=90)]
     assert result.succeeded, result
     return result.output.inline_bytes() or b""
 

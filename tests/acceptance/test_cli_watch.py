@@ -77,7 +77,7 @@ def test_watch_tells_every_change_on_a_line(desk: tuple[Desk, str], tmp_path: Pa
         until(lambda: _results(lines) == {good, bad} or None, what="both results")
         until(lambda: "no such order" in words.read_text() or None, what="the reason of the failed run, in words")
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
     told = [json.loads(line) for line in lines.read_text().splitlines()]
     for request_id in (good, bad):
         events = [one["event"] for one in told if one["request_id"] == request_id]
