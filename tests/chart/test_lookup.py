@@ -15,7 +15,7 @@ from tests.chart.rendering import NAME, RELEASE, Document, annotations_of_pods, 
 from tests.chart.values_cases import CONTROLLER, EXTERNAL
 from tests.cluster.facts import Cluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 GATEWAY = ("Deployment", f"{NAME}-gateway")
 

@@ -41,7 +41,7 @@ from trigger.kubernetes_engine.engine import EngineOptions
 from trigger.kubernetes_engine.retries import Patience
 from trigger.plan import OutputMode, RunPlan
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 CALLS = (("create", "jobs"), ("list", "pods"), ("log", "pods"), ("patch", "jobs"))
 """What a run with an output on stdout asks for, in this order."""

@@ -19,7 +19,7 @@ from tests.cluster.pod_workload import PodWorkload, pod_catalog
 from tests.soak import soaking
 from trigger.moments import Moment
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180 if not soaking() else 1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300 if not soaking() else 1200)]
 
 NTHS = (1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3) if soaking() else (1,)
 CHOSEN = ("answers", "prints")

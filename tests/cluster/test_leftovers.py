@@ -70,7 +70,7 @@ def run_a_pod(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=condition=Ready", "pod/sleeper", "--timeout=30s")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_cluster_killed_with_a_pod_in_it_leaves_no_process_and_the_next_one_starts(state: Path) -> None:
     cluster = one_node.start(state)
     run_a_pod(cluster)
@@ -93,7 +93,7 @@ def test_a_cluster_killed_with_a_pod_in_it_leaves_no_process_and_the_next_one_st
     assert what_is_left(state) == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seen", ["run/pki/ca.crt", "run/plan.json", "logs/kubelet.log"])
 def test_a_start_killed_half_way_is_cleaned_by_the_next_end(state: Path, seen: str) -> None:
     environ = os.environ | {"INVOKER_CLUSTER_STATE": str(state)}
@@ -111,7 +111,7 @@ def test_a_start_killed_half_way_is_cleaned_by_the_next_end(state: Path, seen: s
     assert what_is_left(state) == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_cluster_whose_folder_was_removed_is_found_all_the_same(state: Path) -> None:
     one_node.start(state)
     (state / "run" / "first.pid").unlink()

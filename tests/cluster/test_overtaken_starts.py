@@ -27,7 +27,7 @@ from tests.controllers import View
 from tests.custody.processes import ControllerProcess
 from tests.custody.workload import read_notes, write_catalog
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 SHARING = {"ack_wait_seconds": 2, "heartbeat_seconds": 0.5, "sole_controller": False}
 

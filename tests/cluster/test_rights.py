@@ -28,7 +28,7 @@ from tests.cluster.faults import Answer, CutAfterWrite, GoneInStream, Rule
 from tests.conformance.engine_suite import STAY, ended, run, running
 from trigger.plan import Code, OutputMode, RunPlan
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 VOLUME = {"volume": {"size": "8Mi", "mountPath": "/scratch"}}
 

@@ -17,7 +17,7 @@ from tests.conformance.engine_suite import STAY, ended, running
 from trigger.engine import Phase
 from trigger.plan import Code, OutputMode, RunPlan
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 GREETING = "def handle(event, context):\n    return 'hello'\n"
 

@@ -107,7 +107,7 @@ async def test_a_place_that_is_not_kept_is_told_as_a_gap(http: aiohttp.ClientSes
     assert gap.data["first"] == (opened.id or 0) + 1
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_reader_resumes_at_another_gateway_after_his_was_killed(server: NatsServer, tmp_path: Path) -> None:
     """SIGKILL in the middle of a flow of events; the next gateway tells exactly what came behind the last id."""
     async with AsyncExitStack() as stack:
@@ -147,7 +147,7 @@ async def _flow(client: Client, count: int) -> None:
         await world.seal(f"flow-{number}", "f")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_an_open_stream_outlives_a_killed_nats_server(tmp_path: Path) -> None:
     async with mortal_server(tmp_path / "jetstream") as server:
         assert server.running is not None

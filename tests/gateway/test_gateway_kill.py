@@ -25,7 +25,7 @@ LARGE = 700_000
 """Above the claim check's threshold: bytes are stored before the event that names them."""
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_every_event_becomes_one_request_however_often_the_gateway_dies(server: Any, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     note = f'printf "%s\\n" "$INVOKER_REQUEST_ID" >> "$NOTES"; {INPUT}'

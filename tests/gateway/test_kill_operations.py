@@ -57,7 +57,7 @@ class World:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_what_callers_and_functions_ask_is_done_once_however_often_the_gateway_dies(
     server: Any, tmp_path: Path
 ) -> None:

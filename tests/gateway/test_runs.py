@@ -208,7 +208,7 @@ async def _zeros(size: int) -> AsyncIterator[bytes]:
         yield part[: size - start]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_a_hundred_megabytes_pass_through_and_are_never_held(server: NatsServer, tmp_path: Path) -> None:
     async with (
         running_controller(server.url, write_catalog(tmp_path / "catalog"), tmp_path / "state"),
