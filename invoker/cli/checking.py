@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invoker.cli.quantities import count
 from invoker.errors import CatalogError
+from invoker.quantities import count
 
 if TYPE_CHECKING:
     from trigger.catalog import BrokenFunction, Catalog

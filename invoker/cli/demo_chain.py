@@ -15,13 +15,13 @@ from rich.live import Live
 from rich.tree import Tree
 
 from invoker.cli import screen
-from invoker.cli.quantities import count, duration
 from invoker.cli.session import Session
 from invoker.cli.waiting import failure_of
 from invoker.client import Client
 from invoker.connection import ConnectionOptions
 from invoker.ending import cancelled
 from invoker.errors import InvokerError, WaitExpiredError
+from invoker.quantities import count, duration
 from invoker.request import RequestRecord
 from invoker.result import RunStatusDocument
 from invoker.views import Chain, RunView

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from invoker.cli.ports import check_host
-from invoker.cli.quantities import count
 from invoker.errors import SettingsError
+from invoker.quantities import count
 
 if TYPE_CHECKING:
     from invoker.cli.dev_server import DevPlan

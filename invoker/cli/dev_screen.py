@@ -13,8 +13,8 @@ from rich.text import Text
 from invoker.cli import screen
 from invoker.cli.failure import printable
 from invoker.cli.output import Form, rendered_item
-from invoker.cli.quantities import between, count, duration, short_id
 from invoker.cli.session import Session
+from invoker.quantities import between, count, duration, short_id
 from invoker.request import RequestRecord
 from invoker.result import RunStatusDocument, State
 

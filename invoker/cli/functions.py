@@ -11,11 +11,11 @@ from invoker.cli.examples import examples
 from invoker.cli.group import command_group
 from invoker.cli.options import KubeconfigOption, KubeContextOption, NamespaceOption, cluster_settings, pairs
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
-from invoker.cli.quantities import count
 from invoker.cli.rendering import ManifestForm, rendered_function, settings_for, written
 from invoker.cli.rendering import server_dry_run as ask_server
 from invoker.cli.session import run, session_of
 from invoker.errors import CatalogError, UnknownIdError
+from invoker.quantities import count
 
 if TYPE_CHECKING:
     from invoker.views import CatalogInfo, FunctionInfo

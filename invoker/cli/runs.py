@@ -12,9 +12,9 @@ from invoker.cli.examples import examples
 from invoker.cli.group import command_group
 from invoker.cli.options import FunctionOption, IdArgument, WaitOption, plain_id
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
-from invoker.cli.quantities import short_id
 from invoker.cli.session import Session, detaching, run, session_of
 from invoker.errors import UnknownIdError
+from invoker.quantities import short_id
 
 if TYPE_CHECKING:
     from invoker.connected import Connected

@@ -19,7 +19,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from invoker.cli.failure import printable
-from invoker.cli.quantities import between, duration, short_id, size
+from invoker.quantities import between, duration, short_id, size
 from invoker.result import Attempt, Result, RunStatusDocument, State
 
 if TYPE_CHECKING:

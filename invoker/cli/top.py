@@ -221,6 +221,6 @@ def _line(one: Load) -> list[Any]:
 
 
 def _typical(one: Load, before: str = "") -> str:
-    from invoker.cli.quantities import duration
+    from invoker.quantities import duration
 
     return f"{before}{duration(one.median_seconds)}" if one.median_seconds is not None else ""

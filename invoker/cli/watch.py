@@ -143,7 +143,7 @@ def _result_line(item: FeedItem, why: str) -> Text:
 
     from invoker.cli import screen
     from invoker.cli.failure import printable
-    from invoker.cli.quantities import between, duration, short_id
+    from invoker.quantities import between, duration, short_id
 
     row = item.row
     assert row is not None
@@ -162,7 +162,7 @@ def _unmatched(item: FeedItem) -> Text:
     from rich.text import Text
 
     from invoker.cli.failure import printable
-    from invoker.cli.quantities import short_id
+    from invoker.quantities import short_id
 
     text = Text.assemble((f" {datetime.now():%H:%M:%S}  ", "dim"), ("∅ unmatched      ", "yellow"))
     return text.append(

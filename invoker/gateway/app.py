@@ -28,6 +28,9 @@ from invoker.gateway.access.web_pages import PageGuard, allowing_pages, warnings
 from invoker.gateway.answers import problem, unexpected
 from invoker.gateway.bodies import Bodies
 from invoker.gateway.catalog_copy import CatalogCopy
+from invoker.gateway.dashboard import paths as dashboard_paths
+from invoker.gateway.dashboard.refusal import refusal_page
+from invoker.gateway.dashboard.session import BrowserSession
 from invoker.gateway.door import Door, shown_path
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.http_protocol import ServerLimits
@@ -36,7 +39,7 @@ from invoker.gateway.metrics import GatewayMetrics
 from invoker.gateway.patience import ProbePlace
 from invoker.gateway.request_target import OriginForm
 from invoker.gateway.result_source import ToldSource, chosen_results
-from invoker.gateway.routes import OPEN_PATHS, routers
+from invoker.gateway.routes import routers
 from invoker.gateway.run_address import PATH_PREFIX
 from invoker.gateway.run_api import RunApi
 from invoker.gateway.run_table import RunTable
@@ -112,7 +115,7 @@ def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
         limiter=CallLimiter(settings),
         witness=CallWitness(gateway.metrics),
         guard=PageGuard.of(settings),
-        is_open=lambda path: path.startswith(OPEN_PATHS),
+        is_open=dashboard_paths.is_open,
         has_own_door=lambda path: path.startswith(PATH_PREFIX) or gitfaas.has_own_door(path) or path in own_doors,
         address_of=address_finder(settings),
         bodies=Bodies(
@@ -120,7 +123,8 @@ def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:
         ),
         closing=gateway.closing or asyncio.get_running_loop().create_future(),
     )
-    return OriginForm(allowing_pages(door, settings.gateway_cors_origins))
+    browsers = BrowserSession(door, refusal_page) if settings.gateway_dashboard else door
+    return OriginForm(allowing_pages(browsers, settings.gateway_cors_origins))
 
 
 def run_api_of(settings: GatewaySettings, client: Client, catalog: CatalogCopy) -> RunApi | None:

@@ -17,10 +17,8 @@ from invoker.gateway import (
     run_logs,
     runs,
 )
+from invoker.gateway.dashboard.routes import dashboard_routers
 from invoker.gateway.gateway import Gateway
-
-OPEN_PATHS: tuple[str, ...] = ()
-"""Beginnings of paths that need no login at the door: they look at a token of their own."""
 
 
 def routers(gateway: Gateway) -> list[APIRouter]:
@@ -28,4 +26,4 @@ def routers(gateway: Gateway) -> list[APIRouter]:
     groups = (
         publishing, calls, ids, requests, runs, run_logs, event_stream, functions, dead_letters, openapi, gitfaas,
     )  # fmt: skip
-    return [group.router(gateway) for group in groups]
+    return [*(group.router(gateway) for group in groups), *dashboard_routers(gateway)]

@@ -69,6 +69,8 @@ class GatewaySettings(BaseModel):
     """The `aud` that tokens must have; needed with `gateway_jwks`."""
     gateway_anonymous: tuple[str, ...] = ()
     """What calls without key or token may do, of `publish`, `read`, `operate`, `admin`; nothing unless set."""
+    gateway_dashboard: bool = True
+    """Whether the dashboard (`/ui`) is served."""
     gateway_gitfaas: bool = False
     """Whether the paths of gitfaas (`/publish/…`, `/response/…`, `/refresh`) are served."""
     gateway_cors_origins: tuple[str, ...] = ()

@@ -10,8 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoker import wire
-from invoker.cli import quantities
+from invoker import quantities, wire
 from invoker.cli.output import Form, rendered_item, rendered_items
 
 ITEMS = [{"id": "a", "text": "ü\n"}, {"id": "b", "text": None}]

@@ -1,0 +1,18 @@
+"""Every group of pages of the dashboard, in one list."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from invoker.gateway.dashboard import assets, live, login, overview
+from invoker.gateway.dashboard.rendering import Pages
+from invoker.gateway.gateway import Gateway
+
+
+def dashboard_routers(gateway: Gateway) -> list[APIRouter]:
+    """The routes, group by group; none when the dashboard is switched off."""
+    if not gateway.settings.gateway_dashboard:
+        return []
+    pages = Pages(gateway)
+    drawn = [group.router(gateway, pages) for group in (overview,)]
+    return [*drawn, *(group.router(gateway) for group in (assets, live, login))]
