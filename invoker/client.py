@@ -290,16 +290,25 @@ class Client:
         reason: Reason | str | None = None,
         request: str | None = None,
         since: datetime | timedelta | None = None,
+        until: datetime | timedelta | None = None,
+        text: str | None = None,
         limit: int = 50,
         before: str | None = None,
     ) -> list[RunRow]:
-        """At most `limit` runs, unfinished ones first, each part newest first; `before=rows[-1].cursor` is next."""
+        """At most `limit` runs, unfinished ones first, each part newest first; `before=rows[-1].cursor` is next.
+
+        `since` and `until`: queued or finished at or after the one and before the other, instants or how long ago;
+        `text` stands in the run's or the request's id.
+        """
+        chosen, now = checked_state(state), datetime.now(UTC)
         wanted = RunFilter(
             function=function,
-            state=checked_state(state),
+            states=frozenset({chosen} if chosen else ()),
             reason=checked_reason(reason),
             request_id=(await self._lookup.view(request))[0].request_id if request is not None else None,
-            since=datetime.now(UTC) - since if isinstance(since, timedelta) else since,
+            since=now - since if isinstance(since, timedelta) else since,
+            until=now - until if isinstance(until, timedelta) else until,
+            text=text or None,
         )
         rows: list[RunRow] = []
         if limit > 0:

@@ -107,6 +107,8 @@ class Connected(Protocol):
         reason: Reason | str | None = None,
         request: str | None = None,
         since: datetime | timedelta | None = None,
+        until: datetime | timedelta | None = None,
+        text: str | None = None,
         limit: int = 50,
         before: str | None = None,
     ) -> list[RunRow]: ...

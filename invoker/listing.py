@@ -28,30 +28,51 @@ _UNFINISHED, _FINISHED = "u", "f"
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs are wanted; None means any. `since` is an instant: queued (or finished) at or after it; `topic` is a
-    topic or a topic pattern."""
+    """Which runs are wanted; None means any, and so does no state at all. `since` and `until` are instants: queued (or
+    finished) at or after the one, before the other; `topic` is a topic or a topic pattern; `text` stands in the id of
+    the run or of its request."""
 
     function: str | None = None
-    state: State | None = None
+    states: frozenset[State] = frozenset()
     reason: Reason | None = None
     request_id: str | None = None
     since: datetime | None = None
     topic: str | None = None
+    until: datetime | None = None
+    text: str | None = None
 
     def wants_unfinished(self) -> bool:
-        return self.reason is None and (self.state is None or not self.state.finished)
+        return self.reason is None and (not self.states or not all(state.finished for state in self.states))
 
     def wants_finished(self) -> bool:
-        return self.state is None or self.state.finished
+        return not self.states or any(state.finished for state in self.states)
 
     def fits(self, row: RunRow) -> bool:
         return (
             self.function in (None, row.function)
-            and self.state in (None, row.state)
+            and (not self.states or row.state in self.states)
             and self.reason in (None, row.reason)
             and self.request_id in (None, row.request_id)
             and (self.topic is None or wire.subject_matches(self.topic, row.topic))
+            and self._is_before(row.finished_at or row.queued_at)
+            and self._has_text(row.run_id, row.request_id)
         )
+
+    def may_fit(self, ticket: RunTicket, queued_at: datetime) -> bool:
+        """Whether an unfinished run may be wanted, as far as its message tells."""
+        return (
+            self.function in (None, ticket.function)
+            and self.request_id in (None, ticket.request_id)
+            and (self.since is None or queued_at >= self.since)
+            and self._is_before(queued_at)
+            and self._has_text(ticket.run_id, ticket.request_id)
+        )
+
+    def _is_before(self, at: datetime | None) -> bool:
+        return self.until is None or (at is not None and at < self.until)
+
+    def _has_text(self, *ids: str) -> bool:
+        return self.text is None or any(self.text in one for one in ids)
 
 
 class FinishedRows(Protocol):
@@ -130,7 +151,9 @@ class RunListing:
 
     async def _rows_of(self, messages: list[StoredMessage], wanted: RunFilter) -> list[RunRow]:
         tickets = [(message, RunTicket.read(message.data)) for message in messages]
-        chosen = [(message, ticket) for message, ticket in tickets if ticket and _may_fit(message, ticket, wanted)]
+        chosen = [
+            (message, ticket) for message, ticket in tickets if ticket and wanted.may_fit(ticket, message.stored_at)
+        ]
         if not chosen:
             return []
         statuses, topics = await asyncio.gather(
@@ -190,14 +213,6 @@ def _unfinished_row(message: StoredMessage, ticket: RunTicket, status: RunStatus
         started_at=status.started_at if status is not None else None,
         finished_at=None,
         cursor=f"{_UNFINISHED}{message.sequence}",
-    )
-
-
-def _may_fit(message: StoredMessage, ticket: RunTicket, wanted: RunFilter) -> bool:
-    return (
-        wanted.function in (None, ticket.function)
-        and wanted.request_id in (None, ticket.request_id)
-        and (wanted.since is None or message.stored_at >= wanted.since)
     )
 
 

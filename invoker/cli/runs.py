@@ -48,19 +48,27 @@ def list_runs(
     since: Annotated[
         float | None, typer.Option(metavar="AGO", parser=arguments.seconds, help="Not older than 30s, 10m, 2h, 1d.")
     ] = None,
+    until: Annotated[
+        float | None, typer.Option(metavar="AGO", parser=arguments.seconds, help="Older than that.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only runs with this in their id, or their request's.")
+    ] = None,
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=MAX_LISTED, help="How many at most.")] = 50,
     output: FormOption = Form.TABLE,
 ) -> None:
     """List runs: unfinished ones first, then finished ones, newest first."""
     session = session_of(context)
     wanted_state, wanted_reason = _state(state), _reason(reason)
-    not_before = datetime.now(UTC) - timedelta(seconds=since) if since is not None else None
+    now = datetime.now(UTC)
+    not_before = now - timedelta(seconds=since) if since is not None else None
+    before = now - timedelta(seconds=until) if until is not None else None
 
     async def work() -> None:
         async with session.connected() as client:
             rows = await client.runs(
                 function=function, state=wanted_state, reason=wanted_reason, since=not_before, limit=limit,
-                request=plain_id(request) if request else None,
+                request=plain_id(request) if request else None, until=before, text=text,
             )  # fmt: skip
         if not output.for_people:
             from invoker.cli.documents import row_document
@@ -68,7 +76,7 @@ def list_runs(
             session.data(rendered_items(map(row_document, rows), output, "run_id"))
             return
         if not rows:
-            session.note("no runs" + ("" if not_before is None else " in that time"))
+            session.note("no runs" + (" in that time" if not_before or before else ""))
             return
         from invoker.cli import screen
 

@@ -183,12 +183,12 @@ class RunTable:
 
     def _condition(self, wanted: RunFilter, first: int) -> tuple[str | None, list[Any]]:
         """The filter as SQL; None when nothing can fit. Values never are part of the text."""
-        conditions, values = ["sequence >= ?"], [first]
+        conditions, values = ["sequence >= ?"], list[Any]([first])
         given: list[tuple[str, Any]] = [
             ("request_id = ?", wanted.request_id),
-            ("state = ?", None if wanted.state is None else _STATES.index(wanted.state)),
             ("reason = ?", None if wanted.reason is None else _REASONS.index(wanted.reason)),
             ("finished_at >= ?", _number(wanted.since)),
+            ("finished_at < ?", _number(wanted.until)),
         ]
         if wanted.function is not None:
             given.append(("function = ?", self._words.get(wanted.function, 0)))
@@ -196,6 +196,11 @@ class RunTable:
             if value is not None:
                 conditions.append(condition)
                 values.append(value)
+        if wanted.states:
+            conditions.append(f"state IN ({','.join(str(_STATES.index(state)) for state in sorted(wanted.states))})")
+        if wanted.text is not None:
+            conditions.append("(instr(run_id, ?) OR instr(request_id, ?))")
+            values += [wanted.text, wanted.text]
         if wanted.topic is not None:
             fitting = [number for text, number in self._words.items() if wire.subject_matches(wanted.topic, text)]
             if not fitting:

@@ -58,6 +58,10 @@ def router(gateway: Gateway) -> APIRouter:
         since: Annotated[
             str | None, Query(max_length=64, description="An instant (RFC 3339), or how long ago: 30s, 10m, 2h, 1d")
         ] = None,
+        until: Annotated[str | None, Query(max_length=64, description="The same: only runs before it")] = None,
+        text: Annotated[
+            str | None, Query(max_length=64, description="Stands in the id of the run or of its request")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
         cursor: Annotated[str | None, Query(max_length=64, description="`next` of the page before")] = None,
     ) -> Response:
@@ -67,13 +71,15 @@ def router(gateway: Gateway) -> APIRouter:
         sight.caller.check(Action.READ)
         wanted = RunFilter(
             function=function,
-            state=state,
+            states=frozenset({state} if state else ()),
             reason=reason,
             request_id=canonical_id(request_id) if request_id else None,
-            since=_instant(since, datetime.now(UTC)) if since else None,
+            since=instant(since, datetime.now(UTC), "since") if since else None,
+            until=instant(until, datetime.now(UTC), "until") if until else None,
             topic=wire.check_pattern(topic) if topic else None,
+            text=text or None,
         )
-        rows, looked_to = await _rows(sight, wanted, limit + 1, cursor)
+        rows, looked_to = await visible_rows(sight, wanted, limit + 1, cursor)
         following = rows[limit - 1].cursor if len(rows) > limit else looked_to
         page = RunPage(items=[run_line(row) for row in rows[:limit]], next=following)
         return JsonResponse(page, headers=next_link(request, following))
@@ -148,7 +154,9 @@ async def _run_at_last(
         return await waited(request, watch, lambda: sight.run_of(found, run_id), enough, seconds)
 
 
-async def _rows(sight: Sight, wanted: RunFilter, limit: int, cursor: str | None) -> tuple[list[RunRow], str | None]:
+async def visible_rows(
+    sight: Sight, wanted: RunFilter, limit: int, cursor: str | None
+) -> tuple[list[RunRow], str | None]:
     """So many rows that the caller may see; with a cursor when so many others were looked at that the page ends there:
     who may see next to nothing must not make every page a search through everything."""
     everything = sight.caller.sees_everything()
@@ -182,8 +190,8 @@ def failure(result: Result, path: str) -> Response:
     return Response(to_json(document), document["status"], media_type=wire.CONTENT_TYPE_PROBLEM)
 
 
-def _instant(text: str, now: datetime) -> datetime:
-    """The instant in words. Raises `InputRefusedError`. Pure."""
+def instant(text: str, now: datetime, name: str) -> datetime:
+    """The instant in words, of the field of that name. Raises `InputRefusedError`. Pure."""
     ago = _AGO.fullmatch(text)
     try:
         if ago is not None:
@@ -191,9 +199,9 @@ def _instant(text: str, now: datetime) -> datetime:
         at = datetime.fromisoformat(text.replace(" ", "+"))  # a plus in a query is a space
         at.timestamp()
     except (ValueError, OverflowError) as error:
-        raise InputRefusedError(f"since: {text[:64]!a} is no instant (RFC 3339) and no 30s, 10m, 2h or 1d") from error
+        raise InputRefusedError(f"{name}: {text[:64]!a} is no instant (RFC 3339) and no 30s, 10m, 2h or 1d") from error
     if at.tzinfo is None:
-        raise InputRefusedError(f"since: {text[:64]!a} has no time zone; end it with Z")
+        raise InputRefusedError(f"{name}: {text[:64]!a} has no time zone; end it with Z")
     return at
 
 

@@ -214,17 +214,23 @@ class HttpClient:
         reason: Reason | str | None = None,
         request: str | None = None,
         since: datetime | timedelta | None = None,
+        until: datetime | timedelta | None = None,
+        text: str | None = None,
         limit: int = 50,
         before: str | None = None,
     ) -> list[RunRow]:
         """As `Client.runs`."""
-        at = datetime.now(UTC) - since if isinstance(since, timedelta) else since
+        now = datetime.now(UTC)
+        from_at = now - since if isinstance(since, timedelta) else since
+        until_at = now - until if isinstance(until, timedelta) else until
         wanted = {
             "function": function,
             "state": checked_state(state),
             "reason": checked_reason(reason),
             "request": (await self._finder.view(request))[0].request_id if request is not None else None,
-            "since": at.isoformat() if at is not None else None,
+            "since": from_at.isoformat() if from_at is not None else None,
+            "until": until_at.isoformat() if until_at is not None else None,
+            "text": text or None,
             "cursor": before,
         }
         query: dict[str, str | int | float] = {name: str(value) for name, value in wanted.items() if value is not None}

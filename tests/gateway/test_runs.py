@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from invoker.gateway.run_table import RunTable
 from invoker.listing import RunFilter
 from invoker.nats_server import NatsServer
 from invoker.request import ClaimCheck, Content
-from invoker.result import Reason
+from invoker.result import Reason, State
 from invoker.streams import StreamLimits, ensure_streams
 from tests.conftest import eventually
 from tests.controllers import running_controller
@@ -64,6 +65,8 @@ async def test_filters_find_what_fits_and_refuse_what_is_none(http: aiohttp.Clie
         "reason=error&function=fail",
         "topic=*.this",
         "topic=fail.>&since=1h",
+        f"text={failed['request_id'][5:]}",
+        f"text={run[0]['run_id'][:9]}&until=2200-01-01T00:00:00Z",
     ):
         assert run[0] in (await get(http, f"/v1/runs?{query}"))["items"], query
     for query in (
@@ -72,15 +75,21 @@ async def test_filters_find_what_fits_and_refuse_what_is_none(http: aiohttp.Clie
         "state=lost",
         "reason=evicted",
         "since=2200-01-01T00:00:00Z",
+        "until=1h",
+        "text=nowhere",
     ):
         assert (await get(http, f"/v1/runs?{query}"))["items"] == [], query
     first = (await get(http, "/v1/runs?limit=1"))["items"][0]
     assert (first["request_id"], first["topic"]) == (running, "gate.filtered"), "unfinished ones come first"
+    for query in (f"text={running[3:]}", f"text={running}&until=2200-01-01T00:00:00Z"):
+        assert [row["request_id"] for row in (await get(http, f"/v1/runs?{query}"))["items"]] == [running], query
+    assert (await get(http, f"/v1/runs?text={running}&until=1h"))["items"] == []
     stack.open_gate(running)
     for wrong in (
         "state=odd", "reason=odd", "limit=0", "limit=501", "limit=x", "cursor=x", "cursor=f-1", "cursor=f1e3",
         "cursor=f99999999999999999999", "cursor=u99999999999999999999",
-        "since=yesterday", "since=2020-01-01T00:00:00", "since=99999999999d", "topic=a..b", "function=" + "x" * 64,
+        "since=yesterday", "since=2020-01-01T00:00:00", "since=99999999999d", "until=soon", "text=" + "x" * 65,
+        "topic=a..b", "function=" + "x" * 64,
     ):  # fmt: skip
         assert (await get(http, f"/v1/runs?{wrong}", 400))["status"] == 400, wrong
 
@@ -107,6 +116,30 @@ async def test_a_table_that_does_not_reach_far_is_continued_from_the_stream(serv
         assert await _listed(client, table, RunFilter(request_id="old-3")) == ["old-3"]
         assert await _listed(client, table, RunFilter(topic="other.*")) == []
         assert await _listed(client, None, RunFilter()) == names, "the stream alone tells the same"
+        middle = datetime.now(UTC) - timedelta(hours=1)
+        for wanted, fitting in (
+            (
+                RunFilter(text="ld-2"),
+                [
+                    "old-29",
+                    "old-28",
+                    "old-27",
+                    "old-26",
+                    "old-25",
+                    "old-24",
+                    "old-23",
+                    "old-22",
+                    "old-21",
+                    "old-20",
+                    "old-2",
+                ],
+            ),
+            (RunFilter(states=frozenset({State.FAILED, State.LOST})), names[:4]),
+            (RunFilter(until=middle), []),
+            (RunFilter(until=middle + timedelta(hours=2)), names),
+        ):
+            for recent in (table, None):
+                assert await _listed(client, recent, wanted) == fitting, wanted
         known = await table.known_from()
         assert known is not None
         assert table.find(wire.run_id_of("old-3", "f")) is None

@@ -566,6 +566,10 @@ async def test_a_run_that_finishes_between_two_pages_is_not_left_out(sdk: Client
         ({"request": "r1"}, {"r1/f", "r1/g"}),
         ({"since": timedelta(hours=1)}, {"r1/f", "r1/g", "r2/f", "r2/g"}),
         ({"since": datetime(2100, 1, 1, tzinfo=UTC)}, set()),
+        ({"until": timedelta(hours=1)}, set()),
+        ({"until": datetime(2100, 1, 1, tzinfo=UTC)}, {"r1/f", "r1/g", "r2/f", "r2/g"}),
+        ({"text": "r2"}, {"r2/f", "r2/g"}),
+        ({"text": wire.run_id_of("r1", "g")[3:]}, {"r1/g"}),
         ({"function": "g", "state": "succeeded"}, {"r1/g"}),
     ],
 )
