@@ -42,6 +42,7 @@ from invoker.views import (
     Chain,
     DeadLetter,
     Explanation,
+    FunctionSource,
     LogLine,
     PauseInfo,
     Receipt,
@@ -366,6 +367,14 @@ class Client:
         if name is not None and catalog.function(name) is None:
             raise UnknownIdError(f"there is no function {name!r}", hint="invoker functions list")
         return catalog
+
+    async def source(self, function: str, *, masked: bool = True) -> FunctionSource:
+        """The function as it is written, as the controllers last loaded it, and what holds for its runs.
+
+        With `masked` without comments, values of environment variables and secret fields. Raises `UnknownIdError`.
+        """
+        wire.check_function_name(function)
+        return await self._control.ask("source", FunctionSource, function=function, masked=masked)
 
     async def explain(
         self,

@@ -325,6 +325,33 @@ class CatalogInfo(Document):
         return next((function for function in self.functions if function.name == name), None)
 
 
+class SettingInfo(Document):
+    """One setting that holds for a function's runs, by its key in the file. `given`: the file says so; otherwise it is
+    the default."""
+
+    name: str
+    value: Any = None
+    given: bool = False
+
+
+class FunctionSource(Document):
+    """A function as it is written: its document of `file`, which begins in `line`, and the handler's file beside it.
+
+    `masked`: without comments, values of environment variables and secret fields, so lines are not the file's.
+    """
+
+    function: str
+    file: str = ""
+    line: int | None = None
+    text: str = ""
+    masked: bool = True
+    truncated: bool = False
+    code_file: str | None = None
+    code: str | None = None
+    code_truncated: bool = False
+    settings: tuple[SettingInfo, ...] = ()
+
+
 class ExplainedSubscription(Document):
     """One subscription against the asked event: the clause that decided, in words."""
 

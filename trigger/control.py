@@ -32,6 +32,7 @@ from trigger.deadletter import DeadLetters
 from trigger.describe import describe_broken, describe_function, problem_of, without_function
 from trigger.engine import Engine
 from trigger.filter import EventAttributes
+from trigger.function_source import describe_source
 from trigger.reply import error_reply
 from trigger.seal import Sealer
 from trigger.verdict import Verdict
@@ -84,6 +85,7 @@ class ControlServices:
         service = await nats.micro.add_service(self._client, config)
         verbs: dict[str, Callable[[Question], Awaitable[Answer]]] = {
             "functions": self.functions,
+            "source": self.source,
             "explain": self.explain,
             "reload": self.reload,
             "pause": self.pause,
@@ -119,6 +121,12 @@ class ControlServices:
         if name is None:
             found += [describe_broken(broken) for broken in without_function(catalog.broken, catalog.functions)]
         return {"catalog": catalog.version, "engine": self._engine.name, "functions": found}
+
+    async def source(self, question: Question) -> Answer:
+        """One function as it is written, as it was last loaded; with `masked` without what its operators alone see."""
+        function = self._catalog().functions[self._function(_text(question, "function"))]
+        masked = question.get("masked") is not False
+        return await asyncio.to_thread(describe_source, function, masked=masked)  # a large file takes a while to read
 
     async def explain(self, question: Question) -> Answer:
         """For an event that may be made up: every subscription, whether it matches, and the clause that decided."""

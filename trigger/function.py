@@ -80,6 +80,17 @@ class NextTopic:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What people wrote: the function's document, beginning with that line of its file, and the handler's file beside
+    it. For people to read; nothing is decided from it."""
+
+    text: str = ""
+    line: int = 1
+    code_file: str | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """One declared function. Equal when its spec and code are: `spec_hash` is over both.
 
@@ -114,6 +125,7 @@ class Function:
     keep_pod: bool = False
     input_schema: Schema | None = field(default=None, compare=False, repr=False)
     output_schema: Schema | None = field(default=None, compare=False, repr=False)
+    source: Source = field(default=Source(), compare=False, repr=False)
 
     def check_input(self, data: bytes, content_type: str | None = None) -> list[Problem]:
         """Where the input does not fit the function's schema, as `{pointer, detail}`; empty when it fits."""

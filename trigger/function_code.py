@@ -95,6 +95,19 @@ def uses_folder(spec: SpecFields) -> bool:
     return _is_relative_path(command_words(spec)[0]) if spec.command else False
 
 
+def handler_file(spec: SpecFields, folder: FunctionFolder) -> tuple[str | None, str | None]:
+    """The file beside the spec that holds the handler, and its text; two None for code that is anywhere else."""
+    if spec.runtime is None or spec.image is not None or spec.code is not None:
+        return None, None
+    name = _handler_module(spec.handler or DEFAULT_HANDLER)
+    content = folder.files.get(name)
+    return name, None if content is None or content.data is None else content.data.decode("utf-8", "replace")
+
+
+def _handler_module(handler: str) -> str:
+    return "/".join(handler.split(".")[:-1]) + ".py"
+
+
 def _check_ways(spec: SpecFields) -> None:
     if spec.runtime is None and spec.image is None and spec.command is None and spec.job is None:
         wanted = "runtime: python" if spec.handler or spec.code else "runtime and handler, or command, or image, or job"
@@ -163,7 +176,7 @@ def _check_handler(spec: SpecFields, handler: str, folder: FunctionFolder) -> No
             raise SpecError("with inline code the handler is module.function, as main.handle", "spec", "handler")
         _find_handler(spec.code, "code", name, "spec", "code")
         return
-    file = "/".join(modules) + ".py"
+    file = _handler_module(handler)
     _find_handler(folder.read(file, "spec", "handler"), file, name, "spec", "handler")
 
 

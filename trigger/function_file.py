@@ -25,10 +25,19 @@ from trigger.function import (
     OutputSpec,
     Parameter,
     Resources,
+    Source,
     Subscription,
     Volume,
 )
-from trigger.function_code import REQUIREMENTS, FunctionFolder, SpecError, code_of, command_words, uses_folder
+from trigger.function_code import (
+    REQUIREMENTS,
+    FunctionFolder,
+    SpecError,
+    code_of,
+    command_words,
+    handler_file,
+    uses_folder,
+)
 from trigger.function_fields import (
     API_VERSION,
     KIND,
@@ -141,6 +150,7 @@ def _build(fields: FunctionFields, document: YamlDocument, file: str, folder: Fu
         keep_pod=spec.keep_pod,
         input_schema=input_schema,
         output_schema=output_schema,
+        source=Source(document.text, document.first_line, *handler_file(spec, folder)),
     )
 
 

@@ -7,7 +7,7 @@ merge keys, more values than any sane file has (an alias bomb of 300 bytes has 4
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -41,6 +41,10 @@ class YamlDocument:
     value: Any
     line: int
     lines: Mapping[Path, int]
+    text: str = ""
+    """The document as it is written, with the comments around it but without those of its neighbours."""
+    first_line: int = 1
+    """The line that `text` begins with."""
 
     def line_of(self, path: Path) -> int:
         """The line of the place, or of the nearest enclosing place that exists."""
@@ -53,14 +57,18 @@ def read_documents(text: str) -> list[YamlDocument]:
     """Every document of the text that is not empty, in order. Raises `YamlError` for the first thing that is wrong."""
     loader = yaml.CSafeLoader(text)
     documents: list[YamlDocument] = []
+    begins: list[int] = []
+    lines, behind = text.splitlines(keepends=True), 0
     try:
         while loader.check_node():
             if len(documents) >= MAX_DOCUMENTS:
                 raise YamlError(f"more than {MAX_DOCUMENTS} documents in one file")
             node = loader.get_node()
             document = None if node is None else _Reader(loader).read(node)
-            if document is not None and document.value is not None:
+            if node is not None and document is not None and document.value is not None:
+                begins.append(_begin(lines, behind, node.start_mark.line) if documents else 0)
                 documents.append(document)
+                behind = node.end_mark.line
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise YamlError(_problem(error), mark.line + 1 if mark else None) from error
@@ -70,7 +78,21 @@ def read_documents(text: str) -> list[YamlDocument]:
         raise YamlError("nested too deeply") from error
     finally:
         loader.dispose()
-    return documents
+    return [
+        replace(document, text="".join(lines[begin:end]), first_line=begin + 1)
+        for document, begin, end in zip(documents, begins, [*begins, len(lines)][1:], strict=True)
+    ]
+
+
+def written(value: Any) -> str:
+    """The value as YAML for people to read: keys in their order, text of several lines as blocks, no aliases."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _begin(lines: list[str], behind: int, first: int) -> int:
+    """The line of the `---` that a document stands below: between the end of the one before and its first value."""
+    marks = (number for number in range(min(first, len(lines) - 1), behind - 1, -1) if lines[number].startswith("---"))
+    return next(marks, first)
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
@@ -155,3 +177,17 @@ def _word(value: Any) -> str:
     if value is None:
         return "null"
     return {bool: "true/false", int: "a number", float: "a number"}.get(type(value), "something else")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines, such as code, as a block. The same value twice is written twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
