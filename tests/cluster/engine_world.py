@@ -99,6 +99,7 @@ class KubernetesWorld:
     """A Kubernetes engine in a namespace, with everything it reports."""
 
     second = 2.0
+    pause = 10.0
     secret = SECRET
 
     def __init__(

@@ -27,12 +27,13 @@ STAY = "while :; do sleep 0.05; done"
 class EngineWorld(Protocol):
     """An engine and what the tests need around it.
 
-    `second` is how long "a moment" is there, in seconds: small for processes, larger for pods. `secret` is a value in
-    the environment of the engine's own process.
+    `second` is how long "a moment" is there, in seconds: small for processes, larger for pods; `pause` how many pass at
+    least between two attempts. `secret` is a value in the environment of the engine's own process.
     """
 
     engine: Engine
     second: float
+    pause: float
     secret: str
 
     def plan(self, script: str, **fields: object) -> RunPlan:
@@ -392,13 +393,18 @@ async def test_a_process_that_ignores_sigterm_is_killed(engine_world: EngineWorl
 
 
 async def test_the_timeout_is_each_attempts_own(engine_world: EngineWorld) -> None:
-    """Three attempts that together take longer than one may."""
-    script = f"sleep {engine_world.second}; exit 1"
-    limits = Limits(backoff_limit=2, timeout_seconds=engine_world.second * 2.8)
-    plan = engine_world.plan(script, limits=limits)
+    """Three attempts that together take longer than one may. The limit is as far above one of them as that allows: on a
+    busy machine an attempt lives for longer than its script sleeps."""
+    asleep = max(1.0, engine_world.second)
+    limit = 0.93 * (3 * asleep + 2 * engine_world.pause)
+    plan = engine_world.plan(f"sleep {asleep}; exit 1", limits=Limits(backoff_limit=2, timeout_seconds=limit))
     status, end = await run(engine_world, plan)
     assert end.reason is Reason.ERROR
     assert len(status.attempts) == 3
+    started_at, finished_at = status.attempts[0].started_at, status.attempts[-1].finished_at
+    assert started_at is not None
+    assert finished_at is not None
+    assert (finished_at - started_at).total_seconds() > limit
 
 
 async def test_a_run_is_given_up_at_its_deadline(engine_world: EngineWorld) -> None:

@@ -40,6 +40,7 @@ class LocalWorld:
     """A local engine on a folder of its own, with everything it reports."""
 
     second = 0.4
+    pause = 0.05
     secret = SECRET
 
     def __init__(self, folder: Path, engine: LocalEngine | None = None) -> None:
@@ -50,7 +51,7 @@ class LocalWorld:
         self.engine = engine or LocalEngine(
             self.state,
             fetch_input=self._fetch,
-            first_pause_seconds=0.05,
+            first_pause_seconds=self.pause,
             on_environment_problem=lambda function, problem: self.problems.append((function, problem)),
         )
         self._reports = Reports(patience_seconds=20)

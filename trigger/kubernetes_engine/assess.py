@@ -179,7 +179,8 @@ def _running_limit(
     if limit is None or not moment.after(started_at, limit + CLOCK_SECONDS):
         return None
     if not main.has_ended:
-        return Stop(Reason.TIMEOUT, endings.timeout_sentence(limit, which))
+        # As far as is known: a kubelet may tell late of an end that was in time (`attempts.ended_in_time`).
+        return Stop(Reason.TIMEOUT, endings.timeout_sentence(limit, which), is_limit=True)
     if moment.after(main.finished_at or started_at, rules.others_seconds):
         return Stop(Reason.TIMEOUT, f"{endings.timeout_sentence(limit, which)}: another container of its pod runs on")
     return None  # sidecars are given their time to end

@@ -24,6 +24,8 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 _UNKNOWN, _RAN_ONCE = "ContainerStatusUnknown", "used to be Running"
 """What the kubelet says of a container that it cannot find when its pod ends: with these words it had run, without them
 it was still waiting."""
+_TOLD_TO_END = {128 + 9, 128 + 15}
+"""Exit codes of a process that was killed, or that a SIGTERM ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def attempt_end(pod: PodView, which: str, terms: Terms, stop: Stop | None) -> At
     if not pod.is_over and not pod.main.has_ended and pod.failed_init is None:
         return None
     if stop is not None and (pod.is_deleting_until is not None or pod.gone):
-        return _stopped(stop, which)
+        return _main_ended(pod.main, which, terms) if ended_in_time(pod, stop) else _stopped(stop, which)
     if _is_uncounted(pod):
         return _taken(pod, which)
     if pod.reason == "Evicted":
@@ -107,6 +109,16 @@ def attempt_end(pod: PodView, which: str, terms: Terms, stop: Stop | None) -> At
         return AttemptEnd(Reason.COMPLETED, "")
     words = ": ".join(part for part in (pod.reason, pod.message) if part) or "no container says why"
     return AttemptEnd(Reason.ERROR, f"its pod failed in {which}: {words}"[:500])
+
+
+def ended_in_time(pod: PodView, stop: Stop) -> bool:
+    """Whether a pod that was told to end because of its limit had ended by itself before that, which only came to be
+    known later: a busy node tells late. Moments are told in whole seconds; within one it is taken to have been told."""
+    finished_at, asked_at = pod.main.finished_at, stop.at or pod.deleted_at
+    may_be_told = pod.main.exit_code in _TOLD_TO_END and pod.main.end_reason != "OOMKilled"
+    if not stop.is_limit or finished_at is None or may_be_told:
+        return False
+    return finished_at < asked_at if asked_at is not None else not pod.gone
 
 
 def _is_uncounted(pod: PodView) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from invoker.result import Reason
 from trigger import endings
 from trigger.engine import AttemptStatus, RunEnd
 from trigger.kubernetes_engine.assess import is_success
-from trigger.kubernetes_engine.attempts import number_allowed, ordered
+from trigger.kubernetes_engine.attempts import ended_in_time, number_allowed, ordered
 from trigger.kubernetes_engine.status import TERMINATION_BYTES, JobView, PodView, Stop
 from trigger.kubernetes_engine.terms import Terms
 from trigger.plan import OutputMode
@@ -19,6 +19,7 @@ _LOST_BEGINNING = (
     "printed more to its stdout in {which} than its node keeps of a log (containerLogMaxSize, by default 10 MiB), "
     "so its beginning is lost; outputs of that size need output.from: api"
 )
+_TOLD_LATE = "not tried again: its node told of its end after its limit"
 _LOST_OUTPUT = "ended well, but its pod was removed before its output could be read"
 
 
@@ -37,12 +38,12 @@ class Evidence:
 
 def reads_output(job: JobView, pods: Sequence[PodView]) -> bool:
     """Whether stdout has to be read before the run's end can be made."""
-    return job.stop is None and job.terms.output is OutputMode.STDOUT and is_success(job, pods)
+    return job.terms.output is OutputMode.STDOUT and _did_well(job, pods)
 
 
 def reads_log(job: JobView, pods: Sequence[PodView]) -> bool:
     """Whether the end of the log is kept: of failed runs always, of others when the function asks for it."""
-    return job.terms.keep_log or job.stop is not None or not is_success(job, pods)
+    return job.terms.keep_log or not _did_well(job, pods)
 
 
 def last_pod(pods: Sequence[PodView]) -> PodView | None:
@@ -56,11 +57,15 @@ def last_pod(pods: Sequence[PodView]) -> PodView | None:
 def run_end(
     job: JobView, pods: Sequence[PodView], attempts: tuple[AttemptStatus, ...], evidence: Evidence, *, is_gone: bool
 ) -> RunEnd:
-    """The end of the run. The first rule that fits decides: told to stop, succeeded, deleted, failed."""
-    if job.stop is not None:
+    """The end of the run. The first rule that fits decides: told to stop, succeeded, deleted, failed. A run whose last
+    attempt was told to end because of its limit, and had ended before that, was not stopped."""
+    in_time = _in_time(job, pods)
+    if job.stop is not None and in_time is None:
         return _with_log(_stopped(job.stop, len(attempts)), evidence)
-    if is_success(job, pods):
+    if _did_well(job, pods):
         return _succeeded(job, pods, evidence, len(attempts))
+    if in_time is not None:
+        return _failed_in_time(job, pods, attempts, evidence)
     if job.end is None and (is_gone or job.is_deleting):
         text = f"its Job {job.name} was deleted (not by Invoker) {_during(len(attempts))}"
         return _end(Reason.DELETED, text, evidence)
@@ -116,6 +121,29 @@ def _may_be_cut(output: bytes, pod: PodView, terms: Terms) -> bool:
     if terms.runtime is not None and pod.termination_bytes == TERMINATION_BYTES:
         return False
     return len(output) >= pod.termination_bytes
+
+
+def _in_time(job: JobView, pods: Sequence[PodView]) -> PodView | None:
+    """The pod that was stopped for nothing: its container had ended by itself, within its limit."""
+    last = next(reversed(ordered(pods)), None)
+    return last if job.stop is not None and last is not None and ended_in_time(last, job.stop) else None
+
+
+def _did_well(job: JobView, pods: Sequence[PodView]) -> bool:
+    """Whether the function did what it should."""
+    if job.stop is None:
+        return is_success(job, pods)
+    in_time = _in_time(job, pods)
+    return in_time is not None and in_time.main.exit_code == 0
+
+
+def _failed_in_time(
+    job: JobView, pods: Sequence[PodView], attempts: tuple[AttemptStatus, ...], evidence: Evidence
+) -> RunEnd:
+    """The attempt's own failure; where others would have followed, why none did."""
+    end = _failed(job, attempts, evidence)
+    is_last = len(attempts) >= number_allowed(pods, job.terms)
+    return end if is_last else replace(end, message=f"{end.message} ({_TOLD_LATE})")
 
 
 def _failed(job: JobView, attempts: tuple[AttemptStatus, ...], evidence: Evidence) -> RunEnd:

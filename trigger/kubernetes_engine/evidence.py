@@ -28,7 +28,7 @@ async def read_evidence(api: Api, job: JobView, pods: list[PodView], hearing: He
     if pod is None or not (wants_output or wants_log):
         return Evidence()
     heard = await hearing.heard(pod.name)
-    if pod.gone or (job.stop is not None and heard.tail is not None):
+    if pod.gone or (job.stop is not None and heard.tail is not None and not wants_output):
         return Evidence(log_tail=heard.tail or b"")
     try:
         found = await _output(api, job, pod, heard) if wants_output else Evidence()

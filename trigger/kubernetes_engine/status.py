@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -36,10 +36,13 @@ class JobEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Word left on a Job that its run is to end, and why; any controller may have left it."""
+    """Word left on a Job that its run is to end, and why; any controller may have left it. `is_limit`: an attempt was
+    taken to have run longer than it may; `at`: Kubernetes began to end the Job's pods then."""
 
     reason: str
     message: str = ""
+    is_limit: bool = False
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,8 @@ def job_view(job: Object) -> JobView | None:
     run_id = annotations.get(names.RUN)
     if not isinstance(run_id, str) or not run_id:
         return None
-    end = _job_end(_map(job.get("status")))
+    status = _map(job.get("status"))
+    end = _job_end(status)
     finalizers = metadata.get("finalizers")
     return JobView(
         name=_text(metadata, "name"),
@@ -156,7 +160,7 @@ def job_view(job: Object) -> JobView | None:
         is_held=isinstance(finalizers, list) and names.RESULT_FINALIZER in finalizers,
         is_deleting=metadata.get("deletionTimestamp") is not None,
         is_suspended=_map(job.get("spec")).get("suspend") is True,
-        stop=_stop(annotations.get(names.STOP)) or _overdue(end),
+        stop=_told(_stop(annotations.get(names.STOP)) or _overdue(end), status),
         spec_hash=sys.intern(_text(annotations, names.SPEC)),
         catalog=sys.intern(_text(annotations, names.CATALOG)),
         printed=_text(annotations, names.PRINTED),
@@ -178,7 +182,8 @@ def run_job(job: Object, instance: str, run_id: str | None = None) -> JobView | 
 
 
 def stop_annotation(stop: Stop) -> str:
-    return json.dumps({"reason": stop.reason, "message": stop.message}, ensure_ascii=False, separators=(",", ":"))
+    word = {"reason": stop.reason, "message": stop.message} | ({"limit": True} if stop.is_limit else {})
+    return json.dumps(word, ensure_ascii=False, separators=(",", ":"))
 
 
 def pod_view(pod: Object) -> PodView | None:
@@ -257,6 +262,16 @@ def _overdue(end: tuple[JobEnd, str, str] | None) -> Stop | None:
     return Stop(Reason.TIMEOUT) if end is not None and end[1] == "DeadlineExceeded" else None
 
 
+def _told(stop: Stop | None, status: Object) -> Stop | None:
+    """The word with the moment at which Kubernetes acted upon it: its deadline is how a Job is told to end."""
+    moments = [
+        instant(condition.get("lastTransitionTime"))
+        for condition in _list(status.get("conditions"))
+        if condition.get("reason") == "DeadlineExceeded" and condition.get("status") == "True"
+    ]
+    return stop and replace(stop, at=min((moment for moment in moments if moment is not None), default=None))
+
+
 def _stop(text: Any) -> Stop | None:
     if not isinstance(text, str):
         return None
@@ -266,7 +281,8 @@ def _stop(text: Any) -> Stop | None:
         return Stop(text[:200])
     if not isinstance(given, dict):
         return Stop(text[:200])
-    return Stop(_text(given, "reason")[:200], _text(given, "message")[:_MAX_STOP_CHARACTERS])
+    is_limit = given.get("limit") is True
+    return Stop(_text(given, "reason")[:200], _text(given, "message")[:_MAX_STOP_CHARACTERS], is_limit)
 
 
 def _main(status: Object) -> ContainerView:

@@ -139,7 +139,7 @@ def test_the_deadline_of_the_whole_run() -> None:
 def test_the_limit_of_an_attempt() -> None:
     view = made_job(Terms(timeout_seconds=5))
     stop = limits(view, at(1 + 5 + CLOCK_SECONDS), running_pod())
-    assert stop == Stop(Reason.TIMEOUT, "ran longer than its 5 s in attempt 1 of 1")
+    assert stop == Stop(Reason.TIMEOUT, "ran longer than its 5 s in attempt 1 of 1", is_limit=True)
     assert look(made_job(), running_pod(), now=at(10**6)) == look(made_job(), running_pod(), now=at(2))
 
 

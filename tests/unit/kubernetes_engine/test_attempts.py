@@ -16,6 +16,7 @@ from trigger.kubernetes_engine.attempts import (
     NOT_STARTED,
     attempt_end,
     attempts_of,
+    ended_in_time,
     is_attempt,
     number_allowed,
     ordered,
@@ -136,6 +137,58 @@ def test_one_that_was_told_to_stop_ended_because_of_that() -> None:
 def test_one_that_ended_before_it_was_told_to_stop_keeps_its_own_end() -> None:
     attempt = only(pod("failed_first"), stop=STOP)
     assert attempt.reason is Reason.ERROR
+
+
+def test_one_that_ended_within_its_limit_and_was_told_of_late_keeps_its_own_end() -> None:
+    for name, reason, exit_code in (
+        ("told_late_failed", Reason.ERROR, 3),
+        ("told_late_done", Reason.COMPLETED, 0),
+        ("over_time", Reason.TIMEOUT, 143),
+    ):
+        view, stop = pod(name), job(name).stop
+        for one in (view, replace(view, gone=True)):
+            attempt = only(one, stop=stop)
+            assert (attempt.reason, attempt.exit_code) == (reason, exit_code), name
+        assert stop is not None
+        other = only(view, stop=replace(stop, is_limit=False))
+        assert other.reason is Reason.TIMEOUT, "only that word was said for what the container seemed to do"
+
+
+LIMIT = Stop("timeout", "ran longer", is_limit=True)
+
+
+@pytest.mark.parametrize(
+    ("finished", "exit_code", "asked", "in_time"),
+    [
+        (4, 0, 5, True),
+        (4, 1, 5, True),
+        (5, 0, 5, False),  # within one second nobody knows
+        (6, 0, 5, False),  # it obeyed
+        (4, 137, 5, False),  # clocks may differ, and nothing but its end by somebody else gives that
+        (4, 143, 5, False),
+    ],
+)
+def test_when_a_container_ended_by_itself(finished: float, exit_code: int, asked: float, in_time: bool) -> None:
+    view = failed_pod(main=ended(exit_code, finished=finished), is_deleting_until=at(asked + 30))
+    told_at, seen = replace(LIMIT, at=at(asked)), replace(view, deleted_at=at(asked))
+    assert ended_in_time(view, told_at) == in_time
+    assert ended_in_time(seen, LIMIT) == in_time, "before Kubernetes says since when, the pod does"
+    hurried = replace(view, deleted_at=at(0))
+    assert ended_in_time(hurried, told_at) == in_time, "a pod whose grace was cut short no longer says when"
+    assert not ended_in_time(seen, replace(told_at, is_limit=False))
+
+
+def test_what_is_not_known_of_an_end_is_not_taken_for_an_own_one() -> None:
+    assert not ended_in_time(running_pod(gone=True), replace(LIMIT, at=at(5)))
+    assert not ended_in_time(failed_pod(gone=True), LIMIT), "when was it asked to end?"
+    assert ended_in_time(failed_pod(), LIMIT), "nobody ever asked"
+    memory = failed_pod(main=ended(137, end_reason="OOMKilled"))
+    assert ended_in_time(memory, replace(LIMIT, at=at(5)))
+
+
+def test_what_runs_beside_it_may_fail_because_it_is_told_to_end() -> None:
+    beside = failed_pod(exit_code=0, is_deleting_until=at(35))
+    assert told(beside, stop=replace(LIMIT, at=at(5))) == (Reason.COMPLETED, "", True)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from invoker.result import Reason, State
 from tests.unit.kubernetes_engine.objects import (
     JOBS,
     PODS,
+    at,
     ended,
     failed_pod,
     job,
@@ -156,6 +157,55 @@ def test_a_run_that_was_told_to_stop(
 ) -> None:
     found = end_of(made_job(stop=stop), *pods)
     assert found == RunEnd(state, reason, message, None, LOG.log_tail)
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "reason", "message"),
+    [
+        (
+            "told_late_failed",
+            State.FAILED,
+            Reason.ERROR,
+            "ended with exit code 3 in attempt 1 of 2: last words "
+            "(not tried again: its node told of its end after its limit)",
+        ),
+        ("told_late_done", State.SUCCEEDED, Reason.COMPLETED, ""),
+        ("over_time", State.TIMED_OUT, Reason.TIMEOUT, "ran longer than its 4 s in attempt 1 of 1"),
+    ],
+)
+def test_a_run_is_judged_by_when_it_ended_and_not_by_when_that_was_told(
+    name: str, state: State, reason: Reason, message: str
+) -> None:
+    view = job(name)
+    view = replace(view, terms=replace(view.terms, output=OutputMode.API))
+    for one in (pod(name), replace(pod(name), gone=True)):
+        assert end_of(view, one) == RunEnd(state, reason, message, None, LOG.log_tail)
+        assert (end_of(view, one, is_gone=True)).reason is reason
+
+
+def test_an_output_that_was_told_of_late_is_one() -> None:
+    view, one = job("told_late_done"), pod("told_late_done")
+    assert view.terms.output is OutputMode.STDOUT
+    assert (reads_output(view, [one]), reads_log(replace(view, terms=Terms()), [one])) == (True, False)
+    assert end_of(view, one, evidence=Evidence(b"out", 3)).output == b"out"
+    lost = end_of(view, one, evidence=Evidence())
+    assert (lost.reason, lost.message) == (Reason.ENGINE, LOST_OUTPUT)
+    assert not reads_output(job("over_time"), [pod("over_time")])
+
+
+def test_only_the_last_attempt_can_have_been_stopped_for_nothing() -> None:
+    stop = Stop("timeout", "ran longer", is_limit=True, at=at(60))
+    view = made_job(Terms(backoff_limit=1), stop=stop, end=JobEnd.FAILED)
+    first, second = failed_pod("a", 0, 7), failed_pod("b", 10, 8, is_deleting_until=at(90))
+    assert words(view, first, second) == (Reason.ERROR, "ended with exit code 8 in attempt 2 of 2: last words")
+    killed = failed_pod("b", 10, 8, main=ended(8, 11, 61), is_deleting_until=at(90))
+    assert words(view, first, killed) == (Reason.TIMEOUT, "ran longer")
+    taken = failed_pod("a", 0, 0, disruption="EvictionByEvictionAPI")
+    assert words(view, taken, killed) == (Reason.TIMEOUT, "ran longer"), "what the one before it did is past"
+    assert words(view, first, running_pod("b", 10, gone=True)) == (Reason.TIMEOUT, "ran longer")
+    assert words(view) == (Reason.TIMEOUT, "ran longer"), "nothing is known of it"
+    for other in (replace(stop, is_limit=False), Stop("cancelled", at=at(60))):
+        assert end_of(replace(view, stop=other), first, second).reason in (Reason.TIMEOUT, Reason.CANCELLED)
 
 
 # outputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invoker.result import Reason
-from tests.unit.kubernetes_engine.objects import JOBS, PODS, job, pod, recorded_job, recorded_pod
+from tests.unit.kubernetes_engine.objects import JOBS, PODS, at, job, pod, recorded_job, recorded_pod
 from trigger.kubernetes_engine import names
 from trigger.kubernetes_engine.assess import Rules, assess
 from trigger.kubernetes_engine.attempts import attempts_of
@@ -71,9 +72,16 @@ def test_held_deleting_suspended(name: str) -> None:
 
 def test_the_word_left_on_a_job() -> None:
     assert job("active").stop is None
-    assert job("stopping").stop == job("stopped").stop == Stop("cancelled", "cancelled in attempt 1")
+    for name in ("stopping", "stopped"):
+        begun = datetime(2026, 11, 21, 14, 19, 45, tzinfo=UTC)  # its pods' end
+        assert job(name).stop == Stop("cancelled", "cancelled in attempt 1", at=begun)
     assert job("suspended_stopped").stop == Stop("cancelled", "cancelled before its first attempt")
-    assert job("overdue").stop == Stop(Reason.TIMEOUT), "Kubernetes stopped it, with nobody there to say so"
+    overdue = job("overdue").stop
+    assert overdue is not None
+    assert replace(overdue, at=None) == Stop(Reason.TIMEOUT), "Kubernetes stopped it, with nobody there to say so"
+    late = job("told_late_failed").stop
+    assert late is not None
+    assert (late.is_limit, late.at) == (True, pod("told_late_failed").deleted_at), "as long as nobody hurries it"
 
 
 @pytest.mark.parametrize(
@@ -89,6 +97,8 @@ def test_the_word_left_on_a_job() -> None:
         ("{}", Stop("")),
         ('{"reason": null, "message": 7}', Stop("")),
         ('{"reason": "timeout"}', Stop("timeout")),
+        ('{"reason": "timeout", "limit": 1}', Stop("timeout")),
+        (stop_annotation(Stop("timeout", "m", is_limit=True)), Stop("timeout", "m", is_limit=True)),
         (json.dumps({"reason": "r" * 500, "message": "m" * 5000}), Stop("r" * 200, "m" * 2000)),
         ("[" * 100_000, Stop("[" * 200)),
         (7, None),
@@ -108,7 +118,36 @@ def test_the_annotation_wins_over_kubernetes_own_deadline() -> None:
     item["metadata"]["annotations"][names.STOP] = stop_annotation(Stop("cancelled", "by hand"))
     view = job_view(item)
     assert view is not None
-    assert view.stop == Stop("cancelled", "by hand")
+    assert view.stop is not None
+    assert replace(view.stop, at=None) == Stop("cancelled", "by hand")
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "moments", "expected"),
+    [
+        ("DeadlineExceeded", "True", ["2026-01-02T03:04:06Z", "2026-01-02T03:04:05Z"], at(0)),
+        ("DeadlineExceeded", "True", ["soon", "2026-01-02T03:04:06Z"], at(1)),
+        ("DeadlineExceeded", "True", [None], None),
+        ("DeadlineExceeded", "False", ["2026-01-02T03:04:05Z"], None),
+        ("BackoffLimitExceeded", "True", ["2026-01-02T03:04:05Z"], None),
+    ],
+)
+def test_when_kubernetes_began_to_end_its_pods(
+    reason: str, status: str, moments: list[str | None], expected: datetime | None
+) -> None:
+    item = recorded_job("active")
+    item["metadata"]["annotations"][names.STOP] = stop_annotation(Stop("cancelled"))
+    item["status"]["conditions"] = [
+        {"type": "FailureTarget", "reason": reason, "status": status, "lastTransitionTime": moment}
+        for moment in moments
+    ]
+    view = job_view(item)
+    assert view is not None
+    assert view.stop == Stop("cancelled", at=expected)
+    del item["metadata"]["annotations"][names.STOP]
+    view = job_view(item)
+    assert view is not None
+    assert view.stop is None
 
 
 @pytest.mark.parametrize("kind", ["job", "pod"])
@@ -209,6 +248,7 @@ def test_only_these_are_unschedulable_being_mounted_taken_or_deleted(name: str) 
     assert (view.unschedulable is not None) == (name in ("unschedulable", "claim_unbound"))
     assert (view.disruption is not None) == (name in ("evicting", "evicted", "evicted_gone"))
     deleting = ("evicting", "evicted", "evicted_gone", "deleting", "deleted", "overdue", "stopping", "stopped")
+    deleting += ("told_late_failed", "told_late_done", "over_time")
     assert (view.is_deleting_until is not None) == (view.deleted_at is not None) == (name in deleting)
     if not view.is_over:
         mounting = ("creating", "not_mounted", "init_waiting")
