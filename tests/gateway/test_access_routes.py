@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 from invoker import wire
 from invoker.gateway.app import RunningGateway
+from invoker.gateway.dashboard.paths import is_open, is_ours
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.routes import routers
 from invoker.gateway.run_address import RunAddress
@@ -42,7 +43,7 @@ def all_routes(gateway: Gateway, **parameters: str) -> list[tuple[str, str]]:
     for router in routers(gateway):
         for route in router.routes:
             path = re.sub(r"\{(\w+)[^}]*\}", lambda one: parameters.get(one[1], "x"), getattr(route, "path", ""))
-            found |= {(method, path) for method in getattr(route, "methods", None) or ()}
+            found |= {(method, path) for method in getattr(route, "methods", None) or () if not is_open(path)}
     assert len(found) > 30
     assert {("POST", f"/publish/{parameters.get('topic', 'x')}"), ("GET", "/refresh")} <= found
     return sorted(found)
@@ -142,6 +143,8 @@ async def test_a_viewer_reads_and_changes_nothing(
     for method, path in all_routes(up.gateway, **ids):
         if (method in READING and path != "/refresh") or path in ("/v1/explain", "/v1/events"):
             continue
+        if is_ours(path):
+            continue  # forms of pages: tests/dashboard sends them as a viewer
         status, body = await asked(guarded, method, path, viewer | {"Content-Type": "application/octet-stream"}, b"")
         # gitfaas' answer of a function looks at the token in its path alone, which is none.
         wanted = (200, True) if path.startswith("/response/") else (403, False)

@@ -34,8 +34,8 @@ def is_ours(path: str) -> bool:
 
 
 def is_open(path: str) -> bool:
-    """Whether it is for everybody: what one sees before one is known."""
-    return path == LOGIN or path.startswith(f"{ASSETS}/")
+    """Whether it is for everybody: what one sees before one is known. The gateway's bare address only leads here."""
+    return path in ("/", LOGIN) or path.startswith(f"{ASSETS}/")
 
 
 def safe_return(address: str | None) -> str:
