@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 from nats.aio.client import Client as NatsClient
 
 from invoker.connection import ConnectionOptions, connect
@@ -21,6 +22,10 @@ __all__ = ["client", "eventually", "nats_url", "pytest_make_collect_report", "py
 pytest_plugins = ["tests.cluster.fixtures"]
 
 T = TypeVar("T")
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture
@@ -43,7 +48,7 @@ async def client(server: NatsServer) -> AsyncIterator[NatsClient]:
     await connection.close()
 
 
-async def eventually(ask: Callable[[], Awaitable[T | None]], *, within: float = 20.0, what: str = "the moment") -> T:
+async def eventually(ask: Callable[[], Awaitable[T | None]], *, within: float = 90.0, what: str = "the moment") -> T:
     """The first truthy answer of `ask`, asked again and again; fails the test when none came in time."""
     deadline = asyncio.get_running_loop().time() + within
     while True:
@@ -60,6 +65,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     tests themselves have to tell."""
     _tell_of_the_cluster(terminalreporter)
     _tell_of_the_chart(terminalreporter)
+    _tell_of_custody(terminalreporter)
+    if not terminalreporter.isatty:
+        # What follows is the list of the failed tests: their messages are cut at the width of a terminal, which is none.
+        terminalreporter.config.get_terminal_writer().fullwidth = 240
+
+
+def _tell_of_custody(terminalreporter: pytest.TerminalReporter) -> None:
     counted: Counter[str] = Counter()
     for report in terminalreporter.getreports("passed"):
         for name, text in report.user_properties:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -83,9 +83,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         leave_cluster()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the components said, where a test of the cluster failed in CI and nobody can look there any more."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """What the components said, where a test of the cluster failed in CI and nobody can look there any more. Before
+    pytest tells of the failures: its own words are the last ones."""
     broken = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
     if os.environ.get("INVOKER_REQUIRE_CLUSTER") == "1" and any("cluster" in report.keywords for report in broken):
         terminalreporter.section("the cluster's components")
         terminalreporter.write_line(complaints(state_folder()))
+    return (yield)

@@ -90,13 +90,14 @@ def is_outdated(state: Path) -> bool:
         return True
 
 
-def complaints(state: Path, lines: int = 12) -> str:
+def complaints(state: Path, lines: int = 3) -> str:
     """The last lines of every component's log that speak of an error, for a person who looks for the cause; few and
     short ones, so that what the tests themselves say is not lost among them. The logs have the rest."""
-    said = []
+    said = [f"whole logs: {state / 'logs'}"]
     for log in sorted((state / "logs").glob("*.log")):
         found = [line[:200] for line in log.read_text(errors="replace").splitlines() if _is_complaint(line)][-lines:]
-        said += [f"--- {log.name}: last {len(found)} lines about errors", *found]
+        if found:
+            said += [f"--- {log.name}: last {len(found)} lines about errors", *found]
     return "\n".join(said)
 
 

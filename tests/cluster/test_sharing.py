@@ -153,5 +153,7 @@ def test_complaints_are_what_speaks_of_errors_and_bounded(tmp_path: Path) -> Non
     (tmp_path / "logs").mkdir()
     lines = ["I1 fine", 'time level=info msg="skip" error="none"', *(f"E{number} broke" for number in range(100))]
     (tmp_path / "logs" / "kubelet.log").write_text("\n".join(lines))
-    said = complaints(tmp_path, lines=3)
-    assert said.splitlines() == ["--- kubelet.log: last 3 lines about errors", "E97 broke", "E98 broke", "E99 broke"]
+    (tmp_path / "logs" / "etcd.log").write_text(lines[0])
+    said = complaints(tmp_path).splitlines()
+    assert said[0] == f"whole logs: {tmp_path / 'logs'}"
+    assert said[1:] == ["--- kubelet.log: last 3 lines about errors", "E97 broke", "E98 broke", "E99 broke"]
