@@ -67,7 +67,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     _tell_of_the_chart(terminalreporter)
     _tell_of_custody(terminalreporter)
     if not terminalreporter.isatty:
-        # What follows is the list of the failed tests: their messages are cut at the width of a terminal, which is none.
+        # What follows is the list of the failed tests, whose messages are cut at the width of a terminal: here is none.
         terminalreporter.config.get_terminal_writer().fullwidth = 240
 
 
