@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -51,7 +52,7 @@ def router(gateway: Gateway) -> APIRouter:
         """Dead letters, newest first."""
         sight = Sight(gateway, caller_of(request))
         sight.caller.check(Action.READ)
-        letters, looked_to = await _letters(sight, limit + 1, _sequence(cursor))
+        letters, looked_to = await visible_letters(sight, limit + 1, letter_cursor(cursor))
         last = letters[limit - 1][0] if len(letters) > limit else looked_to
         following = str(last) if last is not None else None
         page = DeadLetterPage(items=[letter for _, letter in letters[:limit]], next=following)
@@ -60,13 +61,13 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/v1/dead-letters/{dead_id}", response_model=DeadLetter)
     async def get_dead_letter(dead_id: str, request: Request) -> Response:
         """One dead letter: what was wrong, where it came from, and its bytes when they are few."""
-        return tagged(request, await _visible(Sight(gateway, caller_of(request)), dead_id))
+        return tagged(request, await visible_letter(Sight(gateway, caller_of(request)), dead_id))
 
     @routes.head("/v1/dead-letters/{dead_id}/body", include_in_schema=False)
     @routes.get("/v1/dead-letters/{dead_id}/body", response_class=Response, responses=BYTES)
     async def get_body(dead_id: str, request: Request) -> Response:
         """The bytes of the event, whole or the part that `Range` asks for."""
-        letter = await _visible(Sight(gateway, caller_of(request)), dead_id)
+        letter = await visible_letter(Sight(gateway, caller_of(request)), dead_id)
         return await content_answer(request, gateway, letter.body, sha256_of(letter.body), letter.id)
 
     @routes.post(
@@ -77,29 +78,46 @@ def router(gateway: Gateway) -> APIRouter:
         replaces the payload, makes another request each time, save under the same `Idempotency-Key`. A key of its own
         makes another request of the unchanged event, too: once, however often it is sent."""
         sight = Sight(gateway, caller_of(request))
-        letter = await _visible(sight, dead_id)
+        letter = await visible_letter(sight, dead_id)
         sight.check_whole(Action.OPERATE, letter.topic, ())
         body, content_type = await replacement(request, gateway.settings.max_event_bytes, empty=empty)
-        if body is not None:
-            sight.check(Action.PUBLISH, letter.topic)
         key = read_call(request.headers.items(), b"", gateway.settings.gateway_wait_seconds).key
-        identifier = event_id(sight.caller, key)
-        # As it is and without a key it has the id that every repetition makes of the letter, whoever asks.
-        own = identifier.message_id if key is not None or body is not None else None
-        try:
-            request_id = await gateway.client.redrive(
-                letter.id, data=body, content_type=content_type, headers=passed_on(request), request_id=own
-            )
-        except IdempotencyMismatchError as error:
-            raise without_topic(request, error) from None
-        except ServerUnreachableError as error:
-            raise repeatable(error, identifier) if own is not None else error from None
+        request_id = await redriven(sight, request, letter, body, content_type, key)
         return await new_request(sight, request_id, letter.topic)
 
     return routes
 
 
-async def _visible(sight: Sight, dead_id: str) -> DeadLetter:
+async def redriven(
+    sight: Sight,
+    request: Request,
+    letter: DeadLetter,
+    body: AsyncIterator[bytes] | bytes | None,
+    content_type: str | None,
+    key: str | None,
+) -> str:
+    """Publish the letter's event again, with that body in place of its own unless that is None; the new request's id.
+
+    Raises `ForbiddenError`, and the errors of `Client.redrive`.
+    """
+    sight.check_whole(Action.OPERATE, letter.topic, ())
+    if body is not None:
+        sight.check(Action.PUBLISH, letter.topic)
+    identifier = event_id(sight.caller, key)
+    # As it is and without a key it has the id that every repetition makes of the letter, whoever asks.
+    own = identifier.message_id if key is not None or body is not None else None
+    try:
+        return await sight.gateway.client.redrive(
+            letter.id, data=body, content_type=content_type, headers=passed_on(request), request_id=own
+        )
+    except IdempotencyMismatchError as error:
+        raise without_topic(request, error) from None
+    except ServerUnreachableError as error:
+        raise repeatable(error, identifier) if own is not None else error from None
+
+
+async def visible_letter(sight: Sight, dead_id: str) -> DeadLetter:
+    """The letter, when it is there and the caller may see it. Raises `UnknownIdError`."""
     try:
         letter = await sight.gateway.client.stored.dead_letter(dead_id)
     except UnknownIdError as error:
@@ -109,7 +127,9 @@ async def _visible(sight: Sight, dead_id: str) -> DeadLetter:
     return letter
 
 
-async def _letters(sight: Sight, limit: int, before: int | None) -> tuple[list[tuple[int, DeadLetter]], int | None]:
+async def visible_letters(
+    sight: Sight, limit: int, before: int | None
+) -> tuple[list[tuple[int, DeadLetter]], int | None]:
     """So many letters that the caller may see, with their places; with a place when the page ends there because so
     many others were looked at."""
     found: list[tuple[int, DeadLetter]] = []
@@ -122,7 +142,8 @@ async def _letters(sight: Sight, limit: int, before: int | None) -> tuple[list[t
     return found, before
 
 
-def _sequence(cursor: str | None) -> int | None:
+def letter_cursor(cursor: str | None) -> int | None:
+    """The place that a cursor names. Raises `InputRefusedError`. Pure."""
     if cursor is None:
         return None
     if not (cursor.isascii() and cursor.isdigit()) or len(cursor) > 18:

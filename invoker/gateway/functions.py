@@ -59,7 +59,7 @@ def router(gateway: Gateway) -> APIRouter:
         """The functions as the controllers have them, with how many runs wait and run."""
         caller = caller_of(request)
         caller.check(Action.READ)
-        catalog, problem = await _catalog(gateway)
+        catalog, problem = await catalog_now(gateway)
         items = [one for one in catalog.functions if caller.may(Action.READ, function=one.name)]
         document = FunctionList(catalog=catalog.catalog, engine=catalog.engine, items=items, problem=problem)
         return tagged(request, document)
@@ -67,7 +67,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/v1/functions/{function}", response_model=FunctionInfo)
     async def get_function(function: str, request: Request) -> Response:
         """One function."""
-        return tagged(request, await _visible(gateway, caller_of(request), function))
+        return tagged(request, await visible_function(gateway, caller_of(request), function))
 
     @routes.post("/v1/explain", response_model=Explanation, openapi_extra=document_body(ExplainOrder, required=True))
     async def explain(request: Request) -> Response:
@@ -85,13 +85,13 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.post("/v1/functions/{function}/pause", response_model=PauseInfo)
     async def pause(function: str, request: Request) -> Response:
         """Keep the function's runs queued until it is resumed. Safe to repeat."""
-        await _operable(gateway, caller_of(request), function)
+        await check_operable(gateway, caller_of(request), function)
         return JsonResponse(PauseInfo(function=function, paused=await gateway.client.pause(function)))
 
     @routes.post("/v1/functions/{function}/resume", response_model=PauseInfo)
     async def resume(function: str, request: Request) -> Response:
         """Let the function's runs start again. Safe to repeat."""
-        await _operable(gateway, caller_of(request), function)
+        await check_operable(gateway, caller_of(request), function)
         return JsonResponse(PauseInfo(function=function, paused=await gateway.client.resume(function)))
 
     @routes.post("/v1/reload", response_model=ReloadInfo)
@@ -105,7 +105,7 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-async def _catalog(gateway: Gateway) -> tuple[CatalogInfo, str | None]:
+async def catalog_now(gateway: Gateway) -> tuple[CatalogInfo, str | None]:
     """The catalog as it is; while no controller answers the last one that was heard of, and why."""
     if not gateway.client.is_connected and gateway.catalog.present.catalog:
         return gateway.catalog.present, "NATS is away just now"
@@ -117,17 +117,19 @@ async def _catalog(gateway: Gateway) -> tuple[CatalogInfo, str | None]:
         return gateway.catalog.present, error.message
 
 
-async def _visible(gateway: Gateway, caller: Caller, name: str) -> FunctionInfo:
+async def visible_function(gateway: Gateway, caller: Caller, name: str) -> FunctionInfo:
     """The function, when it is there and the caller may see it."""
     if caller.may(Action.READ, function=name):
-        found = (await _catalog(gateway))[0].function(name)
+        found = (await catalog_now(gateway))[0].function(name)
         if found is not None:
             return found
     raise unknown("function", name)
 
 
-async def _operable(gateway: Gateway, caller: Caller, name: str) -> None:
-    await _visible(gateway, caller, name)
+async def check_operable(gateway: Gateway, caller: Caller, name: str) -> None:
+    """Raise `UnknownIdError` for a function that the caller does not see, `ForbiddenError` for one that he may not
+    operate."""
+    await visible_function(gateway, caller, name)
     caller.check(Action.OPERATE, function=name)
 
 
