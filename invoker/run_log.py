@@ -34,13 +34,14 @@ class RunLogs:
                 return
             run = await self._lookup.run(run.request_id, run.function)
             if run.result is not None:
-                async for line in self._stored(run.result):
+                async for line in self.kept(run.result):
                     yield line
                 return
             if not follow:
                 return
 
-    async def _stored(self, result: Result) -> AsyncGenerator[LogLine, None]:
+    async def kept(self, result: Result) -> AsyncGenerator[LogLine, None]:
+        """The lines that are stored with a result: the last ones of all attempts together. Asks no controller."""
         text = result.log_tail
         if result.log_claim is not None:
             text = (await self._claims.read(result.log_claim)).decode("utf-8", "replace")

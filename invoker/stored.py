@@ -16,6 +16,7 @@ from invoker.errors import UnknownIdError
 from invoker.listing import FinishedRows, RunFilter, RunListing
 from invoker.lookup import Found, Lookup, Sees
 from invoker.request import Content
+from invoker.result import Result
 from invoker.run_log import RunLogs
 from invoker.views import DeadLetter, LogLine, RequestView, RunRow, RunView
 
@@ -67,6 +68,10 @@ class Stored:
             async for row in rows:
                 yield row
 
+    async def first_unfinished(self, function: str, limit: int) -> list[RunRow]:
+        """So many of the function's unfinished runs, those that were accepted first, oldest first."""
+        return await self._listing.first_unfinished(function, limit)
+
     async def has(self, content: Content) -> bool:
         """Whether the bytes are still there."""
         return content.claim is None or await self._claims.find(content.claim.object) is not None
@@ -97,6 +102,17 @@ class Stored:
         async with aclosing(self._logs.lines(run, follow=follow)) as lines:
             async for line in lines:
                 yield line
+
+    async def kept_log(self, result: Result) -> AsyncGenerator[LogLine, None]:
+        """The lines that are stored with a result, oldest first: what is left when the run is held by nobody."""
+        async with aclosing(self._logs.kept(result)) as lines:
+            async for line in lines:
+                yield line
+
+    async def accepted(self, request_id: str) -> RequestView | None:
+        """The request of exactly that id, None while it is not accepted; cheaper than `request` when there is none."""
+        answers = await self._lookup.store.answers(request_id)
+        return await self._lookup.view_of(request_id, answers) if answers.record is not None else None
 
     async def dead_letters(self, limit: int, before: int | None = None) -> list[tuple[int, DeadLetter]]:
         """Dead letters without their bytes, newest first, each with its place; `before` is such a place."""

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 import structlog
 
@@ -112,6 +113,11 @@ class CatalogCopy:
         """Where an output does not fit the schema of the version that its run began with."""
         schema = self._versions.get((function, spec_hash))
         return [dict(one) for one in schema.problems_of_bytes(data, content_type)] if schema is not None else []
+
+    def output_schema_of(self, function: str, spec_hash: str) -> Any:
+        """The document of the schema of a version that was heard of, None for one without, or that is forgotten."""
+        schema = self._versions.get((function, spec_hash))
+        return schema.document if schema is not None else None
 
     def has_input_schema(self, function: str) -> bool:
         return function in self._inputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
@@ -44,7 +44,7 @@ from invoker.gateway.sight import Sight, needs_nats, unknown
 from invoker.gateway.told_once import check_told_once
 from invoker.lookup import canonical_id
 from invoker.request import RequestRecord
-from invoker.views import Cancelled, ChainNode, RequestView
+from invoker.views import Cancelled, ChainNode, Receipt, RequestView
 
 MAX_ORDER_BYTES = 16 * 1024
 
@@ -159,24 +159,43 @@ def accepted_record(view: RequestView) -> RequestRecord:
 async def replayed(
     sight: Sight, request: Request, given: str, topic: str, function: str | None, *, empty: bool
 ) -> Response:
-    """Replay with what the call's body, query and headers replace; answers 202 with the new request.
-
-    Who replaces anything sends an event of his own, and must be allowed to. Raises `ForbiddenError`.
-    """
+    """Replay with what the call's body, query and headers replace; answers 202 with the new request."""
     gateway = sight.gateway
     rest = [(name, value) for name, value in request.query_params.multi_items() if name not in ("function", "empty")]
     call = read_call(request.headers.items(), urlencode(rest).encode(), gateway.settings.gateway_wait_seconds)
     body, content_type = await replacement(request, gateway.settings.max_event_bytes, empty=empty)
-    if body is not None or call.params:
+    receipt = await replay_of(
+        sight, request, given, topic, function, data=body, content_type=content_type, params=call.params, key=call.key
+    )
+    return await new_request(sight, receipt.request_id, receipt.topic, duplicate=receipt.duplicate)
+
+
+async def replay_of(
+    sight: Sight,
+    request: Request,
+    given: str,
+    topic: str,
+    function: str | None,
+    *,
+    data: AsyncIterator[bytes] | bytes | None = None,
+    content_type: str | None = None,
+    params: Mapping[str, str] | None = None,
+    key: str | None = None,
+) -> Receipt:
+    """Publish a stored request again; with a `key` the same call twice is one request.
+
+    Who replaces anything sends an event of his own, and must be allowed to. Raises `ForbiddenError`.
+    """
+    if data is not None or params:
         sight.check(Action.PUBLISH, topic, function)
-    identifier = event_id(sight.caller, call.key)
+    identifier = event_id(sight.caller, key)
     try:
-        receipt = await gateway.client.replay(
+        return await sight.gateway.client.replay(
             given,
             function=function,
-            data=body,
+            data=data,
             content_type=content_type,
-            params=call.params,
+            params=params,
             headers=passed_on(request),
             request_id=identifier.message_id,
         )
@@ -184,7 +203,6 @@ async def replayed(
         raise without_topic(request, error) from None
     except ServerUnreachableError as error:
         raise repeatable(error, identifier) from None
-    return await new_request(sight, receipt.request_id, receipt.topic, duplicate=receipt.duplicate)
 
 
 async def new_request(sight: Sight, request_id: str, topic: str, *, duplicate: bool = False) -> Response:

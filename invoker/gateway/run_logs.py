@@ -59,23 +59,25 @@ def router(gateway: Gateway) -> APIRouter:
         """What the run wrote, oldest line first: live while it runs, the kept tail afterwards."""
         run, _ = await Sight(gateway, caller_of(request)).run(run_id)
         if "text/event-stream" in request.headers.get("accept", ""):
-            return EventStream(_events(gateway, run, follow), gateway)
-        lines = _text(gateway, run, follow)
+            return EventStream(log_events(gateway, run, follow), gateway)
+        lines = log_text(gateway, run, follow)
         return StreamingResponse(lines, media_type=wire.CONTENT_TYPE_TEXT, headers={"X-Accel-Buffering": "no"})
 
     return routes
 
 
-async def _text(gateway: Gateway, run: RunView, follow: bool) -> AsyncIterator[bytes]:
-    async with aclosing(_lines(gateway, run, follow)) as lines:
+async def log_text(gateway: Gateway, run: RunView, follow: bool) -> AsyncGenerator[bytes, None]:
+    """The lines as text."""
+    async with aclosing(log_lines(gateway, run, follow)) as lines:
         async for line in lines:
             if line is not None:
                 yield line.text.encode("utf-8", "replace") + b"\n"
 
 
-async def _events(gateway: Gateway, run: RunView, follow: bool) -> AsyncGenerator[bytes, None]:
+async def log_events(gateway: Gateway, run: RunView, follow: bool) -> AsyncGenerator[bytes, None]:
+    """The lines as server-sent events, and a last one that says `end`."""
     yield BEGINNING
-    async with aclosing(_lines(gateway, run, follow)) as lines:
+    async with aclosing(log_lines(gateway, run, follow)) as lines:
         async for line in lines:
             if line is None:
                 yield COMMENT
@@ -84,7 +86,7 @@ async def _events(gateway: Gateway, run: RunView, follow: bool) -> AsyncGenerato
     yield frame("end", {"run_id": run.run_id})
 
 
-async def _lines(gateway: Gateway, run: RunView, follow: bool) -> AsyncGenerator[LogLine | None, None]:
+async def log_lines(gateway: Gateway, run: RunView, follow: bool) -> AsyncGenerator[LogLine | None, None]:
     """The lines; None whenever nothing came for a while. Ends with the run, even when its controller has died."""
     stored = gateway.client.stored
     async with gateway.client.feed.watch(run.request_id) as watch:
