@@ -7,7 +7,7 @@ that finishes between two pages may be shown on both).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -21,6 +21,9 @@ from invoker.results.nats import ResultStream
 from invoker.views import RunRow
 
 _AT_ONCE = 64
+_PARTS = 16
+"""Parts of a stretch that are looked through at once."""
+_LAST = 2**62
 _MAX_CURSOR_DIGITS = 18
 """No stream comes so far, and JetStream's sequences have 64 bits: a longer number would be refused by the server."""
 _UNFINISHED, _FINISHED = "u", "f"
@@ -137,19 +140,46 @@ class RunListing:
         """RUNS is a work queue, where a second consumer is refused: its messages are read one by one, many at once."""
         state = (await self._reader.state(self._names.runs_stream)).state
         high = state.last_seq if before is None else min(state.last_seq, before - 1)
-        left = state.messages
-        while left > 0 and high >= max(1, state.first_seq):
-            low = max(1, state.first_seq, high - _AT_ONCE + 1)
+        left, first = state.messages, max(1, state.first_seq)
+        while left > 0 and high >= first:
+            if left * left < _AT_ONCE * (high - first + 1):
+                for row in await self._rows_of(await self._scattered(first, high), wanted):
+                    yield row
+                return
+            low = max(first, high - _AT_ONCE + 1)
             found = [message for message in await self._tickets(low, high) if message is not None]
             left, high = left - len(found), low - 1
             for row in await self._rows_of(found, wanted):
                 yield row
 
+    async def first_unfinished(self, function: str, limit: int) -> list[RunRow]:
+        """The unfinished runs of a function that were accepted first, oldest first: those that run, if any do."""
+        return await self._rows_of(await self._onwards(1, _LAST, function, limit), RunFilter())
+
+    async def _scattered(self, first: int, high: int) -> list[StoredMessage]:
+        """The few messages of a wide stretch, newest first: from each to the next, in several parts at once. A run that
+        takes long leaves the place of all that finished meanwhile between itself and the others."""
+        width = -(-(high - first + 1) // _PARTS)
+        begins = range(first, high + 1, width)
+        parts = await asyncio.gather(*(self._onwards(low, min(high, low + width - 1)) for low in begins))
+        return [message for part in reversed(parts) for message in reversed(part)]
+
+    async def _onwards(self, low: int, high: int, function: str = "*", limit: int | None = None) -> list[StoredMessage]:
+        """The messages of a function between two sequences, oldest first."""
+        found: list[StoredMessage] = []
+        while low <= high and (limit is None or len(found) < limit):
+            message = await self._reader.following(self._names.runs_stream, self._names.run(function, "*"), low)
+            if message is None or message.sequence > high:
+                break
+            found.append(message)
+            low = message.sequence + 1
+        return found
+
     async def _tickets(self, low: int, high: int) -> list[StoredMessage | None]:
         stream = self._names.runs_stream
         return await asyncio.gather(*(self._reader.at(stream, sequence) for sequence in range(high, low - 1, -1)))
 
-    async def _rows_of(self, messages: list[StoredMessage], wanted: RunFilter) -> list[RunRow]:
+    async def _rows_of(self, messages: Sequence[StoredMessage], wanted: RunFilter) -> list[RunRow]:
         tickets = [(message, RunTicket.read(message.data)) for message in messages]
         chosen = [
             (message, ticket) for message, ticket in tickets if ticket and wanted.may_fit(ticket, message.stored_at)
@@ -170,7 +200,7 @@ class RunListing:
 
     async def _topics(self, request_ids: set[str]) -> dict[str, str]:
         subjects = [self._names.accepted(request_id) for request_id in sorted(request_ids)]
-        found = await self._reader.between(self._names.results_stream, subjects, 1, 2**62)
+        found = await self._reader.between(self._names.results_stream, subjects, 1, _LAST)
         return {
             wire.header(message.headers, wire.H_REQUEST_ID) or "": wire.header(message.headers, wire.H_TOPIC) or ""
             for message in found

@@ -118,6 +118,15 @@ class StreamReader:
             except nats.js.errors.NotFoundError:
                 return None
 
+    async def following(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
+        """The first message of that subject (wildcards allowed) at that sequence or behind it, None when there is
+        none: what lies between costs nothing."""
+        with nats_errors(f"reading {stream}"):
+            try:
+                return _raw(await self._js.get_msg(stream, seq=max(1, sequence), subject=subject, next=True))
+            except nats.js.errors.NotFoundError:
+                return None
+
     def tail(self, stream: str, subjects: Sequence[str], *, first: int = 1, headers_only: bool = False) -> Tail:
         """The messages of those subjects from sequence `first` on, for ever: an async context manager to iterate."""
         return Tail(self._client, self._js, stream, subjects, first, headers_only, self._tails)

@@ -101,7 +101,7 @@ async def test_a_dead_letter_says_what_became_of_its_event(sdk: Client, world: S
         await sdk.result(receipt.request_id)
     assert caught.value.fields == {"dead_id": "dead1", "reason": "invalid-topic", "topic": ""}
     with pytest.raises(UnknownIdError, match="it has a space"):
-        await sdk.result(receipt.request_id, wait=20)
+        await sdk.result(receipt.request_id, wait=60)
 
 
 async def test_an_event_that_becomes_a_dead_letter_while_it_is_waited_for(sdk: Client, world: StoredWorld) -> None:
@@ -131,7 +131,7 @@ async def test_results_that_outlive_their_record_are_found(sdk: Client, world: S
 async def test_a_wait_ends_when_the_last_run_finishes(sdk: Client, world: StoredWorld) -> None:
     await world.accept("r1", "f", "g")
     await world.finish("r1", "f")
-    waiting = asyncio.create_task(sdk.result("r1", wait=20))
+    waiting = asyncio.create_task(sdk.result("r1", wait=60))
     await followed(world)
     assert not waiting.done()
     await world.finish("r1", "g")
@@ -139,12 +139,12 @@ async def test_a_wait_ends_when_the_last_run_finishes(sdk: Client, world: Stored
 
 
 async def test_a_wait_may_begin_before_the_event_is_accepted_or_even_published(sdk: Client, world: StoredWorld) -> None:
-    waiting = asyncio.create_task(sdk.result("later", wait=20))
+    waiting = asyncio.create_task(sdk.result("later", wait=60))
     await followed(world)
     await world.accept("later", "f")
     await world.finish("later", "f")
     assert (await waiting).succeeded
-    assert (await sdk.result("later", wait=20)).succeeded
+    assert (await sdk.result("later", wait=60)).succeeded
 
 
 async def test_a_wait_in_vain_loses_nothing(sdk: Client, world: StoredWorld) -> None:
@@ -160,12 +160,12 @@ async def test_a_wait_in_vain_loses_nothing(sdk: Client, world: StoredWorld) -> 
     with pytest.raises(WaitExpiredError, match="not accepted yet"):
         await sdk.result("nobody-knows-it", wait=0.2)
     with pytest.raises(UnknownIdError, match="empty"):
-        await sdk.result("", wait=20)
+        await sdk.result("", wait=60)
 
 
 async def test_waiting_for_one_run_does_not_wait_for_the_others(sdk: Client, world: StoredWorld) -> None:
     await world.accept("r1", "f", "g")
-    waiting = asyncio.create_task(sdk.result(run_id("r1", "g"), wait=20))
+    waiting = asyncio.create_task(sdk.result(run_id("r1", "g"), wait=60))
     await followed(world)
     await world.finish("r1", "g")
     view = await waiting
@@ -174,7 +174,7 @@ async def test_waiting_for_one_run_does_not_wait_for_the_others(sdk: Client, wor
 
 
 async def test_a_no_match_ends_a_wait(sdk: Client, world: StoredWorld) -> None:
-    waiting = asyncio.create_task(sdk.result("r1", wait=20))
+    waiting = asyncio.create_task(sdk.result("r1", wait=60))
     await followed(world)
     await world.accept("r1")
     assert (await waiting).state is RequestState.NO_MATCH
@@ -184,7 +184,7 @@ async def test_results_come_as_runs_finish(sdk: Client, world: StoredWorld) -> N
     await world.accept("r1", "f", "g", "h")
     await world.finish("r1", "g")
     seen: list[str] = []
-    async for result in sdk.results("r1", wait=20):
+    async for result in sdk.results("r1", wait=60):
         seen.append(result.function)
         if len(seen) < 3:
             await world.finish("r1", {"g": "h", "h": "f"}[result.function])
@@ -361,7 +361,7 @@ def answering(world: StoredWorld) -> Answering:
 
 
 async def test_a_request_gets_one_reply_per_run(sdk: Client, world: StoredWorld, answering: Answering) -> None:
-    asking = asyncio.create_task(sdk.request("orders", {"n": 1}, timeout=20))
+    asking = asyncio.create_task(sdk.request("orders", {"n": 1}, timeout=60))
     record, reply_to = await answering.next_event("f", "g", "h")
     for function in ("f", "g"):
         result = await world.finish(record.request_id, function)
@@ -384,7 +384,7 @@ async def test_a_request_gets_one_reply_per_run(sdk: Client, world: StoredWorld,
 async def test_a_large_reply_is_read_when_it_is_asked_for(
     sdk: Client, world: StoredWorld, answering: Answering
 ) -> None:
-    asking = asyncio.create_task(sdk.request("orders", b"", timeout=20))
+    asking = asyncio.create_task(sdk.request("orders", b"", timeout=60))
     record, reply_to = await answering.next_event("f")
     claim = await world.claims.put(b"grau" * 1_000_000, owner="x")
     result = await world.finish(record.request_id, "f", Content.claimed(claim))
@@ -397,7 +397,7 @@ async def test_a_large_reply_is_read_when_it_is_asked_for(
 async def test_without_a_subscription_the_suggestions_come_along(
     sdk: Client, world: StoredWorld, answering: Answering
 ) -> None:
-    asking = asyncio.create_task(sdk.request("ordrs", b"", timeout=20))
+    asking = asyncio.create_task(sdk.request("ordrs", b"", timeout=60))
     record, reply_to = await answering.next_event()
     problem = NoSubscriptionError(
         "no subscription matches", hint="invoker explain ordrs", suggestions=[{"pattern": "orders"}]
@@ -411,7 +411,7 @@ async def test_without_a_subscription_the_suggestions_come_along(
 
 
 async def test_calling_a_function_that_is_not_there(sdk: Client, world: StoredWorld, answering: Answering) -> None:
-    asking = asyncio.create_task(sdk.call("convert", b"", timeout=20))
+    asking = asyncio.create_task(sdk.call("convert", b"", timeout=60))
     record, reply_to = await answering.next_event()
     assert record.topic == "invoker.call.convert"
     headers = {wire.H_REQUEST_ID: record.request_id, wire.H_RUNS: "0", wire.H_REASON: "no-subscription"}
@@ -453,7 +453,7 @@ async def test_a_reply_that_was_lost_with_the_connection_is_made_up_for_at_once(
         record, _ = await Answering(world).next_event("f")
         await world.finish(record.request_id, "f", b"out")
     async with nats_server(tmp_path / "js", port=server.port):
-        (reply,) = await asyncio.wait_for(asking, 20)
+        (reply,) = await asyncio.wait_for(asking, 60)
         assert await reply.read() == b"out"
         await sdk.close()
         await client.close()
@@ -462,9 +462,9 @@ async def test_a_reply_that_was_lost_with_the_connection_is_made_up_for_at_once(
 async def test_a_repeated_request_is_answered_by_what_is_stored(
     sdk: Client, world: StoredWorld, answering: Answering
 ) -> None:
-    first = asyncio.create_task(sdk.request("orders", b"x", request_id="r1", timeout=20))
+    first = asyncio.create_task(sdk.request("orders", b"x", request_id="r1", timeout=60))
     record, reply_to = await answering.next_event("f")
-    again = asyncio.create_task(sdk.request("orders", b"x", request_id="r1", timeout=20))
+    again = asyncio.create_task(sdk.request("orders", b"x", request_id="r1", timeout=60))
     await followed(world)
     result = await world.seal("r1", "f", b"out")
     await world.reply(reply_to, result, 1, b"out")
@@ -476,7 +476,7 @@ async def test_a_repeated_request_is_answered_by_what_is_stored(
 
 
 async def test_a_forwarded_reply_is_the_last_stages(sdk: Client, world: StoredWorld, answering: Answering) -> None:
-    asking = asyncio.create_task(sdk.request("orders", b"", timeout=20))
+    asking = asyncio.create_task(sdk.request("orders", b"", timeout=60))
     record, reply_to = await answering.next_event("f")
     await world.finish(record.request_id, "f", b"first stage")
     following = wire.chained_id(run_id(record.request_id, "f"), "onSuccess")
@@ -497,7 +497,7 @@ async def test_a_lost_forwarded_reply_is_never_taken_for_the_first_stages(
     with pytest.raises(WaitExpiredError):
         await asking
     await world.finish(following, "g", b"last stage")
-    again = await sdk.request("orders", b"", request_id=record.request_id, timeout=20)
+    again = await sdk.request("orders", b"", request_id=record.request_id, timeout=60)
     assert [await reply.read() for reply in again] == [b"last stage"]
 
 
@@ -529,6 +529,26 @@ async def test_runs_are_listed_unfinished_first_and_newest_first(sdk: Client, wo
     assert {row.topic for row in rows} == {"orders"}
     assert [row.reason for row in rows[-2:]] == [Reason.ERROR, Reason.COMPLETED]
     assert all(row.run_id == run_id(row.request_id, row.function) for row in rows)
+
+
+async def test_few_unfinished_runs_among_many_places_are_found_without_looking_at_each(
+    sdk: Client, world: StoredWorld
+) -> None:
+    left = ["r0", "r1", "r130", "r298", "r299"]
+    for begin in range(0, 300, 50):
+        await asyncio.gather(*(world.accept(f"r{n}", "f") for n in range(begin, begin + 50)))
+    await asyncio.gather(*(world.finish(f"r{n}", "f") for n in range(300) if f"r{n}" not in left))
+    await world.running("r1", "f")
+    places = {row.request_id: int(row.cursor[1:]) for row in await sdk.runs(limit=5)}
+    assert sorted(places, key=lambda one: -places[one]) == list(places), "newest first"
+    assert set(places) == set(left)
+    page = await sdk.runs(limit=2)
+    rest = await sdk.runs(limit=3, before=page[-1].cursor)
+    assert [row.request_id for row in [*page, *rest]] == list(places)
+    oldest = await sdk.stored.first_unfinished("f", 3)
+    assert [row.request_id for row in oldest] == sorted(places, key=lambda one: places[one])[:3]
+    assert {row.request_id for row in oldest if row.state is State.RUNNING} <= {"r1"}
+    assert await sdk.stored.first_unfinished("g", 3) == []
 
 
 async def test_pages_are_the_list_cut_into_pieces(sdk: Client, world: StoredWorld) -> None:
@@ -672,7 +692,7 @@ async def test_a_chain_ends_only_when_nothing_more_can_come(sdk: Client, world: 
     await world.take_event()
     await not_yet(waiting)
     await world.finish(next_id, "convert")
-    chain = await asyncio.wait_for(waiting, 20)
+    chain = await asyncio.wait_for(waiting, 60)
     assert chain.settled
     assert chain.succeeded
     assert shape(chain) == {"root": [next_id], next_id: []}
@@ -688,7 +708,7 @@ async def test_a_chain_ends_while_other_events_keep_coming(sdk: Client, world: S
     await not_yet(waiting)
     await sdk.publish("other", b"2")
     await world.take_event()
-    assert (await asyncio.wait_for(waiting, 20)).settled
+    assert (await asyncio.wait_for(waiting, 60)).settled
 
 
 async def test_the_growth_of_a_chain_can_be_watched(sdk: Client, world: StoredWorld) -> None:
