@@ -6,17 +6,15 @@ fields that a schema declares secret. `concealed` gives the same document withou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from invoker.schema_secrets import CONCEALED, without_given_secrets
 from trigger.consumers import DEFAULT_CONCURRENCY
 from trigger.function import Function
 from trigger.yaml_document import read_documents, written
 
 MAX_SOURCE_BYTES = 256 * 1024
 """Of text and code together: an answer must fit into one message."""
-CONCEALED = "•••"
-_SAID_IN_SCHEMAS = ("default", "const", "enum", "example", "examples")
 
 
 def describe_source(function: Function, *, masked: bool) -> dict[str, Any]:
@@ -41,7 +39,7 @@ def describe_source(function: Function, *, masked: bool) -> dict[str, Any]:
 
 def concealed(document: Any) -> str:
     """The document as YAML without comments, values of environment variables, and values of secret fields."""
-    return written(_without_secrets(document))
+    return written(without_given_secrets(_without_values(document)))
 
 
 def settings_of(function: Function, document: Any) -> list[dict[str, Any]]:
@@ -86,14 +84,13 @@ def _bounded(text: str, limit: int) -> tuple[str, bool]:
     return (text, False) if len(data) <= limit else (data[:limit].decode("utf-8", "ignore"), True)
 
 
-def _without_secrets(value: Any) -> Any:
+def _without_values(value: Any) -> Any:
+    """The document without the values of environment variables, wherever there are some."""
     if isinstance(value, list):
-        return [_without_secrets(one) for one in value]
+        return [_without_values(one) for one in value]
     if not isinstance(value, dict):
         return value
-    found = {name: _without_secrets(one) for name, one in value.items()}
-    if _is_secret(value) or _is_secret(value.get("schema")):
-        found |= {name: CONCEALED for name in _SAID_IN_SCHEMAS if name in found}
+    found = {name: _without_values(one) for name, one in value.items()}
     if isinstance(value.get("env"), list):
         found["env"] = [_without_value(one) for one in found["env"]]
     return found
@@ -101,10 +98,3 @@ def _without_secrets(value: Any) -> Any:
 
 def _without_value(variable: Any) -> Any:
     return {**variable, "value": CONCEALED} if isinstance(variable, dict) and "value" in variable else variable
-
-
-def _is_secret(schema: Any) -> bool:
-    """Whether a schema says that nobody but the function should see the value."""
-    if not isinstance(schema, Mapping):
-        return False
-    return schema.get("writeOnly") is True or schema.get("x-secret") is True or schema.get("format") == "password"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from invoker.schema_secrets import without_given_secrets
 from trigger.function import Function
 from trigger.function_code import FileContent, FunctionFolder
 from trigger.function_file import read_functions
@@ -23,7 +24,8 @@ spec:
   env: [{name: PASSWORD, value: hunter2}]  # was hunter1
   concurrency: 3
   parameters: [{name: pin, schema: {type: string, format: password}, default: "4711"}]
-  input: {schema: {type: object, properties: {token: {type: string, x-secret: true, default: t0ken}}}}
+  input:
+    schema: {type: object, properties: {token: {type: string, x-secret: true, default: t0ken}}, default: {token: wh0le}}
 
 ---
 # the second: secret of the second
@@ -36,7 +38,7 @@ spec:
     def handle(event, context):
         return "---"
 """
-SECRETS = ("hunter2", "hunter1", "4711", "t0ken", "the first of two")
+SECRETS = ("hunter2", "hunter1", "4711", "t0ken", "wh0le", "the first of two")
 
 
 def functions(text: str = FILE, **files: bytes) -> dict[str, Function]:
@@ -105,3 +107,11 @@ def test_text_and_code_are_bounded_together() -> None:
     assert found["code_truncated"]
     assert not found["truncated"]
     assert len((found["text"] + found["code"]).encode()) <= MAX_SOURCE_BYTES
+
+
+def test_a_field_named_as_a_keyword_is_a_field() -> None:
+    schema = {"properties": {"default": {"type": "string"}, "pin": {"writeOnly": True, "examples": ["1"]}}}
+    assert without_given_secrets(schema)["properties"] == {
+        "default": {"type": "string"}, "pin": {"writeOnly": True, "examples": "•••"},
+    }  # fmt: skip
+    assert without_given_secrets({"default": 1, "enum": [1]}) == {"default": 1, "enum": [1]}
