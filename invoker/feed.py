@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from invoker import wire
@@ -38,7 +39,8 @@ class FeedItem:
     """One document that was stored: the record of a request (`row` is None) or the result of a run.
 
     `sequence` is its place: items of one gateway, and of all others, have the same. `runs` is how many runs a record
-    has (0: nothing matched), `functions` of which ones (None when only the record itself tells).
+    has (0: nothing matched), `functions` of which ones (None when only the record itself tells); `stored_at` is None
+    where it is not known.
     """
 
     sequence: int
@@ -48,6 +50,7 @@ class FeedItem:
     runs: int | None = None
     row: RunRow | None = None
     functions: tuple[str, ...] | None = None
+    stored_at: datetime | None = None
 
 
 class Watch:
@@ -228,9 +231,11 @@ class Feed:
                     yield item
             first = until + 1
 
-    async def older(self, before: int) -> AsyncGenerator[FeedItem, None]:
-        """The results of runs that were stored before that sequence and are still there, newest first."""
-        stream, subjects = self._names.results_stream, [self._names.result("*", "*")]
+    async def older(self, before: int, *, records: bool = False) -> AsyncGenerator[FeedItem, None]:
+        """The results of runs, or instead the records of requests, that were stored before that sequence and are still
+        there, newest first."""
+        stream = self._names.results_stream
+        subjects = [self._names.accepted("*") if records else self._names.result("*", "*")]
         async with aclosing(
             self._reader.backwards(stream, subjects, before=before, widest=_WINDOW_BACKWARDS)
         ) as messages:
@@ -282,10 +287,11 @@ def feed_item(message: StoredMessage, names: wire.Names) -> FeedItem | None:
     if message.subject == names.accepted(request_id):
         with suppress(ValueError):
             runs = int(wire.header(headers, wire.H_RUNS) or "0")
-            return FeedItem(message.sequence, request_id, topic, root, runs, functions=_functions(headers, runs))
+            functions = _functions(headers, runs)
+            return FeedItem(message.sequence, request_id, topic, root, runs, None, functions, message.stored_at)
         return None
     row = finished_row(message)
-    return FeedItem(message.sequence, request_id, topic, root, None, row) if row is not None else None
+    return FeedItem(message.sequence, request_id, topic, root, row=row, stored_at=message.stored_at) if row else None
 
 
 def _functions(headers: Mapping[str, str], runs: int) -> tuple[str, ...] | None:

@@ -39,6 +39,7 @@ from invoker.gateway.routes import routers
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
 from invoker.gateway.shared_reads import SharedReads
+from invoker.gateway.topic_table import TopicTable
 from invoker.result import _REASONS, Reason, State
 from invoker.setting_values import PREFIX
 from invoker.wire import Names
@@ -219,8 +220,9 @@ def openapi() -> str:
     options = ConnectionOptions()
     client = Client(NatsClient(), Names(), options)  # never connected: the routes are only described
     gateway = Gateway(
-        GatewaySettings(), client, CatalogCopy(client), RunTable(client.feed), SharedReads(client.stored.request)
-    )
+        GatewaySettings(), client, CatalogCopy(client), RunTable(client.feed), TopicTable(client.feed, Names()),
+        SharedReads(client.stored.request),
+    )  # fmt: skip
     routes = [route for router in routers(gateway) for route in router.routes]
     return json.dumps(openapi_document(routes), indent=1, ensure_ascii=False) + "\n"
 

@@ -45,6 +45,7 @@ from invoker.gateway.run_api import RunApi
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
 from invoker.gateway.shared_reads import SharedReads
+from invoker.gateway.topic_table import TopicTable
 from invoker.gateway.witness import CallWitness
 from invoker.version import __version__
 
@@ -66,11 +67,11 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
     told = ConnectionLog("gateway")
     async with Client.connect(options, names=settings.names, timeout=5.0, listener=told) as client:
         client.allow_events_of(settings.max_event_bytes)
-        catalog, runs = CatalogCopy(client), RunTable(client.feed)
+        catalog, runs, topics = CatalogCopy(client), RunTable(client.feed), TopicTable(client.feed, settings.names)
         tasks = [
             asyncio.create_task(client.feed.run(), name="feed"),
             asyncio.create_task(catalog.run(), name="catalog"),
-            asyncio.create_task(runs.run(), name="recent-runs"),
+            asyncio.create_task(_read_past(runs, topics), name="recent-runs"),
         ]
         try:
             async with chosen_results(settings, client) as filler:
@@ -78,13 +79,19 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
                 closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 run_api = run_api_of(settings, client, catalog)
                 gateway = Gateway(
-                    settings, client, catalog, runs, requests, run_api=run_api, closing=closing, filler=filler
+                    settings, client, catalog, runs, topics, requests, run_api=run_api, closing=closing, filler=filler
                 )
                 client.custody.publisher.on_outcome = gateway.metrics.published
                 yield gateway
         finally:
             told.end()
             await cancelled(*tasks)
+
+
+async def _read_past(runs: RunTable, topics: TopicTable) -> None:
+    """One after the other: lists of runs are asked for more, and both at once would take twice as long."""
+    await runs.run()
+    await topics.run()
 
 
 def gateway_app(gateway: Gateway, inner: Sequence[BaseRoute] = ()) -> ASGIApp:

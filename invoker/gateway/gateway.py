@@ -13,6 +13,7 @@ from invoker.gateway.run_api import RunApi
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
 from invoker.gateway.shared_reads import SharedReads
+from invoker.gateway.topic_table import TopicTable
 from invoker.views import RequestView
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Gateway:
     client: Client
     catalog: CatalogCopy
     runs: RunTable
+    topics: TopicTable
     requests: SharedReads[RequestView]
     """The request of exactly that id (`Stored.request`), read once for all who ask at the same moment."""
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)

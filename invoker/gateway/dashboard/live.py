@@ -73,7 +73,8 @@ async def _changes(gateway: Gateway, wanted: Wanted, request_id: str | None) -> 
 
 def _surroundings(gateway: Gateway) -> tuple[object, ...]:
     """What pages show besides requests and runs: another value is another page."""
-    return gateway.catalog.present, gateway.catalog.problem, gateway.runs.loaded, gateway.client.is_connected
+    catalog, loaded = gateway.catalog, (gateway.runs.loaded, gateway.topics.loaded)
+    return catalog.present, catalog.problem, loaded, gateway.client.is_connected
 
 
 async def _is_changed(watch: Watch, wanted: Wanted) -> bool:
