@@ -58,7 +58,7 @@ async def running_controller(url: str, catalog: Path, state_dir: Path, **setting
         yield ready.result()
     finally:
         stopping.set()
-        await asyncio.wait_for(running, 20)
+        await asyncio.wait_for(running, 60)
 
 
 @dataclass
@@ -90,24 +90,24 @@ class View:
             given = {wire.H_MESSAGE_ID: request_id, wire.H_REPLY_TO: f"replies.{request_id}"} | given
         await self.client.jetstream().publish(f"events.{topic}", data, headers=given or None)
 
-    async def call(self, topic: str, data: bytes = b"", *, timeout: float = 20, **headers: str) -> Msg:
+    async def call(self, topic: str, data: bytes = b"", *, timeout: float = 60, **headers: str) -> Msg:
         """A plain request to the call service of a topic."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.client.request(self.names.call_topic(topic), data, timeout=timeout, headers=given or None)
 
     async def control(self, verb: str, **question: Any) -> dict[str, Any]:
         """A control service's answer; problem documents come back as they are."""
-        message = await self.client.request(self.names.control(verb), json.dumps(question).encode(), timeout=10)
+        message = await self.client.request(self.names.control(verb), json.dumps(question).encode(), timeout=60)
         answer: dict[str, Any] = json.loads(message.data)
         return answer
 
-    async def result(self, request_id: str, function: str, within: float = 20) -> Result:
+    async def result(self, request_id: str, function: str, within: float = 60) -> Result:
         """The run's result, once it is there."""
         return await eventually(
             lambda: self.results.result(request_id, function), within=within, what=f"the result of {function}"
         )
 
-    async def answers(self, request_id: str, within: float = 20) -> Answers:
+    async def answers(self, request_id: str, within: float = 60) -> Answers:
         """Record and results of a request, once all of its runs have ended."""
 
         async def complete() -> Answers | None:
@@ -119,7 +119,7 @@ class View:
     def replies_to(self, request_id: str) -> list[Msg]:
         return [message for message in self.replies if message.subject == f"replies.{request_id}"]
 
-    async def reply(self, request_id: str, count: int = 1, within: float = 20) -> Sequence[Msg]:
+    async def reply(self, request_id: str, count: int = 1, within: float = 60) -> Sequence[Msg]:
         """The replies of a request, once there are so many."""
 
         async def there() -> list[Msg] | None:
@@ -134,7 +134,7 @@ class View:
         events = (await jetstream.stream_info(self.names.events_stream)).state.messages
         return events, (await jetstream.stream_info(self.names.runs_stream)).state.messages
 
-    async def quiet(self, within: float = 20) -> None:
+    async def quiet(self, within: float = 60) -> None:
         """Wait until nothing is queued and nothing runs."""
 
         async def empty() -> bool:
@@ -142,7 +142,7 @@ class View:
 
         await eventually(empty, within=within, what="empty queues")
 
-    async def running(self, function: str, count: int, within: float = 20) -> None:
+    async def running(self, function: str, count: int, within: float = 60) -> None:
         """Wait until so many runs of a function are handed out."""
 
         async def reached() -> bool:
@@ -153,7 +153,7 @@ class View:
 
         await eventually(reached, within=within, what=f"{count} runs of {function} in hand")
 
-    async def dead_letters(self, count: int, within: float = 20) -> list[DeadLetter]:
+    async def dead_letters(self, count: int, within: float = 60) -> list[DeadLetter]:
         """Every dead letter, once there are so many, oldest first."""
         jetstream = self.client.jetstream()
 

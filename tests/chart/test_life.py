@@ -49,7 +49,7 @@ def published(number):
                    "Content-Type": "text/plain", "Prefer": "respond-async"}
         try:
             call = u.Request(os.environ["URL"] + "/v1/topics/load", b"event %d" % number, headers)
-            return json.load(u.urlopen(call, timeout=10))["request_id"], tries
+            return json.load(u.urlopen(call, timeout=60))["request_id"], tries
         except urllib.error.HTTPError as error:
             if error.code < 500:
                 raise

@@ -111,7 +111,7 @@ async def asked(release: Release, component: str) -> tuple[int, list[str]]:
         (pod,) = release.pods(component)
         with release.forwarded(f"pod/{pod}", PROBES) as port:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60) as answer:
                     return answer.status, json.load(answer)["missing"]
             except urllib.error.HTTPError as error:
                 return error.code, json.load(error)["missing"]
@@ -124,7 +124,7 @@ async def not_ready_because(release: Release, words: str, logged: str | None = N
     for component in ("controller", "gateway"):
         ask = partial(says, release, component, words, logged or words)
         await eventually(ask, within=60, what=f"{words!r} of the {component}")
-        await eventually(partial(is_in_state, release, component, "False"), within=30, what=f"{component} not ready")
+        await eventually(partial(is_in_state, release, component, "False"), within=60, what=f"{component} not ready")
 
 
 async def mended(release: Release) -> None:
@@ -201,7 +201,7 @@ async def results_from(release: Release, request_id: str) -> str:
         with release.forwarded(f"service/{release.fullname}-gateway", 80) as port:
             where = f"http://127.0.0.1:{port}/v1/requests/{request_id}"
             call = urllib.request.Request(where, headers={"Authorization": f"Bearer {key}"})
-            with urllib.request.urlopen(call, timeout=10) as answer:
+            with urllib.request.urlopen(call, timeout=60) as answer:
                 return str(answer.headers["Invoker-Results-From"])
 
     return await asyncio.to_thread(look)

@@ -51,7 +51,7 @@ def make_namespace(cluster: Cluster) -> str:
     """A namespace of a random name, whose service account is there, so that pods can be made at once."""
     name = f"test-{secrets.token_hex(4)}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
-    cluster.kubectl("wait", "--namespace", name, "--for=create", "serviceaccount/default", "--timeout=30s")
+    cluster.kubectl("wait", "--namespace", name, "--for=create", "serviceaccount/default", "--timeout=60s")
     return name
 
 

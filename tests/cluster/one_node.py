@@ -261,7 +261,7 @@ class _Api:
         return self._ask("POST", path, json.dumps(content)) is not None
 
     def _ask(self, method: str, path: str, body: str | None) -> Any:
-        connection = http.client.HTTPSConnection(self.host, self.port, context=self.tls, timeout=10)
+        connection = http.client.HTTPSConnection(self.host, self.port, context=self.tls, timeout=60)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             answer = connection.getresponse()

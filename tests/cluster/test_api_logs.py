@@ -118,7 +118,7 @@ async def test_following_ends_with_the_container(cluster: Cluster, api: Api, mod
 
     await eventually(has_begun, what="the first line")
     await asyncio.to_thread(cluster.kubectl, "exec", "followed", "-n", module_namespace, "--", "touch", "/tmp/go")
-    await asyncio.wait_for(following, 30)
+    await asyncio.wait_for(following, 60)
     assert b"".join(heard) == b"first\nlast\n"
 
 

@@ -59,7 +59,7 @@ def with_volume(one: dict[str, Any]) -> dict[str, Any]:
     return mounted
 
 
-def when(look: Callable[[], Any], what: str, within: float = 40.0) -> Any:
+def when(look: Callable[[], Any], what: str, within: float = 60) -> Any:
     """The first answer that is something; what is not there yet is asked for again."""
     deadline = time.monotonic() + within
     while True:
@@ -184,7 +184,7 @@ CALLER = """
 import json, socket, ssl, time, urllib.request as u
 
 def asked(url, **more):
-    deadline = time.monotonic() + 20  # a Service needs a moment until its rules are there
+    deadline = time.monotonic() + 60  # a Service needs a moment until its rules are there
     while True:
         try:
             return u.urlopen(url, timeout=2, **more).status
@@ -206,7 +206,7 @@ try:
     answers["nobody"] = socket.gethostbyname("nobody.example.org")
 except OSError as trouble:
     answers["nobody"] = type(trouble).__name__
-answers["said at once"] = time.monotonic() - begun < 2
+answers["said at once"] = time.monotonic() - begun < 5
 print(json.dumps(answers))
 """
 

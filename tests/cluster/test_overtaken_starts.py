@@ -99,7 +99,7 @@ async def test_finished_while_another_controller_waits_for_its_first_list(
         await eventually(lambda: has_noted(here), within=60, what="the start")
         os.kill(first.pid, signal.SIGSTOP)
         async with controller_process(here, tmp_path / "second", server.url, catalog, settings=two) as second:
-            await eventually(lambda: holds(second, "prints"), within=30, what="the run at the second controller")
+            await eventually(lambda: holds(second, "prints"), within=60, what="the run at the second controller")
             os.kill(first.pid, signal.SIGCONT)
             await here.nothing_left()
             proxy.clear(late)

@@ -178,7 +178,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(10)
+        process.wait(60)
     process.kill()
     process.wait()
 
@@ -190,7 +190,7 @@ def _children(process: subprocess.Popen[bytes]) -> list[int]:
 
 
 def _remove(folder: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     groups = Path("/sys/fs/cgroup")
     places = [*groups.glob(f"*/{folder.name}"), groups / folder.name]
     while True:  # the last processes may still be on their way out

@@ -80,7 +80,7 @@ def the_image_runs_hardened(docker: Daemon) -> None:
     refused = docker.docker(*hardened, "--tmpfs", "/tmp", name, "demo", check=False)
     assert "no nats-server found" in refused.stdout, refused.stdout
     waiting = docker.docker("run", "--detach", "--network", "none", *hardened[2:], name, "gateway").stdout.strip()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while "cannot be reached" not in docker.docker("logs", waiting).stdout:
         assert time.monotonic() < deadline, "it says nothing about its NATS"
         time.sleep(0.1)
@@ -143,14 +143,14 @@ def killed_with_runs_in_flight(project: Project, victim: str) -> None:
 
 
 def stopped_with_runs_in_flight(project: Project) -> None:
-    """SIGTERM ends the controller in order within ten seconds; what it held is finished by the next one."""
+    """SIGTERM ends the controller in order, long before it is killed; what it held is finished by the next one."""
     visit = project.visit("stop", 10)
     project.until(lambda: visit.has_published(10), "all events")
     container, begun = project.container("controller"), time.monotonic()
     project.daemon.docker("stop", "--time", "30", container)
     took = time.monotonic() - begun
     assert project.facts("controller")["State"]["ExitCode"] == 0
-    assert took < 10, f"it took {took:.1f} s"
+    assert took < 20, f"it took {took:.1f} s"
     project.compose("up", "--detach")
     visit.check()
 

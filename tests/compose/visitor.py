@@ -16,7 +16,7 @@ from invoker.http.client import HttpClient
 from invoker.http.settings import GatewayOptions
 from invoker.views import Chain
 
-WITHIN_SECONDS = 90.0
+WITHIN_SECONDS = 60.0
 
 
 async def main(url: str, key_file: str, name: str, count: int) -> None:

@@ -101,7 +101,7 @@ class ControllerProcess:
     def terminate(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
 
-    async def ended(self, within: float = 20.0) -> int:
+    async def ended(self, within: float = 60) -> int:
         """The exit code; negative for a signal."""
         assert self.process is not None
         try:

@@ -35,7 +35,7 @@ async def backup(client: NatsClient, stream: str) -> Backup:
 
     subscription = await client.subscribe(inbox, cb=arrived)
     answer = await _ask(client, f"$JS.API.STREAM.SNAPSHOT.{stream}", {"deliver_subject": inbox})
-    await asyncio.wait_for(done.wait(), 20)
+    await asyncio.wait_for(done.wait(), 60)
     await subscription.unsubscribe()
     return Backup(stream, answer["config"], answer["state"], chunks)
 
@@ -45,12 +45,12 @@ async def restore(client: NatsClient, saved: Backup) -> None:
     wanted = {"config": saved.config, "state": saved.state}
     where = (await _ask(client, f"$JS.API.STREAM.RESTORE.{saved.stream}", wanted))["deliver_subject"]
     for chunk in saved.chunks:
-        await client.request(where, chunk, timeout=10)
-    last = json.loads((await client.request(where, b"", timeout=10)).data)
+        await client.request(where, chunk, timeout=60)
+    last = json.loads((await client.request(where, b"", timeout=60)).data)
     assert "error" not in last, last
 
 
 async def _ask(client: NatsClient, subject: str, document: dict[str, Any]) -> dict[str, Any]:
-    answer = dict(json.loads((await client.request(subject, json.dumps(document).encode(), timeout=10)).data))
+    answer = dict(json.loads((await client.request(subject, json.dumps(document).encode(), timeout=60)).data))
     assert "error" not in answer, answer
     return answer

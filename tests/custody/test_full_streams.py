@@ -141,7 +141,7 @@ async def test_a_run_that_is_delivered_while_it_expires_is_not_kept_for_ever(
         FullWhenDelivered.custody = running.controller._custody
         await view.control("pause", function="late")
         await view.publish("late", request_id="r")
-        await asyncio.wait_for(FullWhenDelivered.asked.wait(), 20)
+        await asyncio.wait_for(FullWhenDelivered.asked.wait(), 60)
         await view.control("resume", function="late")
         await view.quiet()
         assert FullWhenDelivered.refusals == 1

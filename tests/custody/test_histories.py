@@ -86,7 +86,7 @@ async def results_expired(view: View) -> None:
     async def none_left() -> bool:
         return not (await view.client.jetstream().stream_info(NAMES.results_stream)).state.messages
 
-    await eventually(none_left, within=10, what="the expiry of record and result")
+    await eventually(none_left, within=60, what="the expiry of record and result")
 
 
 @WITH_AND_WITHOUT
@@ -275,7 +275,7 @@ async def test_anybody_releases_what_is_finished(
                 async def released() -> bool:
                     return not await kept()
 
-                await eventually(released, within=5, what="the release by another controller")
+                await eventually(released, within=60, what="the release by another controller")
             else:
                 await asyncio.sleep(1.5)  # three audits
                 assert await kept()

@@ -83,7 +83,7 @@ class Desk:
         async def gone() -> bool:
             return not processes_with(str(work))
 
-        await eventually(gone, within=5, what="the end of every process of the killed dev")
+        await eventually(gone, within=60, what="the end of every process of the killed dev")
 
 
 @pytest.mark.parametrize("moments", [MOMENTS[:4], MOMENTS[4:8], MOMENTS[8:]], ids=["accept", "run", "finish"])

@@ -77,4 +77,4 @@ async def _none_survives(doomed: ControllerProcess) -> None:
     async def gone() -> bool:
         return not processes_with(str(doomed.folder / "state"))
 
-    await eventually(gone, within=5, what="the end of every process of the killed controller")
+    await eventually(gone, within=60, what="the end of every process of the killed controller")

@@ -36,7 +36,7 @@ async def publish_surely(view: View, topic: str, request_id: str) -> None:
             return False
         return True
 
-    await eventually(stored, within=30, what=f"the acknowledgement of {request_id}")
+    await eventually(stored, within=60, what=f"the acknowledgement of {request_id}")
 
 
 async def asked(view: View, wanted: int) -> None:
@@ -75,7 +75,7 @@ async def test_the_server_is_killed_in_the_middle(deaths: int, tmp_path: Path) -
                 await server.start()
             await publishing
             await asked(view, 2 * EVENTS)
-            await view.quiet(within=40)
+            await view.quiet(within=60)
             await _proven(view, requests, notes)
         await client.close()
 

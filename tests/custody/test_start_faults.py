@@ -54,7 +54,7 @@ async def refused(tmp_path: Path, environment: Mapping[str, str]) -> Refused:
         cwd=ROOT, env=given | environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        _, errors = await asyncio.wait_for(process.communicate(), 40)
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
     finally:
         if process.returncode is None:
             process.kill()

@@ -98,7 +98,7 @@ async def test_a_stopping_controller_gives_its_runs_back_at_once(
             stopping.terminate()
             assert await stopping.ended() == 0
         result = await view.result("r", "slow")
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 50
         assert result.succeeded
         assert len(result.attempts) == 1
         await view.quiet()

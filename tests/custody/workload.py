@@ -165,7 +165,7 @@ class Workload:
         infos = [await jetstream.stream_info(name) for name in (self.names.events_stream, self.names.runs_stream)]
         return sum(info.state.messages for info in infos)
 
-    async def finished(self, within: float = 30.0) -> None:
+    async def finished(self, within: float = 60) -> None:
         """Wait until nothing is unfinished and everything expected is stored."""
 
         async def done() -> bool:

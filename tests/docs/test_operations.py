@@ -112,7 +112,7 @@ async def tenant(options: ConnectionOptions, folder: Path, name: str) -> AsyncIt
         yield
     finally:
         stopping.set()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 60)
 
 
 @pytest.mark.integration
@@ -136,9 +136,9 @@ async def test_the_accounts_of_two_tenants_keep_them_apart(tmp_path: Path) -> No
         Client.connect(options("billing-gateway", "gateway")) as billing,
     ):
         for client, name in ((sales, b"sales"), (billing, b"billing")):
-            replies = await client.request("who", b"", timeout=20)
+            replies = await client.request("who", b"", timeout=60)
             assert [await reply.read() for reply in replies] == [name]
-        asked = (await sales.request("who", b"", timeout=20))[0].request_id
+        asked = (await sales.request("who", b"", timeout=60))[0].request_id
         assert (await sales.result(asked)).request_id == asked
         with pytest.raises(UnknownIdError):
             await billing.result(asked)

@@ -176,7 +176,7 @@ class Terminal:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGINT)
             try:
-                deadline = time.monotonic() + 15
+                deadline = time.monotonic() + 60
                 while self._process.poll() is None and time.monotonic() < deadline:
                     self._read_some(deadline)
                 self._process.wait(timeout=1)

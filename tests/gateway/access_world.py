@@ -87,7 +87,7 @@ class Wire:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self, within: float = 10.0) -> tuple[int, dict[str, str], bytes]:
+    async def answer(self, within: float = 60) -> tuple[int, dict[str, str], bytes]:
         """The next answer: status, headers (lower case), body."""
         async with asyncio.timeout(within):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -96,7 +96,7 @@ class Wire:
             body = await self.reader.readexactly(int(headers.get("content-length", "0")))
             return int(head[0].split()[1]), headers, body
 
-    async def rest(self, within: float = 10.0) -> bytes:
+    async def rest(self, within: float = 60) -> bytes:
         """All that comes until the other side closes; a reset is an end as well."""
         async with asyncio.timeout(within):
             try:

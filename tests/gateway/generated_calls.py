@@ -69,7 +69,7 @@ def never_succeeded(calls: Counter[tuple[str, int]], record_property: Callable[[
 async def real_values(stack: Stack, sdk: Client) -> dict[str, Any]:
     """Values of path parameters that stand for something: half of all calls have them."""
     receipt = await sdk.publish("echo.real", b"hello")
-    view = await sdk.result(receipt.request_id, wait=30)
+    view = await sdk.result(receipt.request_id, wait=60)
     connection = await connect(ConnectionOptions(url=stack.server.url))
     try:  # a client of ours refuses to send it
         await connection.jetstream().publish("events.echo.real", b"x", headers={"Invoker-Reply-To": "$JS.API.INFO"})
@@ -116,7 +116,7 @@ def _call_one(
             del case.headers[name]
         if next(turn):
             _make_real(case, real)
-        response = case.call(base_url=url, timeout=20)
+        response = case.call(base_url=url, timeout=60)
         calls[operation.label, response.status_code] += 1
         case.validate_response(response, checks=checks)
 

@@ -48,7 +48,7 @@ async def post(http: aiohttp.ClientSession, path: str, status: int, body: Any = 
 
 async def finished(http: aiohttp.ClientSession, request_id: str) -> Document:
     """The request once all of its runs have finished."""
-    document = await get(http, f"/v1/requests/{request_id}?wait=20")
+    document = await get(http, f"/v1/requests/{request_id}?wait=60")
     assert document["state"] in ("finished", "no-match"), document["state"]
     return document
 
@@ -74,12 +74,12 @@ class Events:
     answer: aiohttp.ClientResponse
     comments: int = 0
 
-    async def next(self, within: float = 20) -> Event | None:
+    async def next(self, within: float = 60) -> Event | None:
         """The next event, None when the stream has ended."""
         async with asyncio.timeout(within):
             return await self._read()
 
-    async def until(self, name: str, within: float = 20) -> list[Event]:
+    async def until(self, name: str, within: float = 60) -> list[Event]:
         """The events up to the first of that name, which is the last of the list."""
         found: list[Event] = []
         async with asyncio.timeout(within):
@@ -90,7 +90,7 @@ class Events:
                 if event.event == name:
                     return found
 
-    async def rest(self, within: float = 20) -> list[Event]:
+    async def rest(self, within: float = 60) -> list[Event]:
         """All events until the stream ends."""
         found: list[Event] = []
         async with asyncio.timeout(within):

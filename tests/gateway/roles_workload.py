@@ -52,10 +52,10 @@ async def installation(options: Mapping[str, ConnectionOptions], folder: Path) -
             yield running.url, gates
         finally:
             stopping.set()
-            await asyncio.wait({gateway}, timeout=20)
+            await asyncio.wait({gateway}, timeout=60)
     finally:
         stopping.set()
-        await asyncio.wait({controller}, timeout=20)
+        await asyncio.wait({controller}, timeout=60)
 
 
 async def _first(up: asyncio.Queue[Any], task: asyncio.Task[None]) -> Any:
@@ -70,14 +70,14 @@ async def _first(up: asyncio.Queue[Any], task: asyncio.Task[None]) -> Any:
 async def publish(options: ConnectionOptions) -> tuple[str, str]:
     """What a publisher does; returns the ids of a request whose reply it got, and of one with a large body."""
     async with Client.connect(options) as client:
-        replies = await client.request("chain.begin", b"hello", timeout=20)
+        replies = await client.request("chain.begin", b"hello", timeout=60)
         assert [await reply.read() for reply in replies] == [b"hello"]
-        large = await client.request("echo.large", LARGE[:400_000], timeout=20)
+        large = await client.request("echo.large", LARGE[:400_000], timeout=60)
         assert await large[0].read() == LARGE[:400_000]
         stored = await client.publish("echo.large", LARGE)
     raw = await connect(options)
     try:
-        answer = await raw.request("invoker.call.topic.echo.raw", b"raw", timeout=20)
+        answer = await raw.request("invoker.call.topic.echo.raw", b"raw", timeout=60)
         assert answer.data == b"raw"
         await raw.jetstream().publish("events.echo.js", b"x", headers={"Invoker-Reply-To": "$JS.ACK.evil"})
     finally:
@@ -88,14 +88,14 @@ async def publish(options: ConnectionOptions) -> tuple[str, str]:
 async def look(options: ConnectionOptions, answered: str, large_one: str) -> None:
     """What a viewer does, after `publish`."""
     async with Client.connect(options) as client:
-        view = await client.result(answered, wait=20)
+        view = await client.result(answered, wait=60)
         result = view.results[0]
         assert await client.output(result) == b"hello"
         assert await client.input(answered) == b"hello"
-        large = (await client.result(large_one, wait=20)).results[0]
+        large = (await client.result(large_one, wait=60)).results[0]
         assert await client.output(large) == LARGE
         assert await client.input(large_one) == LARGE
-        assert (await client.chain(answered, wait=20)).root.view.request_id == answered
+        assert (await client.chain(answered, wait=60)).root.view.request_id == answered
         assert len(await client.runs(limit=100)) >= 3
         assert await client.run(result.run_id)
         assert (await client.functions()).function("echo")
@@ -105,7 +105,7 @@ async def look(options: ConnectionOptions, answered: str, large_one: str) -> Non
         assert (await client.dead_letter((await client.dead())[0].id)).reason
 
         feed = asyncio.create_task(client.feed.run())
-        await asyncio.wait_for(client.feed.live(), 10)
+        await asyncio.wait_for(client.feed.live(), 60)
         feed.cancel()
 
 
@@ -118,10 +118,10 @@ async def serve(http: aiohttp.ClientSession, gates: Path) -> None:
             assert answer.status < 300, (method, path, answer.status, body[:500])
             return json.loads(body) if answer.content_type == "application/json" else body
 
-    await call("POST", "/v1/topics/echo.gateway?wait=20", LARGE)
+    await call("POST", "/v1/topics/echo.gateway?wait=60", LARGE)
     accepted = await call("POST", "/v1/topics/chain.begin", b"hello")
     request_id = accepted["request_id"]
-    view = await call("GET", f"/v1/requests/{request_id}?wait=20")
+    view = await call("GET", f"/v1/requests/{request_id}?wait=60")
     run_id = view["runs"][0]["run_id"]
     assert await call("GET", f"/v1/runs/{run_id}/output") == b"hello"
     assert await call("GET", f"/v1/requests/{request_id}/input") == b"hello"
@@ -132,7 +132,7 @@ async def serve(http: aiohttp.ClientSession, gates: Path) -> None:
     await call("GET", "/v1/functions")
     await call("GET", "/v1/functions/echo")
     await call("POST", "/v1/explain", json.dumps({"topic": "echo.a"}), **{"Content-Type": "application/json"})
-    await call("POST", "/v1/functions/echo/calls?wait=20", b"direct")
+    await call("POST", "/v1/functions/echo/calls?wait=60", b"direct")
     await call("POST", "/v1/functions/echo/pause")
     await call("POST", "/v1/functions/echo/resume")
     await call("POST", "/v1/reload")

@@ -150,7 +150,7 @@ async def running_gateway(nats_url: str, **settings: Any) -> AsyncIterator[Runni
         yield ready.result()
     finally:
         stopping.set()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 60)
 
 
 @asynccontextmanager

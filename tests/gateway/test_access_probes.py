@@ -80,4 +80,4 @@ async def test_while_nats_is_away_the_gateway_lives_is_not_ready_and_says_so(tmp
                     return answer.status == 202 and (await asked(stack.probe_url, "/readyz"))[0] == 200
 
             async with gone:
-                await eventually(works, within=30, what="a gateway that works again")
+                await eventually(works, within=60, what="a gateway that works again")

@@ -135,7 +135,7 @@ async def test_a_viewer_reads_and_changes_nothing(
     guarded: aiohttp.ClientSession, up: RunningGateway, stack: Stack, texts: dict[str, str], kind: str
 ) -> None:
     viewer = bearer(texts["viewer"] if kind == "key" else ONE.token(scope="invoker:read"))
-    view = (await stack.client.request("echo.seen", b"seen", timeout=20))[0]
+    view = (await stack.client.request("echo.seen", b"seen", timeout=60))[0]
     ids = {
         "request_id": view.request_id, "run_id": view.run_id, "function": "echo", "name": "echo", "topic": "echo.x",
         "dead_id": await dead_letter(stack, kind), "function_uid": f"{RunAddress('never', 'echo').path_token()}.x",
@@ -173,7 +173,7 @@ async def dead_letter(stack: Stack, kind: str) -> str:
 async def test_what_somebody_may_not_see_is_unknown_to_him(
     guarded: aiohttp.ClientSession, stack: Stack, texts: dict[str, str]
 ) -> None:
-    seen = (await stack.client.request("echo.seen", b"seen", timeout=20))[0]
+    seen = (await stack.client.request("echo.seen", b"seen", timeout=60))[0]
     elsewhere = bearer(texts["elsewhere"])
     for path in ("/v1/requests/{}", "/v1/requests/{}/input", "/v1/requests/{}/chain"):
         hidden = await asked(guarded, "GET", path.format(seen.request_id), elsewhere)
@@ -299,6 +299,6 @@ def test_a_logged_exception_does_not_show_what_was_in_variables(form: LogFormat)
 
 async def run_secrets(stack: Stack) -> tuple[str, str]:
     """URL and token of a run that is over."""
-    reply: Any = (await stack.client.request("tell", b"", timeout=20))[0]
+    reply: Any = (await stack.client.request("tell", b"", timeout=60))[0]
     url, token = (await reply.text()).split()
     return url, token

@@ -28,9 +28,9 @@ async def runs_of(stack: Stack, name: str) -> int:
 async def test_a_call_runs_that_function_alone(http: aiohttp.ClientSession, stack: Stack) -> None:
     status, document = await call(http, "/v1/functions/pair-a/calls", b"me")
     assert (status, [run["function"] for run in document["runs"]]) == (202, ["pair-a"])
-    view = await stack.client.result(document["request_id"], wait=20)
+    view = await stack.client.result(document["request_id"], wait=60)
     assert await stack.client.output(view.results[0]) == b"a me"
-    status, document = await call(http, "/v1/functions/order/calls?wait=20&level=3", json.dumps(ORDER))
+    status, document = await call(http, "/v1/functions/order/calls?wait=60&level=3", json.dumps(ORDER))
     assert (status, document) == (200, ORDER)
 
 
@@ -72,8 +72,8 @@ async def test_an_input_that_has_a_schema_has_a_limit(http: aiohttp.ClientSessio
 
 
 async def test_the_same_key_is_the_same_call(http: aiohttp.ClientSession) -> None:
-    first = await call(http, "/v1/functions/echo/calls?wait=20", b"1", Idempotency_Key="call-1")
-    again = await call(http, "/v1/functions/echo/calls?wait=20", b"1", Idempotency_Key="call-1")
+    first = await call(http, "/v1/functions/echo/calls?wait=60", b"1", Idempotency_Key="call-1")
+    again = await call(http, "/v1/functions/echo/calls?wait=60", b"1", Idempotency_Key="call-1")
     assert first == again == (200, 1)
     status, problem = await call(http, "/v1/functions/echo/calls", b"2", Idempotency_Key="call-1")
     assert (status, problem["code"]) == (422, "idempotency-mismatch")
@@ -85,7 +85,7 @@ async def test_a_chain_that_forwards_its_reply_answers_with_its_end(tmp_path: Pa
         function("back", "back", f"printf 'from the back: '; {INPUT}", **FILE),
     ]
     async with running_stack(tmp_path, functions=functions) as stack, session(stack.url) as http:
-        async with http.post("/v1/functions/front/calls?wait=20", data=b"x") as answer:
+        async with http.post("/v1/functions/front/calls?wait=60", data=b"x") as answer:
             assert (answer.status, await answer.read()) == (200, b"from the back: x")
         assert answer.headers["Invoker-Function"] == "back"
 
@@ -105,10 +105,10 @@ async def test_a_change_of_the_catalog_is_seen_before_a_call_is_refused(tmp_path
         # The copy as it was before anybody asked again: it must not refuse by itself what has become right.
         stack.gateway.catalog.take(old)
         stack.gateway.catalog._asked_at = 0.0
-        assert await call(http, "/v1/functions/strict/calls?wait=20", b'"text"') == (200, "text")
+        assert await call(http, "/v1/functions/strict/calls?wait=60", b'"text"') == (200, "text")
         stack.gateway.catalog.take(old)
         stack.gateway.catalog._asked_at = 0.0
-        assert await call(http, "/v1/functions/young/calls?wait=20", b"1") == (200, 1)
+        assert await call(http, "/v1/functions/young/calls?wait=60", b"1") == (200, 1)
 
 
 async def test_a_call_needs_the_right_to_that_function(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ async def world(stack: Stack, sdk: Client) -> AsyncIterator[World]:
     chain = await sdk.publish("chain.begin", "c", request_id="a chain of ours")
     unmatched = await sdk.publish("nowhere.at.all", "n")
     for receipt in (good, bad, pair, unmatched):
-        await sdk.result(receipt.request_id, wait=30)
-    await sdk.chain(chain.request_id, wait=30)
+        await sdk.result(receipt.request_id, wait=60)
+    await sdk.chain(chain.request_id, wait=60)
     waiting = await sdk.publish("gate.x", "w")
     headers = {"Invoker-Claim": "no claim check"}
     await world_of(stack.client).client.jetstream().publish("events.echo.dead", b"a letter", headers=headers)
@@ -161,9 +161,9 @@ async def test_publishing_through_a_gateway(doors: Doors, sdk: Client, tmp_path:
     other = await http.run("publish", "mirror.told", '{"a": 2}', "--request-id", "told-1")
     assert (other.code, "another body" in other.err) == (6, True)
     quoted = await http.run("publish", "echo.x", "q", "--request-id", '"in quotes"', "-o", "json")
-    assert quoted.json["request_id"] == (await sdk.result('"in quotes"', wait=20)).request_id
+    assert quoted.json["request_id"] == (await sdk.result('"in quotes"', wait=60)).request_id
     new = await http.run("publish", "echo.x", "new", "-q")
-    assert (await sdk.result(new.out.strip(), wait=20)).succeeded
+    assert (await sdk.result(new.out.strip(), wait=60)).succeeded
     file = tmp_path / "large.bin"
     file.write_bytes(bytes(range(256)) * 50_000)  # 12.8 MB: by claim check, and as a file that is read in pieces
     large = await http.run("publish", "echo.x", f"@{file}", "--wait", "40", "-o", "json")
@@ -294,14 +294,14 @@ async def test_a_publish_whose_answer_is_lost_is_one_request(way: Proxy, sdk: Cl
     async with HttpClient.connect(way.url) as client:
         receipt = await client.publish("echo.lost", "x")
     assert (way.count("POST"), receipt.duplicate) == (2, False)
-    assert (await sdk.result(receipt.request_id, wait=20)).succeeded
+    assert (await sdk.result(receipt.request_id, wait=60)).succeeded
     rows = [row for row in await sdk.runs(function="echo", limit=500) if row.topic == "echo.lost"]
     assert len(rows) == 1
 
 
 async def test_an_output_and_a_log_go_on_where_they_were_cut(way: Proxy, stack: Stack, sdk: Client) -> None:
     receipt = await sdk.publish("bytes.x", params={"size": 3_000_000})
-    run = (await sdk.result(receipt.request_id, wait=30)).runs[0]
+    run = (await sdk.result(receipt.request_id, wait=60)).runs[0]
     assert run.result is not None
     way.cut_answer = lambda line: 1_000_000 if "/output" in line else None
     async with HttpClient.connect(way.url) as client:
@@ -323,7 +323,7 @@ async def test_an_output_and_a_log_go_on_where_they_were_cut(way: Proxy, stack: 
         way.cut()
         await eventually(came_again, what="a second look at the log")
         stack.open_gate(request_id)
-        await asyncio.wait_for(listening, 30)
+        await asyncio.wait_for(listening, 60)
         assert told == ["one", "two", "three"]
 
 
@@ -351,12 +351,12 @@ async def test_the_methods_without_a_command_give_what_the_client_of_nats_gives(
     way: Proxy, stack: Stack, sdk: Client
 ) -> None:
     async with HttpClient.connect(way.url) as client:
-        both = [await one.request("pair.ask", "x", timeout=30) for one in (client, sdk)]
+        both = [await one.request("pair.ask", "x", timeout=60) for one in (client, sdk)]
         seen = [sorted([(reply.function, await reply.read()) for reply in replies]) for replies in both]
         assert seen[0] == seen[1] == [("pair-a", b"a x"), ("pair-b", b"b x")]
-        reply = await client.call("bytes", params={"size": 100_000}, timeout=30)
+        reply = await client.call("bytes", params={"size": 100_000}, timeout=60)
         assert await reply.read() == bytes(100_000)
-        failed = await client.call("fail", "x", timeout=30)
+        failed = await client.call("fail", "x", timeout=60)
         assert (failed.state, failed.reason) == ("failed", "error")
         assert await client.input(failed.request_id) == b"x"
 
@@ -378,11 +378,11 @@ async def test_the_methods_without_a_command_give_what_the_client_of_nats_gives(
         way.cut()
         await eventually(again, what="the same streams once more")
         stack.open_gate(receipt.request_id)
-        await asyncio.wait_for(results, 30)
+        await asyncio.wait_for(results, 60)
         assert finished == ["quick", "talk"]  # none twice
-        await asyncio.wait_for(chains, 30)
+        await asyncio.wait_for(chains, 60)
         assert (told[0], told[-1]) == (False, True)
-        assert (await asyncio.wait_for(news, 30)).state == "succeeded"
+        assert (await asyncio.wait_for(news, 60)).state == "succeeded"
         view = await client.result(receipt.request_id)
         mine, theirs = [await one.run(receipt.request_id, function="talk") for one in (client, sdk)]
         assert (mine, view.succeeded) == (theirs, True)
@@ -392,7 +392,7 @@ async def test_the_methods_without_a_command_give_what_the_client_of_nats_gives(
 
 
 async def _results(client: HttpClient, id: str, finished: list[str]) -> None:
-    async for result in client.results(id, wait=30):
+    async for result in client.results(id, wait=60):
         finished.append(result.function)
 
 

@@ -27,14 +27,14 @@ async def send(http: aiohttp.ClientSession, path: str, document: Any, kind: str 
 
 async def test_structured_and_binary_are_the_same_event(http: aiohttp.ClientSession) -> None:
     status, first = await send(
-        http, "/v1/events?wait=20", event("s1", subject="ü x", data="<a/>", datacontenttype="text/xml")
+        http, "/v1/events?wait=60", event("s1", subject="ü x", data="<a/>", datacontenttype="text/xml")
     )
     assert status == 200
     headers = {
         "ce-specversion": "1.0", "ce-id": "b1", "ce-source": "/test", "ce-type": "mirror.order",
         "ce-subject": "%C3%BC%20x", "Content-Type": "text/xml",
     }  # fmt: skip
-    async with http.post("/v1/events?wait=20", data=b"<a/>", headers=headers) as answer:
+    async with http.post("/v1/events?wait=60", data=b"<a/>", headers=headers) as answer:
         second = await answer.json()
     for seen in (first, second):
         assert (seen["topic"], seen["headers"]["ce-type"]) == ("mirror.order", "mirror.order")
@@ -45,7 +45,7 @@ async def test_structured_and_binary_are_the_same_event(http: aiohttp.ClientSess
 
 
 async def test_the_path_names_the_topic_where_there_is_one(http: aiohttp.ClientSession) -> None:
-    _, seen = await send(http, "/v1/topics/mirror.here?wait=20", event("p1", type="com.example.Some/Type"))
+    _, seen = await send(http, "/v1/topics/mirror.here?wait=60", event("p1", type="com.example.Some/Type"))
     assert (seen["topic"], seen["headers"]["ce-type"]) == ("mirror.here", "com.example.Some/Type")
 
 
@@ -109,7 +109,7 @@ async def test_a_batch_is_answered_event_by_event(http: aiohttp.ClientSession, s
     assert items[3]["accepted"]["state"] == "no-match"
     assert items[2]["problem"]["errors"][0]["pointer"] == "/type"
     stands = next(item for item in (items[0], items[4]) if item["status"] == 202)
-    view = await stack.client.result(stands["accepted"]["request_id"], wait=20)
+    view = await stack.client.result(stands["accepted"]["request_id"], wait=60)
     assert view.succeeded
     status, document = await send(http, "/v1/topics/echo.y", [event("y1"), event("y2")], BATCH)
     assert (status, [item["accepted"]["topic"] for item in document["items"]]) == (202, ["echo.y", "echo.y"])

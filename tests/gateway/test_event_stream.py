@@ -167,7 +167,7 @@ async def test_an_open_stream_outlives_a_killed_nats_server(tmp_path: Path) -> N
             listed = await get(http, "/v1/functions")
             assert listed["problem"], "the last catalog that was heard of, and why it may be old"
             await server.start()
-            await eventually(lambda: _published(http), within=30, what="a gateway that publishes again")
+            await eventually(lambda: _published(http), within=60, what="a gateway that publishes again")
             after = await finished(http, await publish(http, "echo.after"))
             run_id = after["runs"][0]["run_id"]
             while told[-1].data.get("run_id") != run_id:

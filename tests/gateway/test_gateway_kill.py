@@ -93,7 +93,7 @@ async def test_it_stops_in_an_orderly_way_and_says_so(server: Any, tmp_path: Pat
         gateway_process(server.url, tmp_path) as gateway,
         session(gateway.url) as http,
     ):
-        waiting = asyncio.create_task(_body_of(http.post("/v1/topics/slow?wait=20", data=b"here")))
+        waiting = asyncio.create_task(_body_of(http.post("/v1/topics/slow?wait=60", data=b"here")))
         async with Client.connect(ConnectionOptions(url=server.url)) as client:
 
             async def taken() -> bool:
@@ -103,7 +103,7 @@ async def test_it_stops_in_an_orderly_way_and_says_so(server: Any, tmp_path: Pat
             assert await gateway.stop() == 0
             status, body = await waiting
             assert status == 202, body
-            (result,) = (await client.result(json.loads(body)["request_id"], wait=20)).results
+            (result,) = (await client.result(json.loads(body)["request_id"], wait=60)).results
             assert await client.output(result) == b"here"
 
 

@@ -35,7 +35,7 @@ async def test_a_replay_replaces_what_it_is_told_to_and_is_done_once_under_its_i
     async with HttpClient.connect(stack.url) as over_http:
         client: Any = sdk if kind == "nats" else over_http
         original = await sdk.publish("bytes.x", b"first", content_type="text/plain", params={"size": "3"})
-        assert (await sdk.result(original.request_id, wait=20)).complete
+        assert (await sdk.result(original.request_id, wait=60)).complete
         given = {
             "function": "bytes", "data": b"second", "content_type": "text/x-other", "params": {"size": "5"},
             "headers": TRACE, "request_id": f"replayed-{kind}",
@@ -45,7 +45,7 @@ async def test_a_replay_replaces_what_it_is_told_to_and_is_done_once_under_its_i
         assert (receipt.request_id, receipt.duplicate, again.duplicate) == (f"replayed-{kind}", False, True)
         with pytest.raises(IdempotencyMismatchError):
             await client.replay(original.request_id, **(given | {"data": b"third"}))
-        view = await sdk.result(receipt.request_id, wait=20)
+        view = await sdk.result(receipt.request_id, wait=60)
         assert view.record is not None
         assert (view.record.replay_of, view.record.topic) == (original.request_id, "bytes.x")
         assert await sdk.output(view.results[0]) == bytes(5), "the parameter is the other one"
@@ -54,7 +54,7 @@ async def test_a_replay_replaces_what_it_is_told_to_and_is_done_once_under_its_i
         assert headers["x-request-id"] == "call-7"
         assert headers["traceparent"].split("-")[1] == "a" * 32
         empty = await client.replay(original.request_id, data=b"")
-        view = await sdk.result(empty.request_id, wait=20)
+        view = await sdk.result(empty.request_id, wait=60)
         assert view.record is not None
         assert view.record.body.size_bytes == 0, "nothing, and not what it was"
 
@@ -71,7 +71,7 @@ async def test_a_redrive_is_done_once_under_its_id_with_other_data_or_with_its_o
         other = {await client.redrive(letter, data=b"other", request_id=f"other-{kind}") for _ in range(2)}
         assert (len(plain), own, other) == (1, {f"own-{kind}"}, {f"other-{kind}"})
         for request_id, data in ((plain.pop(), b"dead"), (f"own-{kind}", b"dead"), (f"other-{kind}", b"other")):
-            view = await sdk.result(request_id, wait=20)
+            view = await sdk.result(request_id, wait=60)
             assert await sdk.output(view.results[0]) == data
             assert view.record is not None
             assert view.record.replay_of == f"of-{kind}"
@@ -83,7 +83,7 @@ async def test_a_replay_whose_answer_is_lost_is_repeated_only_where_that_makes_o
     stack: Stack, sdk: Client
 ) -> None:
     original = await sdk.publish("echo.lost", b"x")
-    assert (await sdk.result(original.request_id, wait=20)).complete
+    assert (await sdk.result(original.request_id, wait=60)).complete
     async with proxy(stack.url) as way, HttpClient.connect(way.url) as client:
         lost: list[str] = []
 
@@ -106,7 +106,7 @@ async def test_a_replay_whose_answer_is_lost_is_repeated_only_where_that_makes_o
 
 async def test_only_headers_of_the_call_can_be_replaced_over_http(stack: Stack, sdk: Client) -> None:
     original = await sdk.publish("echo.x", b"x")
-    assert (await sdk.result(original.request_id, wait=20)).complete
+    assert (await sdk.result(original.request_id, wait=60)).complete
     async with HttpClient.connect(stack.url) as client:
         with pytest.raises(InputRefusedError, match="Colour"):
             await client.replay(original.request_id, headers={"Colour": "red"})

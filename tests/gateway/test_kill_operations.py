@@ -76,7 +76,7 @@ async def test_what_callers_and_functions_ask_is_done_once_however_often_the_gat
         original = (await client.publish("work.first", b"again")).request_id
         letters = await _dead_letters(client)
         held = await _started(client, "held")
-        assert (await client.result(original, wait=20)).complete
+        assert (await client.result(original, wait=60)).complete
         killer = asyncio.create_task(_kill_again_and_again(world))
         await asyncio.gather(
             _cancel_all(world, parked), _replay_all(world, original), _redrive_all(world, letters),
@@ -175,11 +175,11 @@ async def _kill_again_and_again(world: World) -> None:
 
 async def _check_cancelled(client: Client, request_ids: list[str]) -> None:
     for request_id in request_ids:
-        (run,) = (await client.result(request_id, wait=20)).runs
+        (run,) = (await client.result(request_id, wait=60)).runs
         assert run.state is State.CANCELLED, request_id
     await client.resume("parked")
     last = await client.publish("parked", b"last")
-    assert (await client.result(last.request_id, wait=20)).results[0].succeeded
+    assert (await client.result(last.request_id, wait=60)).results[0].succeeded
     states = Counter(row.state for row in await client.runs(function="parked", limit=500))
     assert states == {State.CANCELLED: EACH, State.SUCCEEDED: 1}, (
         "what was cancelled stays it when its function goes on"

@@ -44,9 +44,9 @@ async def test_right_after_the_start_every_series_is_there(stack: Stack) -> None
 
 async def test_every_step_of_a_run_is_counted(stack: Stack) -> None:
     before = await Exposition.of(stack.controller.http_url)
-    replies = await stack.client.request("echo.counted", b"hello", timeout=20)
+    replies = await stack.client.request("echo.counted", b"hello", timeout=60)
     assert len(replies) == 1
-    failed = await stack.client.request("fail.counted", b"", timeout=20)
+    failed = await stack.client.request("fail.counted", b"", timeout=60)
     assert not failed[0].succeeded
 
     wanted: list[tuple[float, str, dict[str, str]]] = [
@@ -174,7 +174,7 @@ async def test_a_stream_with_a_bound_tells_it_and_its_waiting_messages_age(tmp_p
         assert told.value("invoker_stream_pending", stream=NAMES.runs_stream) == 1
         assert told.value("invoker_stream_limit_bytes", stream=NAMES.events_stream) == 1_000_000
         stack.open_gate(request.request_id)
-        await stack.client.result(request.request_id, wait=20)
+        await stack.client.result(request.request_id, wait=60)
 
 
 async def test_what_a_gateway_publishes_and_refuses_is_counted(stack: Stack, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ async def test_the_copy_of_the_results_tells_whether_it_answers_and_what_it_lack
         redis_server(tmp_path) as database,
         running_stack(tmp_path / "world", results=database.url, functions=[function("one", "one", INPUT)]) as stack,
     ):
-        await stack.client.request("one", b"", timeout=20)
+        await stack.client.request("one", b"", timeout=60)
 
         async def level(up: float, behind: float) -> bool:
             told = await Exposition.of(stack.probe_url)
@@ -223,7 +223,7 @@ async def test_the_copy_of_the_results_tells_whether_it_answers_and_what_it_lack
 
         await eventually(lambda: level(1, 0), what="a copy that has everything")
         await database.kill()
-        await stack.client.request("one", b"", timeout=20)
+        await stack.client.request("one", b"", timeout=60)
         await eventually(lambda: level(0, 2), what="a copy that lacks a record and a result")
         await database.start()
         await eventually(lambda: level(1, 0), what="a copy that has caught up")

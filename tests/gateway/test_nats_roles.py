@@ -180,7 +180,7 @@ async def not_refused(server: NatsServer, role: str, kind: str, subjects: list[s
             return not left()
 
         with suppress(pytest.fail.Exception):
-            await eventually(none_left, within=3)
+            await eventually(none_left, within=60)
         return left()
     finally:
         await client.close()

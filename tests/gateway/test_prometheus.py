@@ -72,7 +72,7 @@ async def prometheus(folder: Path, **targets: str) -> AsyncIterator[Prometheus]:
                 assert process.returncode is None, "prometheus ended"
                 return False
 
-        await eventually(scraped, within=30, what="some scrapes of every target")
+        await eventually(scraped, within=60, what="some scrapes of every target")
         yield running
     finally:
         if process.returncode is None:
@@ -84,7 +84,7 @@ async def prometheus(folder: Path, **targets: str) -> AsyncIterator[Prometheus]:
 async def scraping(stack: Stack, tmp_path_factory: Any) -> AsyncIterator[Prometheus]:
     """A Prometheus beside the module's stack, in which a run has succeeded and one has failed."""
     for topic in ("echo.x", "fail.x"):
-        await stack.client.request(topic, b"x", timeout=20)
+        await stack.client.request(topic, b"x", timeout=60)
     folder = tmp_path_factory.mktemp("prometheus")
     async with prometheus(folder, controller=stack.controller.http_url, gateway=stack.probe_url) as running:
         yield running

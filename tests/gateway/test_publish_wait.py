@@ -47,7 +47,7 @@ async def test_who_may_not_read_is_refused_before_anything_is_stored(
     callers: dict[str, aiohttp.ClientSession], sdk: Client, path: str
 ) -> None:
     before = len(await sdk.runs(limit=500))
-    refused = await post(callers["sender"], f"{path}?wait=20", 403, data=b"x")
+    refused = await post(callers["sender"], f"{path}?wait=60", 403, data=b"x")
     assert refused["code"] == "forbidden"
     assert "read" in refused["detail"]
     done = await finished(callers["whole"], await publish(callers["whole"], "pair.after"))
@@ -55,24 +55,24 @@ async def test_who_may_not_read_is_refused_before_anything_is_stored(
 
 
 async def test_a_preference_that_cannot_be_honoured_is_left_aside(callers: dict[str, aiohttp.ClientSession]) -> None:
-    async with callers["sender"].post("/v1/topics/pair.x", data=b"x", headers={"Prefer": "wait=20"}) as answer:
+    async with callers["sender"].post("/v1/topics/pair.x", data=b"x", headers={"Prefer": "wait=60"}) as answer:
         document = await answer.json()
     assert (answer.status, "Preference-Applied" in answer.headers) == (202, False)
     assert [run["function"] for run in document["runs"]] == ["pair-a", "pair-b"]
 
 
 async def test_of_several_runs_those_that_may_be_read(callers: dict[str, aiohttp.ClientSession]) -> None:
-    async with callers["half"].post("/v1/topics/pair.x?wait=20", data=b"x") as answer:
+    async with callers["half"].post("/v1/topics/pair.x?wait=60", data=b"x") as answer:
         assert (answer.status, await answer.read()) == (200, b"a x")
         assert answer.headers["Invoker-Function"] == "pair-a"
         request_id = answer.headers["Location"].rpartition("/")[2]
     assert [run["function"] for run in (await get(callers["half"], f"/v1/requests/{request_id}"))["runs"]] == ["pair-a"]
-    whole = await post(callers["whole"], "/v1/topics/pair.x?wait=20", 200, data=b"x")
+    whole = await post(callers["whole"], "/v1/topics/pair.x?wait=60", 200, data=b"x")
     assert [run["function"] for run in whole["runs"]] == ["pair-a", "pair-b"]
 
 
 async def test_of_runs_that_may_not_be_read_only_that_they_are(callers: dict[str, aiohttp.ClientSession]) -> None:
-    told = await post(callers["none"], "/v1/topics/pair.x?wait=20", 202, data=b"x")
+    told = await post(callers["none"], "/v1/topics/pair.x?wait=60", 202, data=b"x")
     assert [run["function"] for run in told["runs"]] == ["pair-a", "pair-b"]
     assert b"a x" not in repr(told).encode()
 
@@ -87,9 +87,9 @@ async def test_a_reply_that_was_handed_on_is_of_the_topic_that_it_was_handed_to(
     keys = [add_key(file, "here", "publish,read here.>"), add_key(file, "both", "publish,read here.>", "read there.>")]
     async with running_stack(tmp_path, functions=functions, gateway_keys=file, gateway_anonymous=()) as stack:
         async with session(stack.url, headers=bearer(keys[0])) as http:
-            assert "secret" not in repr(await post(http, "/v1/topics/here.begin?wait=20", 202, data=b"x"))
+            assert "secret" not in repr(await post(http, "/v1/topics/here.begin?wait=60", 202, data=b"x"))
         async with (
             session(stack.url, headers=bearer(keys[1])) as http,
-            http.post("/v1/topics/here.begin?wait=20", data=b"x") as answer,
+            http.post("/v1/topics/here.begin?wait=60", data=b"x") as answer,
         ):
             assert (answer.status, await answer.read()) == (200, b"secret x")

@@ -38,7 +38,7 @@ async def test_every_state_is_told_apart(http: aiohttp.ClientSession, stack: Sta
     old = wire.new_request_id(datetime.now(UTC) - timedelta(days=3), bytes(10))
     assert (await get(http, f"/v1/requests/{old}", 410))["code"] == "expired"
 
-    nothing = await get(http, f"/v1/requests/{await publish(http, 'nobody.listens')}?wait=20")
+    nothing = await get(http, f"/v1/requests/{await publish(http, 'nobody.listens')}?wait=60")
     assert (nothing["state"], nothing["runs"]) == ("no-match", [])
 
     await post(http, "/v1/functions/gate/pause", 200)
@@ -105,7 +105,7 @@ async def test_a_poller_that_knows_the_newest_is_answered_304(http: aiohttp.Clie
     assert (status, state) == (200, "finished")
     assert other != tag
     headers = {"If-None-Match": other}
-    async with http.get(f"/v1/requests/{request_id}?wait=20", headers=headers) as answer:
+    async with http.get(f"/v1/requests/{request_id}?wait=60", headers=headers) as answer:
         assert answer.status == 304, "a finished request is not waited for"
 
 
@@ -114,7 +114,7 @@ async def _is(http: aiohttp.ClientSession, request_id: str, state: str) -> bool:
 
 
 async def _get_newer(http: aiohttp.ClientSession, request_id: str, tag: str) -> tuple[int, str, str]:
-    async with http.get(f"/v1/requests/{request_id}?wait=20", headers={"If-None-Match": tag}) as answer:
+    async with http.get(f"/v1/requests/{request_id}?wait=60", headers={"If-None-Match": tag}) as answer:
         return answer.status, answer.headers["ETag"], (await answer.json())["state"]
 
 
@@ -123,17 +123,17 @@ async def test_waiting_ends_with_the_request_or_with_its_time(http: aiohttp.Clie
     loop = asyncio.get_running_loop()
     began = loop.time()
     assert (await get(http, f"/v1/requests/{request_id}?wait=0.3"))["state"] != "finished"
-    assert 0.25 < loop.time() - began < 5
-    preferring = asyncio.create_task(get(http, f"/v1/requests/{request_id}", Prefer="respond-async, wait=20"))
+    assert 0.25 < loop.time() - began < 50
+    preferring = asyncio.create_task(get(http, f"/v1/requests/{request_id}", Prefer="respond-async, wait=60"))
     run_id = wire.run_id_of(request_id, "gate")
-    run = asyncio.create_task(get(http, f"/v1/runs/{run_id}?wait=20"))
-    output = asyncio.create_task(_bytes(http, f"/v1/runs/{run_id}/output?wait=20"))
+    run = asyncio.create_task(get(http, f"/v1/runs/{run_id}?wait=60"))
+    output = asyncio.create_task(_bytes(http, f"/v1/runs/{run_id}/output?wait=60"))
     await eventually(lambda: _waiting(stack, request_id, 3), what="three who wait")
     stack.open_gate(request_id)
     assert (await preferring)["state"] == "finished"
     assert (await run)["state"] == "succeeded"
     assert await output == b"x"
-    assert loop.time() - began < 20
+    assert loop.time() - began < 55
     for wait in ("-1", "nan", "inf", "abc", "1e9"):
         assert (await get(http, f"/v1/requests/{request_id}?wait={wait}", 400))["code"] == "invalid-request"
 
@@ -227,7 +227,7 @@ async def test_the_input_comes_whole_and_in_parts_and_no_browser_runs_it(http: a
 
 async def test_a_chain_is_a_tree(http: aiohttp.ClientSession) -> None:
     request_id = await publish(http, "chain.begin", b"data")
-    chain = await get(http, f"/v1/requests/{request_id}/chain?wait=20")
+    chain = await get(http, f"/v1/requests/{request_id}/chain?wait=60")
     assert chain["settled"] is True
     assert [run["function"] for run in chain["runs"]] == ["first"]
     (child,) = chain["children"]

@@ -133,7 +133,7 @@ def documented() -> set[tuple[int, str]]:
 @pytest.mark.parametrize("program", ["wget", "curl"])
 async def test_a_program_that_knows_nothing_but_http(stack: Stack, program: str) -> None:
     receipt = await stack.client.publish(f"sort.{program}", b"pear\napple\nfig\n")
-    view = await stack.client.result(receipt.request_id, wait=20)
+    view = await stack.client.result(receipt.request_id, wait=60)
     (result,) = view.results
     assert result.succeeded, result
     assert await stack.client.output(result) == b"apple\nfig\npear\n"
@@ -144,8 +144,8 @@ async def test_a_program_that_knows_nothing_but_http(stack: Stack, program: str)
 async def test_a_typed_function_is_held_to_its_schema(stack: Stack) -> None:
     good = await stack.client.publish("typed", {"ok": True})
     bad = await stack.client.publish("typed", {"ok": "yes"})
-    assert (await stack.client.result(good.request_id, wait=20)).succeeded
-    (result,) = (await stack.client.result(bad.request_id, wait=20)).results
+    assert (await stack.client.result(good.request_id, wait=60)).succeeded
+    (result,) = (await stack.client.result(bad.request_id, wait=60)).results
     assert (result.state, result.reason) == (State.FAILED, Reason.INVALID_OUTPUT), result
     assert [error["pointer"] for error in result.errors] == ["/ok"]
 
@@ -183,7 +183,7 @@ async def test_the_schema_is_that_of_the_version_that_the_run_began_with(stack: 
 
 async def test_a_version_that_nobody_knows_is_no_way_around_the_schema(stack: Stack) -> None:
     receipt = await stack.client.publish("made.up", b"")
-    await stack.client.result(receipt.request_id, wait=20)
+    await stack.client.result(receipt.request_id, wait=60)
     address = RunAddress(receipt.request_id, "typed", "madeup")
     await stack.client.custody.results.put_ticket(
         RunTicket(run_id=address.run_id, request_id=address.request_id, function=address.function)

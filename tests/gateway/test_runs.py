@@ -104,7 +104,7 @@ async def test_a_table_that_does_not_reach_far_is_continued_from_the_stream(serv
         following = asyncio.create_task(client.feed.run())
         table = RunTable(client.feed, kept=10)
         filling = asyncio.create_task(table.run())
-        await asyncio.wait_for(filling, 20)
+        await asyncio.wait_for(filling, 60)
         assert (table.loaded, len(table)) == (True, 10)
         for number in range(5):
             reason = Reason.ERROR if number else Reason.COMPLETED
@@ -172,7 +172,7 @@ async def test_the_table_forgets_its_oldest_rows(server: NatsServer) -> None:
         await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
         table, world = RunTable(client.feed, kept=100), world_of(client)
         following = asyncio.create_task(client.feed.run())
-        await asyncio.wait_for(table.run(), 20)
+        await asyncio.wait_for(table.run(), 60)
         for start in range(0, 1_200, 100):
             await asyncio.gather(*(world.seal(f"r{start + n}", "f") for n in range(100)))
 

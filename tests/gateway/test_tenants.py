@@ -196,7 +196,7 @@ async def test_the_client_knows_its_events_whatever_id_they_get(tenants: Tenants
         assert first.request_id != "mine"
         with pytest.raises(IdempotencyMismatchError):
             await client.publish("echo.carl.x", b"other", request_id="mine")
-        (reply,) = await client.request("echo.carl.x", b"asked", timeout=20, request_id="asked")
+        (reply,) = await client.request("echo.carl.x", b"asked", timeout=60, request_id="asked")
         assert await reply.read() == b"asked"
         fresh = await client.publish("echo.carl.x", b"x")
         at = wire.time_of_id(fresh.request_id)
@@ -216,7 +216,7 @@ async def test_a_wait_that_ends_early_names_the_request_as_it_is_stored(stack: S
         request_id = str(expired.value.fields["request_id"])
         assert request_id != "waited"
         stack.open_gate(request_id)
-        assert (await client.result(request_id, wait=20)).complete
+        assert (await client.result(request_id, wait=60)).complete
 
 
 def _key(key: str) -> dict[str, str]:

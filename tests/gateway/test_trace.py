@@ -50,7 +50,7 @@ async def test_a_call_keeps_its_names_to_the_end_of_the_chain_and_in_the_log(cha
         async with session(chain.url) as http, http.post("/v1/topics/one", data=b"x", headers=NAMED) as answer:
             assert answer.headers["X-Request-Id"] == "my-call:1"
             request_id = (await answer.json())["request_id"]
-        whole = await chain.client.chain(request_id, wait=30)
+        whole = await chain.client.chain(request_id, wait=60)
         by_topic = {view.topic: view for view in whole.views}
 
         async def all_told() -> bool:
@@ -83,7 +83,7 @@ async def test_a_reply_over_nats_names_the_call(chain: Stack) -> None:
     try:
         replies = await client.subscribe("replies.trace")
         await client.jetstream().publish("events.three", b"x", headers={**NAMED, wire.H_REPLY_TO: "replies.trace"})
-        reply = await replies.next_msg(timeout=20)
+        reply = await replies.next_msg(timeout=60)
         assert {name: (reply.headers or {})[name] for name in NAMED} == NAMED
     finally:
         await client.close()
@@ -100,7 +100,7 @@ async def test_names_that_do_not_hold_are_replaced_or_left_out(chain: Stack, giv
         call_id = answer.headers["X-Request-Id"]
         request_id = (await answer.json())["request_id"]
     assert re.fullmatch("[0-9a-f]{26}", call_id)
-    record = (await chain.client.result(request_id, wait=20)).record
+    record = (await chain.client.result(request_id, wait=60)).record
     assert record is not None
     assert record.headers["X-Request-Id"] == call_id
     assert "traceparent" not in record.headers

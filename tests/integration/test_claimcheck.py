@@ -125,7 +125,7 @@ async def test_a_lost_chunk_is_noticed_and_not_waited_for_for_ever(client: NatsC
     claim = await claims.put(some_bytes(3 * CHUNK_BYTES), owner="event")
     await client.jetstream().delete_msg(STREAM, 2)
     with pytest.raises(ClaimCheckError):
-        await asyncio.wait_for(claims.read(claim), 30)
+        await asyncio.wait_for(claims.read(claim), 60)
 
 
 async def test_above_the_limit_nothing_is_kept(client: NatsClient, claims: ClaimStore) -> None:

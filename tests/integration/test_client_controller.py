@@ -117,7 +117,7 @@ async def test_nothing_matches(started: Started) -> None:
             await client.request("wrods", b"")
         assert caught.value.fields["suggestions"][0] == {"pattern": "words", "function": "upper"}
         receipt = await client.publish("wrods", b"")
-        assert (await client.result(receipt.request_id, wait=20)).state is RequestState.NO_MATCH
+        assert (await client.result(receipt.request_id, wait=60)).state is RequestState.NO_MATCH
 
 
 async def test_parameters_reach_the_function_and_wrong_ones_come_back(started: Started) -> None:
@@ -156,7 +156,7 @@ async def test_results_arrive_one_by_one(started: Started) -> None:
     slow = UPPER.replace("tr a-z A-Z <", "sleep 0.7; cat <")
     async with started(upper=UPPER, slow=slow) as client:
         receipt = await client.publish("words", "x")
-        assert [result.function async for result in client.results(receipt.request_id, wait=20)] == ["upper", "slow"]
+        assert [result.function async for result in client.results(receipt.request_id, wait=60)] == ["upper", "slow"]
 
 
 # ids that come twice
@@ -188,7 +188,7 @@ async def test_another_body_under_an_old_id_from_a_plain_client_is_a_dead_letter
         await js.update_stream(config)
         await asyncio.sleep(0.2)  # the window is time on the server: nothing else tells that it is over
         await js.publish("events.words", b"y", headers={"Nats-Msg-Id": "r1", "Invoker-Reply-To": inbox})
-        reply = await subscription.next_msg(timeout=20)
+        reply = await subscription.next_msg(timeout=60)
         assert (reply.headers or {})[wire.H_REASON] == "idempotency-mismatch"
         (letter,) = await sdk.dead()
         assert letter.reason == "idempotency-mismatch"
@@ -206,7 +206,7 @@ async def test_a_chain_of_three_stages_is_waited_for_to_its_end(started: Started
     }
     async with started(**stages) as client:
         receipt = await client.publish("one", "abc")
-        chain = await client.chain(receipt.request_id, wait=30)
+        chain = await client.chain(receipt.request_id, wait=60)
         assert chain.settled
         assert chain.succeeded
         assert [sorted(run.function for run in view.runs) for view in chain.views] == [
@@ -224,7 +224,7 @@ async def test_a_chain_of_three_stages_is_waited_for_to_its_end(started: Started
 async def test_a_chain_that_leads_nowhere_ends(started: Started) -> None:
     async with started(first=UPPER + "onSuccess: {publish: nobody.listens}\n") as client:
         receipt = await client.publish("words", "abc")
-        chain = await client.chain(receipt.request_id, wait=30)
+        chain = await client.chain(receipt.request_id, wait=60)
         assert [view.state for view in chain.views] == ["finished", "no-match"]
 
 
@@ -260,9 +260,9 @@ async def test_a_loop_ends_in_a_dead_letter(started: Started) -> None:
 async def test_a_replay_is_a_new_request_that_names_the_old_one(started: Started) -> None:
     async with started(upper=UPPER, count=COUNT) as client:
         first = await client.publish("words", "abc", headers={"traceparent": "00-1"}, request_id="original")
-        await client.result(first.request_id, wait=20)
+        await client.result(first.request_id, wait=60)
         again = await client.replay("original")
-        view = await client.result(again.request_id, wait=20)
+        view = await client.result(again.request_id, wait=60)
         assert view.request_id != "original"
         assert sorted(run.function for run in view.runs) == ["count", "upper"]
         assert view.record is not None
@@ -270,7 +270,7 @@ async def test_a_replay_is_a_new_request_that_names_the_old_one(started: Started
         assert view.record.headers["traceparent"] == "00-1"
         assert view.record.root_request_id == view.request_id
         changed = await client.replay("original", data="xyz")
-        await client.result(changed.request_id, wait=20)
+        await client.result(changed.request_id, wait=60)
         assert await client.input(changed.request_id) == b"xyz"
 
 
@@ -280,14 +280,14 @@ async def test_a_replay_of_one_run_calls_its_function_with_the_old_topic(started
     )
     async with started(topic=topic, other=topic) as client:
         first = await client.publish("words.x", "!")
-        view = await client.result(first.request_id, wait=20)
+        view = await client.result(first.request_id, wait=60)
         run = view.run("topic")
         assert run is not None
         for receipt in (
             await client.replay(run.run_id),
             await client.replay(first.request_id, function="topic"),
         ):
-            again = await client.result(receipt.request_id, wait=20)
+            again = await client.result(receipt.request_id, wait=60)
             assert [one.function for one in again.runs] == ["topic"]
             assert [await client.output(result) for result in again.results] == [b"words.x!"]
 
@@ -296,9 +296,9 @@ async def test_a_large_request_is_replayed_from_its_stored_bytes(started: Starte
     async with started(count=COUNT) as client:
         data = b"x" * (2 * MIB)
         first = await client.publish("words", data)
-        await client.result(first.request_id, wait=20)
+        await client.result(first.request_id, wait=60)
         receipt = await client.replay(first.request_id)
-        view = await client.result(receipt.request_id, wait=20)
+        view = await client.result(receipt.request_id, wait=60)
         assert (await client.output(view.results[0])).strip() == str(2 * MIB).encode()
         with pytest.raises(UnknownIdError):
             await client.replay("never-seen")
@@ -318,7 +318,7 @@ async def test_cancelling_ends_a_running_and_a_queued_run(started: Started) -> N
         done = await client.cancel(first.request_id)
         assert len(done.cancelled) == 1
         for receipt in (first, second):
-            (result,) = (await client.result(receipt.request_id, wait=20)).results
+            (result,) = (await client.result(receipt.request_id, wait=60)).results
             assert (result.state, result.reason) == (State.CANCELLED, Reason.CANCELLED)
         again = await client.cancel(first.request_id)
         assert (len(again.cancelled), len(again.already_finished)) == (0, 1)
@@ -336,7 +336,7 @@ async def test_a_paused_function_keeps_its_events(started: Started) -> None:
         with pytest.raises(WaitExpiredError):
             await client.result(receipt.request_id, wait=0.5)
         assert not await client.resume("upper")
-        assert (await client.result(receipt.request_id, wait=20)).succeeded
+        assert (await client.result(receipt.request_id, wait=60)).succeeded
         with pytest.raises(UnknownIdError):
             await client.pause("lower")
 
@@ -358,9 +358,9 @@ async def test_a_log_is_followed_and_then_read_from_the_result(started: Started)
 
         await eventually(both, what="both lines")
         await client.cancel(receipt.request_id)
-        await asyncio.wait_for(following, 20)
+        await asyncio.wait_for(following, 60)
         assert sorted(lines) == [("stderr", "still here"), ("stdout", "awake")]
-        await client.result(receipt.request_id, wait=20)
+        await client.result(receipt.request_id, wait=60)
 
         async def stored() -> bool:
             return sorted([line.text async for line in client.logs(receipt.request_id)]) == ["awake", "still here"]
@@ -419,7 +419,7 @@ async def test_a_dead_letter_is_sent_again(started: Started, client: NatsClient)
         (letter,) = await sdk.dead()
         assert letter.reason == "invalid-reply-subject"
         request_id = await sdk.redrive(letter.id[:6])
-        assert (await sdk.result(request_id, wait=20)).succeeded
+        assert (await sdk.result(request_id, wait=60)).succeeded
         with pytest.raises(UnknownIdError):
             await sdk.redrive("absent")
 

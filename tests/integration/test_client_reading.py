@@ -79,7 +79,7 @@ async def test_following_goes_on_after_the_consumer_was_deleted(client: NatsClie
         for info in await js.consumers_info(STREAM):
             await js.delete_consumer(STREAM, info.name)
         await put(client, range(4, 7))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             seen += [(await anext(tail)).sequence for _ in range(3)]
     assert seen == [1, 2, 3, 4, 5, 6]
 

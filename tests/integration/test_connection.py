@@ -47,7 +47,7 @@ async def echoes(options: ConnectionOptions) -> bool:
     try:
         subscription = await client.subscribe("echo")
         await client.publish("echo", b"hello")
-        return (await subscription.next_msg(timeout=5)).data == b"hello"
+        return (await subscription.next_msg(timeout=60)).data == b"hello"
     finally:
         await client.close()
 
@@ -174,7 +174,7 @@ async def test_a_connection_outlives_a_server_that_is_away_for_many_attempts(tmp
         async with nats_server(tmp_path / "store", port=server.port):
             await eventually(back, what="the connection's return")
             assert "closed" not in heard
-            await client.flush(timeout=5)
+            await client.flush(timeout=60)
     finally:
         await client.close()
 
@@ -212,7 +212,7 @@ async def test_a_refused_connection_comes_back_as_whoever_it_is_then(tmp_path: P
             key.write_bytes(seed)
             await eventually(lambda: heard_of("reconnected"), what="the connection's return")
             await client.publish("echo", b"again")
-            assert (await subscription.next_msg(timeout=5)).data == b"again", "subscriptions are there again"
+            assert (await subscription.next_msg(timeout=60)).data == b"again", "subscriptions are there again"
         finally:
             await client.close()
         assert client.is_closed
@@ -233,7 +233,7 @@ async def test_a_refused_subject_ends_no_connection(start: StartServer) -> None:
         try:
             await client.publish("forbidden", b"")
             await eventually(told, what="the refusal")
-            await client.flush(timeout=5)
+            await client.flush(timeout=60)
             assert [event for event in heard if not event.startswith("error: ")] == []
         finally:
             await client.close()
@@ -272,7 +272,7 @@ async def test_a_first_connect_may_wait_for_its_server(tmp_path: Path) -> None:
     waiting = asyncio.create_task(connect(options, keep_trying=True, listener=listener))
     await eventually(told, what="a failed attempt")
     async with nats_server(tmp_path / "store", port=port):
-        client = await asyncio.wait_for(waiting, 20)
+        client = await asyncio.wait_for(waiting, 60)
         assert client.is_connected
         await client.close()
 

@@ -42,7 +42,7 @@ async def view(running: Running, client: NatsClient) -> View:
 
 async def still_works(view: View) -> None:
     """Nobody else was disturbed."""
-    reply = await view.client.request(view.names.call_function("echo"), b"still here", timeout=20)
+    reply = await view.client.request(view.names.call_function("echo"), b"still here", timeout=60)
     assert reply.data == b"still here"
     await view.quiet()
 

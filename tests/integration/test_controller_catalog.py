@@ -68,7 +68,7 @@ async def fill(view: View) -> list[str]:
 
 async def ended(view: View, requests: list[str], name: str = "busy") -> Counter[Reason]:
     """The reasons of all their results; each has one reply too."""
-    results = [await view.result(one, name, within=30) for one in requests]
+    results = [await view.result(one, name, within=60) for one in requests]
     await view.quiet()
     for one in requests:
         assert len(await view.reply(one)) == 1
@@ -278,7 +278,7 @@ async def test_a_changed_concurrency_is_felt_by_what_is_queued(view: View, catal
     await eventually(lowered, what="the lower limit")
     await view.running("busy", 4)
     gate.touch()
-    await view.quiet(within=40)
+    await view.quiet(within=60)
 
 
 async def test_a_subscription_that_is_added_or_taken_away_counts_from_the_reload(view: View, catalog: Path) -> None:

@@ -113,10 +113,10 @@ async def test_a_plain_request_is_answered_by_the_run(view: View) -> None:
 
 
 async def test_a_function_called_by_name_runs_alone(view: View) -> None:
-    reply = await view.client.request(view.names.call_function("shout"), b"only me", timeout=20)
+    reply = await view.client.request(view.names.call_function("shout"), b"only me", timeout=60)
     assert reply.data == b"ONLY ME"
     assert reply.headers[wire.H_RUNS] == "1"
-    reply = await view.client.request(view.names.call_function("nobody"), b"", timeout=20)
+    reply = await view.client.request(view.names.call_function("nobody"), b"", timeout=60)
     assert problem_of(reply)["code"] == "unknown"
     assert "there are: after, back" in problem_of(reply)["detail"]
 

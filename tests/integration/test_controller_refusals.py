@@ -69,7 +69,7 @@ async def test_a_next_event_that_is_refused_is_a_dead_letter_and_the_run_ends(
     """The stage's own parameters and the caller's headers together are too much: said once, replied once."""
     write_functions(tmp_path / "f", {"one": ECHO + "\nonSuccess: {publish: stage.two}"})
     async with controller(server.url, tmp_path / "f", tmp_path / "state", max_event_bytes=2):
-        reply = await client.request(NAMES.call_topic("hello.x"), b"1", timeout=20)
+        reply = await client.request(NAMES.call_topic("hello.x"), b"1", timeout=60)
         assert (reply.headers or {})[wire.H_STATE] == "succeeded"
 
         async def empty() -> bool:
@@ -118,7 +118,7 @@ async def test_every_size_passes_where_messages_are_small(tmp_path: Path) -> Non
     ):
         client = await connect(ConnectionOptions(url=server.url))
         for size in (300_000, 340_000, 440_000, 512 * 1024 - 200):
-            reply = await client.request(NAMES.call_topic("hello.x"), b"x" * size, timeout=20)
+            reply = await client.request(NAMES.call_topic("hello.x"), b"x" * size, timeout=60)
             assert (reply.headers or {}).get(wire.H_STATE) == "succeeded", (size, reply.data)
         await client.close()
 
@@ -133,9 +133,9 @@ async def test_a_consumer_changed_by_hand_stops_only_its_own_function(
         config.ack_wait = 77
         await js.add_consumer(NAMES.runs_stream, config)
         write_functions(tmp_path / "f", {"later": "subscriptions: [{topic: later}]\ncommand: [echo, hi]"})
-        answer = await client.request(NAMES.control("reload"), b"", timeout=20)
+        answer = await client.request(NAMES.control("reload"), b"", timeout=60)
         assert json.loads(answer.data)["functions"] == 2
-        reply = await client.request(NAMES.call_topic("later"), b"1", timeout=20)
+        reply = await client.request(NAMES.call_topic("later"), b"1", timeout=60)
         assert (reply.headers or {})[wire.H_STATE] == "succeeded"
 
 
@@ -158,7 +158,7 @@ output: {from: api, schema: {type: object, properties: {text: {type: KIND}}}}
     gate = tmp_path / "gate"
     write_functions(tmp_path / "f", {"slow": spec.replace("KIND", "string")})
     async with controller(server.url, tmp_path / "f", tmp_path / "state"):
-        asked = asyncio.create_task(client.request(NAMES.call_topic("slow"), str(gate).encode(), timeout=30))
+        asked = asyncio.create_task(client.request(NAMES.call_topic("slow"), str(gate).encode(), timeout=60))
 
         async def running() -> bool:
             try:
@@ -169,9 +169,9 @@ output: {from: api, schema: {type: object, properties: {text: {type: KIND}}}}
 
         await eventually(running, what="the run")
         write_functions(tmp_path / "f", {"slow": spec.replace("KIND", "integer")})
-        await client.request(NAMES.control("reload"), b"", timeout=20)
+        await client.request(NAMES.control("reload"), b"", timeout=60)
         gate.touch()
         reply = await asked
         assert (reply.headers or {})[wire.H_STATE] == "succeeded", reply.data
-        again = await client.request(NAMES.call_topic("slow"), str(gate).encode(), timeout=30)
+        again = await client.request(NAMES.call_topic("slow"), str(gate).encode(), timeout=60)
         assert (again.headers or {})[wire.H_REASON] == "invalid-output"

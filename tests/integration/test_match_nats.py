@@ -52,7 +52,7 @@ async def test_the_matcher_finds_whom_the_server_delivers_to(client: NatsClient,
         await client.publish(NAMES.event(topic))
     # One connection gets its messages in the order they were sent: after this one, only our callbacks have work left.
     await client.publish("last")
-    await last.next_msg(timeout=20)
+    await last.next_msg(timeout=60)
     await eventually(lambda: _nothing_waits(client), what="the last callback")
 
     matcher = Matcher((f"f{index}", Subscription(pattern)) for index, pattern in enumerate(patterns))

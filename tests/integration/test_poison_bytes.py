@@ -36,7 +36,7 @@ async def test_a_subject_that_is_no_utf8_becomes_a_dead_letter_and_stops_nobody(
     write_functions(tmp_path / "functions", {"echo": "subscriptions: [{topic: 'hello.*'}]\ncommand: [echo, hi]"})
     async with controller(server.url, tmp_path / "functions", tmp_path / "state"):
         await _send_raw(server.port, b"PUB events.hello.\xff\xfe 1\r\n1\r\n")
-        reply = await client.request(NAMES.call_topic("hello.after"), b"2", timeout=10)
+        reply = await client.request(NAMES.call_topic("hello.after"), b"2", timeout=60)
         assert reply.headers is not None
         assert reply.headers[wire.H_STATE] == "succeeded"
 
@@ -76,5 +76,5 @@ async def test_a_message_in_runs_that_is_no_run_is_dropped(
             return (await js.stream_info(NAMES.runs_stream)).state.messages == 0
 
         await eventually(empty, what="an empty queue")
-        reply = await client.request(NAMES.call_topic("hello.after"), b"2", timeout=10)
+        reply = await client.request(NAMES.call_topic("hello.after"), b"2", timeout=60)
         assert (reply.headers or {})[wire.H_STATE] == "succeeded"

@@ -42,7 +42,7 @@ async def test_as_many_as_there_is_room_for_and_the_rest_given_back(
     await messages.aclose()  # type: ignore[attr-defined]  # it is a generator
     await Acks(client).done(first.reply)
     again = Pull(client, "QUEUE", "all", batch=8).messages()
-    async with asyncio.timeout(20):  # and not the ack wait's minute
+    async with asyncio.timeout(45):  # and not the ack wait's minute
         subjects = {(await anext(again)).subject for _ in range(8)}
     assert subjects == {f"queue.{number}" for number in range(1, 9)}
     await again.aclose()  # type: ignore[attr-defined]

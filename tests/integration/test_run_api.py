@@ -399,7 +399,7 @@ async def test_a_published_event_belongs_to_its_run(world: RunWorld) -> None:
     assert answer.json() == {"request_id": wanted, "topic": "next.one", "duplicate": False}
     # Delivered, not read back: nats-py gives headers beyond ASCII as text only then.
     consumer = await world.client.jetstream().pull_subscribe("events.>", durable="test")
-    [event] = await consumer.fetch(1, timeout=5)
+    [event] = await consumer.fetch(1, timeout=60)
     assert (event.subject, event.data) == ("events.next.one", b"hello")
     assert event.headers is not None
     assert event.headers[wire.H_MESSAGE_ID] == wanted

@@ -62,13 +62,13 @@ class Traced:
             http.post(f"/v1/topics/{topic}", data=b"x", headers=headers) as answer,
         ):
             request_id: str = (await answer.json())["request_id"]
-        await self.stack.client.chain(request_id, wait=30)
+        await self.stack.client.chain(request_id, wait=60)
         await self.told(request_id)
         return request_id
 
     async def told(self, request_id: str) -> None:
         """When this returns the spans of every run of the chain have arrived, and the call's."""
-        chain = await self.stack.client.chain(request_id, wait=30)
+        chain = await self.stack.client.chain(request_id, wait=60)
         wanted = {result.run_id for view in chain.views for result in view.results}
 
         async def here() -> bool:
@@ -189,7 +189,7 @@ async def test_an_event_of_another_client_begins_its_trace_when_it_is_accepted(r
         await connection.jetstream().publish("events.three", b"x", headers={wire.H_MESSAGE_ID: "other-1"})
     finally:
         await connection.close()
-    view = await running.stack.client.result("other-1", wait=20)
+    view = await running.stack.client.result("other-1", wait=60)
     await running.told("other-1")
     (accept,) = [s for s in running.receiver.named("accept three") if s.attributes["invoker.request_id"] == "other-1"]
     assert accept.parent is None
@@ -205,7 +205,7 @@ async def test_a_reply_names_its_span(running: Traced) -> None:
         replies = await connection.subscribe("replies.traced")
         given = {**headers, wire.H_MESSAGE_ID: "reply-1", wire.H_REPLY_TO: "replies.traced"}
         await connection.jetstream().publish("events.three", b"x", headers=given)
-        reply = await replies.next_msg(timeout=20)
+        reply = await replies.next_msg(timeout=60)
     finally:
         await connection.close()
     await running.told("reply-1")
@@ -273,7 +273,7 @@ async def test_a_replay_by_a_client_that_does_not_trace_is_no_child_either(runni
         await connection.jetstream().publish("events.three", b"x", headers=headers)
     finally:
         await connection.close()
-    await running.stack.client.result("by-hand-1", wait=20)
+    await running.stack.client.result("by-hand-1", wait=60)
     await running.told("by-hand-1")
     accepts = {s.attributes["invoker.request_id"]: s for s in running.receiver.named("accept three")}
     first, second = accepts[original], accepts["by-hand-1"]
@@ -288,7 +288,7 @@ async def test_a_request_that_is_published_again_links_to_the_first(running: Tra
         js = connection.jetstream()
         await js.publish("events.three", b"x", headers={**headers, wire.H_MESSAGE_ID: "twice!"})
         request_id = wire.digest_id("message-id", "twice!")
-        await running.stack.client.result(request_id, wait=20)
+        await running.stack.client.result(request_id, wait=60)
         await running.told(request_id)
         # As after the stream's two minutes: the same id once more, told by another id of the message.
         await js.publish("events.three", b"x", headers={**second, wire.H_MESSAGE_ID: request_id})
@@ -311,7 +311,7 @@ async def test_what_the_caller_does_not_sample_is_told_to_nobody_but_stays_a_tra
     named = {"traceparent": f"00-{trace}-{CALLER_SPAN}-00"}
     async with session(running.stack.url) as http, http.post("/v1/topics/three", data=b"x", headers=named) as answer:
         request_id = (await answer.json())["request_id"]
-    view = await running.stack.client.result(request_id, wait=20)
+    view = await running.stack.client.result(request_id, wait=60)
     assert view.record is not None
     assert view.record.headers["traceparent"].startswith(f"00-{trace}-")
     assert view.record.headers["traceparent"].endswith("-00")

@@ -50,7 +50,7 @@ async def program(name: str, folder: Path, **environ: str) -> AsyncIterator[Path
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 def lines_of(log: Path) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ async def test_every_line_of_every_program_is_json_and_names_what_it_is_about(
             async with session(url) as http, http.post("/v1/topics/one", data=b"x", headers=named) as answer:
                 request_id = (await answer.json())["request_id"]
             async with Client.connect(nats_url) as asking:
-                chain = await asking.chain(request_id, wait=30)
+                chain = await asking.chain(request_id, wait=60)
             results = [result for one in chain.views for result in one.results]
             assert await view.results.result(request_id, "one") is not None
         runs = {span.attributes["invoker.run_id"]: span for span in receiver.spans if span.name.startswith("run ")}

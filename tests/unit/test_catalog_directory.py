@@ -17,7 +17,7 @@ from trigger.catalog import Catalog
 from trigger.catalog_source import snapshot
 from trigger.catalog_source.directory import DirectorySource
 
-SOON = 10.0
+SOON = 60.0
 """Seconds a change may take on a busy machine; the promise is 2, and a test is no benchmark."""
 
 HEAD = "apiVersion: invoker.dev/v1alpha1\nkind: Function\nmetadata: {{name: {name}}}\nspec:\n"

@@ -42,7 +42,7 @@ async def test_nobody_answers_and_that_is_said_soon(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(EngineUnavailableError) as unavailable:
         await look_at(kubeconfig(tmp_path, server))
-    assert time.monotonic() - began < 8, "a controller has more patience"
+    assert time.monotonic() - began < 30, "a controller has more patience"
     assert unavailable.value.message == f"the API server at {server} does not answer: Connection refused"
     assert unavailable.value.hint
     assert "--kubeconfig" in unavailable.value.hint

@@ -26,7 +26,7 @@ print(*sorted(set(sys.modules) - before))
 
 def started(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={}, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env={}, timeout=60, check=False)
 
 
 def test_started_as_a_file_it_loads_nothing_heavy_and_nothing_of_ours() -> None:

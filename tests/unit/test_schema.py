@@ -148,7 +148,7 @@ def test_a_pattern_made_to_stall_does_not() -> None:
     """A backtracking engine needs half a minute for this; the bound is generous for a noisy machine."""
     started = time.monotonic()
     assert Schema({"pattern": "^(a+)+$"}).problems("a" * 10_000 + "!")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 @given(JSON)

@@ -101,7 +101,7 @@ async def runs(cluster: Cluster) -> AsyncIterator[Runs]:
 
 
 async def until(fits: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not fits():
             await asyncio.sleep(0.005)
 
