@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, async_playwright
 
+from invoker.gateway.dashboard.paths import HOME
 from invoker.gateway.dashboard.session import COOKIE
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -126,7 +127,14 @@ async def open_window(browser: Browser, url: str, key: str | None = None, **opti
     context.set_default_timeout(PATIENCE_MS)
     await context.add_init_script(WATCHING)
     if key is not None:
-        cookie: Any = {"name": COOKIE, "value": key, "url": f"{url}/ui", "httpOnly": True, "sameSite": "Lax"}
+        cookie: Any = {
+            "name": COOKIE,
+            "value": key,
+            "domain": "127.0.0.1",
+            "path": HOME,
+            "httpOnly": True,
+            "sameSite": "Lax",
+        }
         await context.add_cookies([cookie])
     try:
         window = Window(await context.new_page(), url)

@@ -15,6 +15,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.dashboard.browser import Window, open_window, running_chromium
+from tests.dashboard.routes import covered_by, is_asked
 from tests.dashboard.visitor import Visitor, visiting
 from tests.gateway.stack import Stack, running_stack
 
@@ -51,14 +52,22 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def open_page(chromium: Browser) -> AsyncIterator[OpenWindow]:
-    """Opens windows that notice whatever goes wrong in them: `await open_page(url, "/ui/runs", viewport=PHONE)`."""
+async def open_page(chromium: Browser, request: pytest.FixtureRequest) -> AsyncIterator[OpenWindow]:
+    """Opens windows that notice whatever goes wrong in them: `await open_page(url, "/ui/runs", viewport=PHONE)`.
+
+    A test that says that it drives routes fails when none of its windows asked for one of them.
+    """
+    windows: list[Window] = []
     async with AsyncExitStack() as opened:
 
         async def opening(url: str, address: str | None = None, **options: Any) -> Window:
             window = await opened.enter_async_context(open_window(chromium, url, **options))
+            windows.append(window)
             if address is not None:
                 await window.open(address)
             return window
 
         yield opening
+    asked = [one for window in windows for one in window.asked]
+    missing = [route for route in sorted(covered_by(request.function)) if not is_asked(route, asked)]
+    assert not missing, f"said to be driven, and was not: {missing}"
