@@ -109,7 +109,7 @@ class RunListing:
         part, sequence = _parsed_cursor(before)
         shown: set[str] = set()
         if part == _UNFINISHED and wanted.wants_unfinished():
-            async for row in self._unfinished(wanted, sequence):
+            async for row in self.unfinished(wanted, sequence):
                 shown.add(row.run_id)
                 yield row
         if wanted.wants_finished():
@@ -136,8 +136,10 @@ class RunListing:
             if row is not None and wanted.fits(row):
                 yield row
 
-    async def _unfinished(self, wanted: RunFilter, before: int | None) -> AsyncGenerator[RunRow, None]:
-        """RUNS is a work queue, where a second consumer is refused: its messages are read one by one, many at once."""
+    async def unfinished(self, wanted: RunFilter, before: int | None = None) -> AsyncGenerator[RunRow, None]:
+        """The wanted unfinished runs below that place, newest first.
+
+        RUNS is a work queue, where a second consumer is refused: its messages are read one by one, many at once."""
         state = (await self._reader.state(self._names.runs_stream)).state
         high = state.last_seq if before is None else min(state.last_seq, before - 1)
         left, first = state.messages, max(1, state.first_seq)

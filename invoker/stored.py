@@ -68,6 +68,12 @@ class Stored:
             async for row in rows:
                 yield row
 
+    async def unfinished(self, wanted: RunFilter) -> AsyncGenerator[RunRow, None]:
+        """The wanted runs that have not finished, newest first."""
+        async with aclosing(self._listing.unfinished(wanted)) as rows:
+            async for row in rows:
+                yield row
+
     async def first_unfinished(self, function: str, limit: int) -> list[RunRow]:
         """So many of the function's unfinished runs, those that were accepted first, oldest first."""
         return await self._listing.first_unfinished(function, limit)

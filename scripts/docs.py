@@ -32,6 +32,7 @@ from invoker.connection import ConnectionOptions
 from invoker.errors import InvokerError
 from invoker.exposition import Registry
 from invoker.gateway.catalog_copy import CatalogCopy
+from invoker.gateway.dead_news import DeadNews
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.metrics import GatewayMetrics
 from invoker.gateway.openapi import openapi_document
@@ -220,8 +221,8 @@ def openapi() -> str:
     options = ConnectionOptions()
     client = Client(NatsClient(), Names(), options)  # never connected: the routes are only described
     gateway = Gateway(
-        GatewaySettings(), client, CatalogCopy(client), RunTable(client.feed), TopicTable(client.feed, Names()),
-        SharedReads(client.stored.request),
+        GatewaySettings(), client, CatalogCopy(client), RunTable(client.feed),
+        TopicTable(client.feed, Names()), DeadNews(client), SharedReads(client.stored.request),
     )  # fmt: skip
     routes = [route for router in routers(gateway) for route in router.routes]
     return json.dumps(openapi_document(routes), indent=1, ensure_ascii=False) + "\n"

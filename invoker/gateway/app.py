@@ -31,6 +31,7 @@ from invoker.gateway.catalog_copy import CatalogCopy
 from invoker.gateway.dashboard import paths as dashboard_paths
 from invoker.gateway.dashboard.refusal import refusal_page
 from invoker.gateway.dashboard.session import BrowserSession
+from invoker.gateway.dead_news import DeadNews
 from invoker.gateway.door import Door, shown_path
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.http_protocol import ServerLimits
@@ -68,10 +69,12 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
     async with Client.connect(options, names=settings.names, timeout=5.0, listener=told) as client:
         client.allow_events_of(settings.max_event_bytes)
         catalog, runs, topics = CatalogCopy(client), RunTable(client.feed), TopicTable(client.feed, settings.names)
+        dead = DeadNews(client)
         tasks = [
             asyncio.create_task(client.feed.run(), name="feed"),
             asyncio.create_task(catalog.run(), name="catalog"),
             asyncio.create_task(_read_past(runs, topics), name="recent-runs"),
+            asyncio.create_task(dead.run(), name="dead-letters"),
         ]
         try:
             async with chosen_results(settings, client) as filler:
@@ -79,8 +82,9 @@ async def opened_gateway(settings: GatewaySettings, options: ConnectionOptions) 
                 closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 run_api = run_api_of(settings, client, catalog)
                 gateway = Gateway(
-                    settings, client, catalog, runs, topics, requests, run_api=run_api, closing=closing, filler=filler
-                )
+                    settings, client, catalog, runs, topics, dead, requests, run_api=run_api, closing=closing,
+                    filler=filler,
+                )  # fmt: skip
                 client.custody.publisher.on_outcome = gateway.metrics.published
                 yield gateway
         finally:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from invoker.client import Client
 from invoker.gateway.catalog_copy import CatalogCopy
+from invoker.gateway.dead_news import DeadNews
 from invoker.gateway.metrics import GatewayMetrics
 from invoker.gateway.run_api import RunApi
 from invoker.gateway.run_table import RunTable
@@ -29,6 +30,7 @@ class Gateway:
     catalog: CatalogCopy
     runs: RunTable
     topics: TopicTable
+    dead: DeadNews
     requests: SharedReads[RequestView]
     """The request of exactly that id (`Stored.request`), read once for all who ask at the same moment."""
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)

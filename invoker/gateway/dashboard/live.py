@@ -27,9 +27,9 @@ from invoker.result import RunStatusDocument
 
 TOGETHER_SECONDS = 0.2
 """Changes within this time are told as one."""
-LOOK_SECONDS = 1.0
-"""How often it is looked whether the catalog is another one, or more of the past has been read."""
-COMMENT_LOOKS = 15
+LOOK_SECONDS = 0.5
+"""How often it is looked whether the catalog is another one, a dead letter has come, or the past has been read."""
+COMMENT_LOOKS = 30
 CHANGE = b"event: change\ndata: {}\n\n"
 
 
@@ -74,7 +74,7 @@ async def _changes(gateway: Gateway, wanted: Wanted, request_id: str | None) -> 
 def _surroundings(gateway: Gateway) -> tuple[object, ...]:
     """What pages show besides requests and runs: another value is another page."""
     catalog, loaded = gateway.catalog, (gateway.runs.loaded, gateway.topics.loaded)
-    return catalog.present, catalog.problem, loaded, gateway.client.is_connected
+    return catalog.present, catalog.problem, loaded, gateway.dead.position, gateway.client.is_connected
 
 
 async def _is_changed(watch: Watch, wanted: Wanted) -> bool:
