@@ -36,26 +36,32 @@ def router(gateway: Gateway) -> APIRouter:
         beginning or end among recent ones, or `@latest`, the newest request that the caller may see."""
         sight = Sight(gateway, caller_of(request))
         sight.caller.check(Action.READ)
-
-        def sees(topic: str, function: str | None) -> bool:
-            return sight.may(Action.READ, topic, function)
-
-        try:
-            found = await gateway.client.stored.meant(given, None if sight.caller.sees_everything() else sees)
-        except ExpiredError:
-            raise  # told from the id alone
-        except UnknownIdError as error:
-            if "dead_id" in error.fields and sees(str(error.fields.get("topic")), None):
-                raise
-            raise unknown("id", given) from error
-        try:
-            return JsonResponse(await _visible(sight, found))
-        except ExpiredError:
-            raise
-        except UnknownIdError as error:
-            raise unknown("id", given) from error  # in the words of what never was
+        return JsonResponse(await meant_id(sight, given))
 
     return routes
+
+
+async def meant_id(sight: Sight, given: str) -> MeantId:
+    """What the id stands for among what the caller may see. Raises `UnknownIdError`, `ExpiredError` and
+    `AmbiguousIdError`."""
+
+    def sees(topic: str, function: str | None) -> bool:
+        return sight.may(Action.READ, topic, function)
+
+    try:
+        found = await sight.gateway.client.stored.meant(given, None if sight.caller.sees_everything() else sees)
+    except ExpiredError:
+        raise  # told from the id alone
+    except UnknownIdError as error:
+        if "dead_id" in error.fields and sees(str(error.fields.get("topic")), None):
+            raise
+        raise unknown("id", given) from error
+    try:
+        return await _visible(sight, found)
+    except ExpiredError:
+        raise
+    except UnknownIdError as error:
+        raise unknown("id", given) from error  # in the words of what never was
 
 
 async def _visible(sight: Sight, found: Found) -> MeantId:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import quote, urlencode
 
 HOME = "/ui"
 LOGIN = f"{HOME}/login"
 ASSETS = f"{HOME}/assets"
+RUNS = f"{HOME}/runs"
+SELECTION = f"{HOME}/selection"
+OPEN = f"{HOME}/open"
+FUNCTIONS = f"{HOME}/functions"
+RELOAD = f"{HOME}/reload"
+DEAD_LETTERS = f"{HOME}/dead-letters"
 
 _PATHS = {
     "run": f"{HOME}/runs/{{}}",
@@ -20,6 +27,12 @@ _PATHS = {
 def url_for(what: str, name: str, *more: str) -> str:
     """The page of a run, request, function, topic or dead letter, or with `more` one below it."""
     return "/".join([_PATHS[what].format(quote(name, safe="")), *(quote(one, safe="") for one in more)])
+
+
+def query_of(path: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """The path with these fields as its query; a name may come several times."""
+    given = list(pairs)
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def live_url(**wanted: str | None) -> str:

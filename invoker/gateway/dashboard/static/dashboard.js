@@ -4,6 +4,7 @@
 // of its predecessor. Nothing is drawn here.
 
 const LOGIN = "/ui/login";
+const REDRAWN_SECONDS = 5;
 
 // ---- live parts
 
@@ -115,7 +116,8 @@ function follow() {
         mark.hidden = true;
       }
       if (stream.readyState === EventSource.CLOSED) {
-        setTimeout(open, 2000); // refused: the browser itself does not come again
+        refresh(); // refused: leads to signing in where that is why
+        setTimeout(open, 2000); // the browser itself does not come again
       }
     });
   };
@@ -125,7 +127,13 @@ function follow() {
 
 // ---- clocks: what goes on counts on
 
+let ticks = 0;
+
 function tick() {
+  ticks += 1;
+  if (ticks % REDRAWN_SECONDS === 0 && document.querySelector("[data-redraw]")) {
+    refresh(); // a drawing of what goes on grows
+  }
   for (const one of document.querySelectorAll("[data-since]")) {
     one.textContent = duration((Date.now() - Date.parse(one.dataset.since)) / 1000);
   }
@@ -163,7 +171,141 @@ function guardForms() {
 
 // ---- parts that a page may have; each is given the part of the document that is new
 
-const adornments = [];
+const adornments = [selectAll, runLog];
+
+// A box that ticks all boxes of that name, and words that count the ticked ones.
+function selectAll(part) {
+  for (const all of part.querySelectorAll("input[data-selects]")) {
+    const name = all.dataset.selects;
+    const boxes = () => [...document.querySelectorAll(`input[type=checkbox][name="${CSS.escape(name)}"]`)];
+    const show = () => {
+      const given = boxes();
+      const ticked = given.filter((one) => one.checked).length;
+      all.checked = ticked > 0 && ticked === given.length;
+      all.indeterminate = ticked > 0 && !all.checked;
+      for (const words of document.querySelectorAll(`[data-counts="${CSS.escape(name)}"]`)) {
+        words.textContent = `${ticked} selected`;
+      }
+      for (const button of document.querySelectorAll(`[data-needs="${CSS.escape(name)}"]`)) {
+        button.disabled = ticked === 0;
+      }
+    };
+    all.hidden = boxes().length === 0;
+    all.addEventListener("change", () => {
+      boxes().forEach((one) => (one.checked = all.checked));
+      show();
+    });
+    all.closest("table").addEventListener("change", show);
+    show();
+  }
+}
+
+// The log of a run: a search, a way to the end, and the lines that come. They are text, never anything else.
+const LOG_LINES = 2000;
+const LOG_LOOKS = { bad: /error|exception|traceback|fatal|critical|panic/i, warn: /warn/i };
+
+function runLog(part) {
+  for (const log of part.querySelectorAll("[data-log]")) {
+    const lines = log.querySelector("[data-log-lines]");
+    const search = log.querySelector("[data-log-search]");
+    const fits = (line) => line.textContent.toLowerCase().includes(search.value.trim().toLowerCase());
+    const toEnd = () => (lines.scrollTop = lines.scrollHeight);
+    log.querySelector("[data-log-tools]").hidden = false;
+    log.querySelector("[data-log-end]").addEventListener("click", toEnd);
+    search.addEventListener("input", () => {
+      for (const line of lines.querySelectorAll(".line")) {
+        line.hidden = !fits(line);
+      }
+      countLines(log, lines, search.value.trim());
+    });
+    toEnd();
+    if (log.dataset.logStream) {
+      followLog(log, lines, (line) => !fits(line), () => search.value.trim(), toEnd);
+    }
+  }
+}
+
+function followLog(log, lines, isHidden, searched, toEnd) {
+  const words = log.querySelector("[data-log-words]");
+  const stream = new EventSource(log.dataset.logStream);
+  let attempt = null;
+  let anew = true; // the stream begins with the first line again whenever it is opened
+  let total = 0;
+  let waiting = [];
+  const draw = () => {
+    const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;
+    if (anew) {
+      lines.replaceChildren();
+      anew = false;
+    }
+    lines.append(...waiting);
+    waiting = [];
+    const all = lines.querySelectorAll(".line");
+    for (let index = 0; index < all.length - LOG_LINES; index += 1) {
+      all[index].remove();
+    }
+    lines.hidden = false;
+    words.hidden = true;
+    countLines(log, lines, searched(), total);
+    if (atEnd) {
+      toEnd();
+    }
+  };
+  stream.addEventListener("open", () => {
+    anew = true;
+    attempt = null;
+    total = 0;
+    waiting = [];
+  });
+  stream.addEventListener("line", (event) => {
+    const line = JSON.parse(event.data);
+    if (waiting.length === 0) {
+      requestAnimationFrame(draw);
+    }
+    if (line.attempt !== null && line.attempt !== attempt) {
+      attempt = line.attempt;
+      waiting.push(element("h3", "", `Attempt ${attempt}`));
+    }
+    const look = Object.keys(LOG_LOOKS).find((one) => LOG_LOOKS[one].test(line.text)) ?? "";
+    const drawn = element("div", `line ${look}${line.stream === "stderr" ? " err" : ""}`, "");
+    if (line.stream === "stderr") {
+      drawn.append(element("span", "mark", "stderr"));
+    }
+    drawn.append(line.text);
+    drawn.hidden = isHidden(drawn);
+    total += 1;
+    waiting.push(drawn);
+    if (waiting.length > 2 * LOG_LINES) {
+      waiting = waiting.slice(-LOG_LINES); // a page in the background draws nothing
+    }
+  });
+  stream.addEventListener("end", () => stream.close());
+  addEventListener("pagehide", () => stream.close());
+}
+
+function element(tag, classes, text) {
+  const made = document.createElement(tag);
+  made.className = classes;
+  made.textContent = text;
+  return made;
+}
+
+function countLines(log, lines, searched, total) {
+  const all = [...lines.querySelectorAll(".line")];
+  const bad = all.filter((one) => one.classList.contains("bad")).length;
+  const warnings = all.filter((one) => one.classList.contains("warn")).length;
+  const parts = [`${total ?? all.length} ${(total ?? all.length) === 1 ? "line" : "lines"}`];
+  if (searched) {
+    parts[0] = `${all.filter((one) => !one.hidden).length} of ${all.length} lines`;
+  }
+  if (bad) {
+    parts.push(`${bad} like errors`);
+  }
+  if (warnings) {
+    parts.push(`${warnings} like warnings`);
+  }
+  log.querySelector("[data-log-count]").textContent = parts.join(", ");
+}
 
 function adorn(part) {
   for (const one of adornments) {
