@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from invoker.gateway.dashboard import assets, live, login, overview, runs_list, selection
+from invoker.gateway.dashboard import assets, function_changes, functions, live, login, overview, runs_list, selection
 from invoker.gateway.dashboard.rendering import Pages
 from invoker.gateway.gateway import Gateway
 
@@ -14,5 +14,5 @@ def dashboard_routers(gateway: Gateway) -> list[APIRouter]:
     if not gateway.settings.gateway_dashboard:
         return []
     pages = Pages(gateway)
-    drawn = [group.router(gateway, pages) for group in (overview, runs_list, selection)]
+    drawn = [group.router(gateway, pages) for group in (overview, runs_list, selection, functions, function_changes)]
     return [*drawn, *(group.router(gateway) for group in (assets, live, login))]
