@@ -146,7 +146,7 @@ def _played(
     from dataclasses import replace
 
     from invoker.cli.demo_chain import play
-    from invoker.cli.dev_server import InterruptedStartError, serve
+    from invoker.cli.dev_server import InterruptedStartError, dashboard_url, serve
 
     plan.state.lock()
     outcomes: list[Outcome] = []
@@ -156,7 +156,9 @@ def _played(
         outcomes.append(await play(session, ready.facts.nats_url, event, wait, live=output.for_people))
         _tell(session, outcomes[0], output)
         if keep:
-            session.note(f"\n  still running: invoker --server {ready.facts.nats_url} runs list    Stop: Ctrl-C")
+            pages = dashboard_url(plan, ready.facts.http_url)
+            seen = f"   see it: {pages}" if pages else ""
+            session.note(f"\n  still running: invoker --server {ready.facts.nats_url} runs list{seen}    Stop: Ctrl-C")
         else:
             ready.stop()
 

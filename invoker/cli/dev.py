@@ -134,12 +134,15 @@ def _announce(
     session: Session, ready: Dev, plan: DevPlan, catalog_folder: Path, took: float, output: Form, engine: str
 ) -> None:
     from invoker.cli.dev_screen import banner, first_try
-    from invoker.cli.dev_server import access_warnings
+    from invoker.cli.dev_server import access_warnings, dashboard_url
 
     facts, running = ready.facts, ready.running
     if not output.for_people:
         session.data(rendered_item(facts.document(), Form.JSONL, "nats_url"))
-    session.note(banner(facts.http_url, facts.nats_url, running.catalog, catalog_folder, engine, plan.state.path, took))
+    pages = dashboard_url(plan, facts.http_url)
+    session.note(
+        banner(facts.http_url, pages, facts.nats_url, running.catalog, catalog_folder, engine, plan.state.path, took)
+    )
     for words in access_warnings(plan):
         session.note(f"  ! {words}")
     server = "" if _found_by_default(plan.state) else f" --server {facts.nats_url}"

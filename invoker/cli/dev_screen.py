@@ -133,12 +133,22 @@ def log_words(line: str) -> str | None:
     return None
 
 
-def banner(http_url: str, nats_url: str, catalog: Catalog, folder: Path, engine: str, state: Path, took: float) -> str:
-    """What runs where, in a few lines."""
+def banner(
+    http_url: str,
+    pages_url: str | None,
+    nats_url: str,
+    catalog: Catalog,
+    folder: Path,
+    engine: str,
+    state: Path,
+    took: float,
+) -> str:
+    """What runs where, in a few lines. `pages_url` is the dashboard's address, None when it is switched off."""
     subscriptions = sum(len(one.subscriptions) for one in catalog.functions.values())
     lines = [
         f"  ✓ nats-server     {nats_url}   (bundled, JetStream on)",
         f"  ✓ HTTP            {http_url}",
+        *([f"  ✓ dashboard       {pages_url}"] if pages_url else []),
         f"  ✓ engine          {engine}",
         f"  ✓ catalog         {folder}   {count(len(catalog.functions), 'function')}, "
         f"{count(subscriptions, 'subscription')}",

@@ -256,6 +256,11 @@ def gateway_settings(settings: ControllerSettings) -> GatewaySettings:
     )
 
 
+def dashboard_url(plan: DevPlan, http_url: str) -> str | None:
+    """Where a browser finds the dashboard, None when it is switched off."""
+    return f"{http_url}/ui" if gateway_settings(settings_of(plan)).gateway_dashboard else None
+
+
 def access_warnings(plan: DevPlan) -> list[str]:
     """What is to be known about who may call this dev's HTTP; nothing when it listens on this machine only."""
     from invoker.gateway.access.web_pages import warnings_about

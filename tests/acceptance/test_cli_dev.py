@@ -60,6 +60,7 @@ def test_ready_found_by_other_commands_and_stopped_by_sigterm(desk: Desk) -> Non
     assert desk.facts() is None
     assert not (desk.state / "nats-server.json").exists()
     assert "ready in" in desk.err()
+    assert f"  ✓ dashboard       {facts['http_url']}/ui\n" in desk.err()
     assert "stopped; state kept" in desk.err()
 
 
