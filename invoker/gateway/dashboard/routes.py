@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from invoker.gateway.dashboard import assets, function_changes, functions, live, login, overview, runs_list, selection
+from invoker.gateway.dashboard import (
+    assets,
+    function_changes,
+    functions,
+    live,
+    login,
+    overview,
+    payloads,
+    run_actions,
+    run_log,
+    run_page,
+    runs_list,
+    selection,
+    topics,
+)
 from invoker.gateway.dashboard.rendering import Pages
 from invoker.gateway.gateway import Gateway
 
@@ -14,5 +28,6 @@ def dashboard_routers(gateway: Gateway) -> list[APIRouter]:
     if not gateway.settings.gateway_dashboard:
         return []
     pages = Pages(gateway)
-    drawn = [group.router(gateway, pages) for group in (overview, runs_list, selection, functions, function_changes)]
-    return [*drawn, *(group.router(gateway) for group in (assets, live, login))]
+    groups = (overview, runs_list, selection, run_page, run_actions, functions, function_changes, topics)
+    drawn = [group.router(gateway, pages) for group in groups]
+    return [*drawn, *(group.router(gateway) for group in (assets, live, login, run_log, payloads))]

@@ -1,0 +1,157 @@
+"""One run on one page: what became of it and what to do next, its time, its attempts, its payloads, its log."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count, islice
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from invoker import wire
+from invoker.errors import ExpiredError, UnknownIdError
+from invoker.gateway.access.scopes import Action
+from invoker.gateway.dashboard.advice import advice, repeats_payload
+from invoker.gateway.dashboard.paths import HOME, live_url, url_for
+from invoker.gateway.dashboard.payloads import (
+    input_shown,
+    input_veil,
+    output_shown,
+    output_veil,
+    secret_parameters,
+)
+from invoker.gateway.dashboard.rendering import Pages
+from invoker.gateway.dashboard.run_facts import attempt_columns, invoker_lines, kubectl_lines, spec_used
+from invoker.gateway.dashboard.run_log import is_followed, log_shown
+from invoker.gateway.dashboard.timeline import WIDTH, Timeline, timeline
+from invoker.gateway.door import caller_of
+from invoker.gateway.gateway import Gateway
+from invoker.gateway.request_documents import RunDetail, run_detail
+from invoker.gateway.sight import Sight, needs_nats
+from invoker.quantities import short_id
+from invoker.result import Reason, State
+from invoker.schema_secrets import CONCEALED
+from invoker.views import RequestView, RunView
+
+PUBLISHED_AT_ONCE = 8
+MAX_CHILDREN = 64
+"""Requests that a run caused; more are on the page of its request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A request that the run caused, and how: `onSuccess`, `onFailure` or `published`."""
+
+    kind: str
+    view: RequestView
+
+
+def router(gateway: Gateway, pages: Pages) -> APIRouter:
+    """The routes of this group."""
+    routes = APIRouter(include_in_schema=False, dependencies=[needs_nats(gateway)])
+
+    @routes.get(f"{HOME}/runs/{{run_id}}")
+    async def run_page(run_id: str, request: Request) -> Response:
+        """The whole of a run."""
+        sight = Sight(gateway, caller_of(request))
+        run, topic = await sight.run(run_id)
+        view = await _request_of(sight, run, topic)
+        given, output, log, children = await asyncio.gather(
+            input_shown(sight, view), output_shown(sight, run, topic), log_shown(gateway, run), _children(sight, run)
+        )
+        return pages.page(
+            request,
+            "run.html",
+            title=f"{run.function} {short_id(run.run_id)}",
+            section="runs",
+            live=live_url(request=run.request_id),
+            run=run_detail(run, topic),
+            record=view.record,
+            input=given,
+            output=output,
+            log=log,
+            children=children,
+            log_stream=url_for("run", run.run_id, "log", "live") if is_followed(run) else None,
+            **_facts(sight, run, topic, view, datetime.now(UTC)),
+        )
+
+    return routes
+
+
+def _facts(sight: Sight, run: RunView, topic: str, view: RequestView, now: datetime) -> dict[str, Any]:
+    """What the page says besides payloads and log."""
+    catalog = sight.gateway.catalog
+    function, problem = catalog.function(run.function), catalog.problem
+    detail = run_detail(run, topic)
+    hides = _hides_words(sight, run, topic, view)
+    operates = sight.may(Action.OPERATE, topic, run.function)
+    return {
+        "advice": advice(run, function, problem, hides=hides),
+        "time": _timeline(run, detail, now),
+        "time_width": WIDTH,
+        "attempts": attempt_columns(detail.attempts, detail.finished_at, now),
+        "backoff_limit": function.backoff_limit if function is not None else None,
+        "errors": [{**one, "detail": CONCEALED} if hides else one for one in detail.errors],
+        "spec": spec_used(detail.spec_hash, function, problem),
+        "kubectl": kubectl_lines(detail.engine, detail.job),
+        "commands": invoker_lines(detail),
+        "may_cancel": operates and not run.finished,
+        "may_replay": operates and run.finished and view.record is not None,
+        "secret_parameters": secret_parameters(sight, view),
+    }
+
+
+def _timeline(run: RunView, detail: RunDetail, now: datetime) -> Timeline:
+    status = run.status
+    starting = status.at if status is not None and run.state is State.STARTING else None
+    return timeline(
+        state=run.state,
+        queued_at=detail.queued_at,
+        starting_at=starting,
+        attempts=detail.attempts,
+        finished_at=detail.finished_at,
+        now=now,
+    )
+
+
+def _hides_words(sight: Sight, run: RunView, topic: str, view: RequestView) -> bool:
+    """Whether what is said about the payload that does not fit may quote a value that is kept from the caller."""
+    if not repeats_payload(run.reason):
+        return False
+    veil = input_veil(sight, view) if run.reason is Reason.INVALID_INPUT else output_veil(sight, run, topic)
+    return veil.hides or bool(secret_parameters(sight, view))
+
+
+async def _request_of(sight: Sight, run: RunView, topic: str) -> RequestView:
+    """The run's request; of one whose record is gone only what the run itself knows."""
+    try:
+        return await sight.request(run.request_id)
+    except (UnknownIdError, ExpiredError):
+        return RequestView(run.request_id, topic, None, (run,))
+
+
+async def _children(sight: Sight, run: RunView) -> list[Child]:
+    """The requests that the run caused and that the caller may see. Their ids follow from the run's, so nothing is
+    searched for."""
+    following = [("onSuccess", 0), ("onFailure", 0)] if run.finished else []
+    found = await _accepted(sight, run, following)
+    positions = count()
+    while len(found) < MAX_CHILDREN:
+        some = [("published", position) for position in islice(positions, PUBLISHED_AT_ONCE)]
+        published = await _accepted(sight, run, some)
+        found += published
+        if len(published) < PUBLISHED_AT_ONCE:
+            break
+    seen = ((child.kind, sight.part_of(child.view)) for child in found)
+    return [Child(kind, view) for kind, view in seen if view is not None]
+
+
+async def _accepted(sight: Sight, run: RunView, wanted: list[tuple[str, int]]) -> list[Child]:
+    stored = sight.gateway.client.stored
+    ids = [wire.chained_id(run.run_id, kind, position) for kind, position in wanted]
+    views = await asyncio.gather(*(stored.accepted(one) for one in ids))
+    return [Child(kind, view) for (kind, _), view in zip(wanted, views, strict=True) if view is not None]
