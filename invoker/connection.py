@@ -1,37 +1,33 @@
 """A connection to NATS, made the way the `nats` command makes it, with its errors turned into ours.
 
-`ConnectionOptions` is a value: it can be compared and printed (secrets masked). Nothing here reads the environment;
-`invoker.settings` does.
+What is refused here is told in sentences: `invoker.refusals` remembers it, `connection_problems` is for readiness.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 
+from invoker.connection_options import ConnectionOptions as ConnectionOptions
+from invoker.connection_options import identity_arguments, tls_arguments
 from invoker.errors import (
     BackPressureError,
     InvokerError,
     PayloadTooLargeError,
     ServerUnreachableError,
-    SettingsError,
     StreamMismatchError,
 )
-from invoker.identity import check_creds_file, check_nkey_file
+from invoker.refusals import Refusals
 
 RECONNECT_WAIT_SECONDS = 0.2
 """nats-py's own default of 2 s would be most of the outage when a server restarts (usable again after 0.8 s)."""
@@ -42,36 +38,20 @@ _FULL = {10077, 10023, 10047}
 _REFUSAL = re.compile(r"authorization|permissions violation|authentication", re.IGNORECASE)
 _GOES_ON = re.compile(r"permissions violation|maximum subscriptions exceeded", re.IGNORECASE)
 """Errors after which the server keeps the connection."""
+SUBSCRIBE_AGAIN_SECONDS = 3.0
+RIGHTS = "give the NATS user of this part the rights of its role: deploy/nats/permissions.conf"
 REFUSED_WAIT_SECONDS = 1.0
 """Who is refused asks less often than who finds nobody: the server writes every refusal into its log."""
+
+UNTRUSTED = "its certificate is not trusted"
+_UNTRUSTED = re.compile(r"certificate verify failed: (.+?) \(_ssl")
+_RENEW = "renew the server's certificate, or name the authority that signed it (INVOKER_NATS_CA)"
 
 ConnectionListener = Callable[[str], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionOptions:
-    """Where NATS is and who we are there. At most one of user/password, token, nkey, creds is used, in that order."""
-
-    url: str = "nats://127.0.0.1:4222"
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
-    nkey_file: Path | None = None
-    creds_file: Path | None = None
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    inbox_prefix: str | None = None
-    name: str = "invoker"
-    origin: str = field(default="given", compare=False)
-    """What named the address (an argument, a variable, a file), for `-v`."""
-    read_again: Callable[[], ConnectionOptions] | None = field(default=None, repr=False, compare=False)
-    """Called before every attempt to come back: who we are then. A changed password needs no new start with it."""
-
-    @property
-    def shown(self) -> str:
-        """The address without credentials, for messages and logs."""
-        return ",".join(_without_credentials(part.strip()) for part in self.url.split(","))
+class RefusedSubjectError(nats.errors.Error):
+    """The server does not let this user publish or subscribe there. Its text is a sentence for operators."""
 
 
 class _Client(NatsClient):
@@ -88,12 +68,75 @@ class _Client(NatsClient):
 
     read_again: Callable[[], ConnectionOptions] | None = None
     """Set once the first connect succeeded."""
+    trouble: str | None = None
+    """Why it is not connected, in the words of the last attempt."""
     _refused = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals = Refusals()
+        self._asking_again: set[asyncio.Task[None]] = set()
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = 0.5,
+        old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        """The library's, but a subject that we may not use is said, and at once, instead of waited for in vain."""
+        if (words := self.refusals.of_inbox(self._inbox)) is not None:
+            raise RefusedSubjectError(words)
+        limit = self.refusals.begin(subject)
+        try:
+            async with limit:
+                return await super().request(subject, payload, timeout, old_style, headers)
+        except TimeoutError:
+            words = self.refusals.of(subject, self._inbox)
+            if words is None:
+                raise
+            raise RefusedSubjectError(words) from None
+        finally:
+            self.refusals.end(subject, limit)
+
+    @property
+    def _inbox(self) -> str:
+        """Where the answers to requests come."""
+        return f"{(self._resp_sub_prefix or b'').decode()}*"
+
+    def _note_refusal(self, words: str) -> None:
+        subject = self.refusals.heard(words, self._inbox_prefix.decode())
+        if subject is None:
+            return
+        if subject == self._inbox:
+            self.refusals.inbox_refused()
+        task = asyncio.get_running_loop().create_task(self._subscribe_again(subject))
+        self._asking_again.add(task)
+        task.add_done_callback(self._asking_again.discard)
+
+    async def _subscribe_again(self, subject: str) -> None:
+        """A server whose permissions are loaded anew does not come back to what it refused before."""
+        await asyncio.sleep(SUBSCRIBE_AGAIN_SECONDS)
+        refused = self.refusals.times(subject)
+        with suppress(nats.errors.Error, TimeoutError, OSError):
+            for one in [one for one in self._subs.values() if one.subject == subject]:
+                await self._send_subscribe(one)
+            await self.flush()  # a refusal comes before its answer
+            if self.refusals.times(subject) == refused:
+                self.refusals.mended(subject)
+
+    def _as_written(self, words: str) -> str:
+        """The server's words in the letters they came in: the library hands them on in small ones."""
+        line = bytes(self._ps.buf).partition(b"\r\n")[0].decode("utf-8", "replace").removeprefix("-ERR").strip()
+        return line if line.lower() == words.strip() else words.strip()
+
     async def _process_err(self, err_msg: str) -> None:
-        error = nats.errors.Error(f"nats: {err_msg.strip()}")
+        words = self._as_written(err_msg)
+        error = nats.errors.Error(f"nats: {words}")
         await self._error_cb(error)
-        if _GOES_ON.search(err_msg):
+        if _GOES_ON.search(words):
+            self._note_refusal(words)
             return
         self._refused = True
         if self._current_server is not None:
@@ -111,11 +154,12 @@ class _Client(NatsClient):
                 await asyncio.sleep(REFUSED_WAIT_SECONDS)
             self._be(self.read_again())
             self._refused = False
+            self.refusals.forget()
         await super()._connect_to_server(s)
 
     def _be(self, options: ConnectionOptions) -> None:
         """Whoever these options say, from the next connection on. Raises `SettingsError`, and stays who it was."""
-        who, tls = _identity(options), _tls_if_wanted(options)
+        who, tls = identity_arguments(options), tls_arguments(options)
         self.options |= {key: who.get(key) for key in ("user", "password", "token")}
         self._nkeys_seed, self._user_credentials = who.get("nkeys_seed"), who.get("user_credentials")
         self._signature_cb = self._user_jwt_cb = self._public_nkey = None
@@ -126,12 +170,16 @@ class _Client(NatsClient):
     async def close(self) -> None:
         # Before Python 3.12 a reconnecting task may swallow its cancellation; without addresses it ends by itself.
         self._server_pool.clear()
+        for task in list(self._asking_again):
+            task.cancel()
         try:
             await super().close()
-        except OSError:
+        except (OSError, AttributeError):
             # What it still had to send met a connection that was lost a moment ago, and it stopped half-way. Nothing is
-            # left to be sent now, so the second time it comes to its end.
+            # left to be sent now, so the second time it comes to its end. (Under TLS, asyncio's own transport meets a
+            # part of itself that is None then.)
             self._status = NatsClient.DISCONNECTED
+            self._pending, self._pending_data_size = [], 0
             await super().close()
 
     def _build_message(
@@ -195,16 +243,23 @@ async def _connected(options: ConnectionOptions, timeout: float, listener: Conne
     established = False
 
     async def listening(event: str) -> None:
+        if event == "reconnected":
+            client.trouble = None
+        elif event.startswith("error: ") and not _GOES_ON.search(event):
+            client.trouble = event.removeprefix("error: ")
         if established and listener is not None:
             await listener(event)
         elif event.startswith("error: "):
             heard.append(event.removeprefix("error: "))
+            if UNTRUSTED in event and attempts == 2:
+                limit.reschedule(asyncio.get_running_loop().time())  # the library would wait in vain
 
     client = _Client()
     attempts = len(options.url.split(",")) * 2
+    # A limit of our own: the library waits for ever when a TLS handshake fails.
+    limit = asyncio.timeout(attempts * (timeout + RECONNECT_WAIT_SECONDS))
     try:
-        # A limit of our own: the library waits for ever when a TLS handshake fails.
-        async with asyncio.timeout(attempts * (timeout + RECONNECT_WAIT_SECONDS)):
+        async with limit:
             await client.connect(
                 connect_timeout=max(1, round(timeout)), max_reconnect_attempts=1, **_arguments(options, listening)
             )
@@ -213,8 +268,17 @@ async def _connected(options: ConnectionOptions, timeout: float, listener: Conne
     # The limit above is for the first connect only; with it a server that restarts would lose its clients for ever.
     client.options["max_reconnect_attempts"] = -1
     client.read_again = options.read_again or (lambda: options)
+    client.trouble = None
     established = True
     return client
+
+
+def connection_problems(client: NatsClient, instance: str) -> list[str]:
+    """What keeps a part of that instance from its work with NATS, in words; empty when nothing does."""
+    if not client.is_connected:
+        trouble = client.trouble if isinstance(client, _Client) else None
+        return [f"nats: not connected: {trouble}" if trouble else "nats: not connected"]
+    return [f"nats: {words}" for words in client.refusals.standing(instance)] if isinstance(client, _Client) else []
 
 
 def words_about_server(client: NatsClient) -> str | None:
@@ -265,6 +329,8 @@ def nats_errors(what: str) -> Iterator[None]:
         raise ServerUnreachableError(
             f"{what}: NATS did not answer in time", hint="is the server up, and may this user do that?"
         ) from error
+    except RefusedSubjectError as error:
+        raise ServerUnreachableError(f"{what}: {error}", hint=RIGHTS) from error
     except nats.errors.NoRespondersError as error:
         raise ServerUnreachableError(f"{what}: nobody answers there", hint="is a controller running?") from error
     except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
@@ -282,25 +348,7 @@ def _arguments(options: ConnectionOptions, listener: ConnectionListener | None) 
     }
     if options.inbox_prefix:
         arguments["inbox_prefix"] = options.inbox_prefix
-    return arguments | _identity(options) | _tls_if_wanted(options)
-
-
-def _identity(options: ConnectionOptions) -> dict[str, Any]:
-    if options.user is not None:
-        return {"user": options.user, "password": options.password or ""}
-    if options.token is not None:
-        return {"token": options.token}
-    if options.nkey_file is not None:
-        return {"nkeys_seed": str(check_nkey_file(options.nkey_file))}
-    if options.creds_file is not None:
-        return {"user_credentials": str(check_creds_file(options.creds_file))}
-    return {}
-
-
-def _tls_if_wanted(options: ConnectionOptions) -> dict[str, Any]:
-    if options.ca_file or options.cert_file or options.url.startswith("tls://"):
-        return {"tls": _tls(options)}
-    return {}
+    return arguments | identity_arguments(options) | tls_arguments(options)
 
 
 def _callbacks(listener: ConnectionListener | None) -> dict[str, Any]:
@@ -309,7 +357,7 @@ def _callbacks(listener: ConnectionListener | None) -> dict[str, Any]:
             await listener(event)
 
     async def on_error(error: Exception) -> None:
-        await tell(f"error: {str(error) or type(error).__name__}")
+        await tell(f"error: {_plain(str(error)) or type(error).__name__}")
 
     async def on_disconnected() -> None:
         await tell("disconnected")
@@ -329,32 +377,24 @@ def _callbacks(listener: ConnectionListener | None) -> dict[str, Any]:
     }
 
 
-def _tls(options: ConnectionOptions) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=str(options.ca_file) if options.ca_file else None)
-        if options.cert_file:
-            context.load_cert_chain(options.cert_file, options.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"the TLS files for {options.shown} cannot be used: {error}") from error
-    return context
-
-
 def _unreachable(options: ConnectionOptions, error: Exception, heard: Iterable[str]) -> ServerUnreachableError:
     """What went wrong, in the most telling words of all attempts: the library's own error says that none is left."""
-    own = () if isinstance(error, nats.errors.NoServersError | TimeoutError) else (str(error) or type(error).__name__,)
+    said = () if isinstance(error, nats.errors.NoServersError | TimeoutError) else (str(error) or type(error).__name__,)
+    own = [_plain(one) for one in said]
     words = [one for one in (*own, *heard) if one] or ["no answer"]
     refusal = next((one for one in words if _REFUSAL.search(one)), None)
     if refusal is not None:
         return ServerUnreachableError(f"NATS at {options.shown} refuses us: {refusal}", hint="check the credentials")
     told = next((one for one in words if "certificate" in one.lower() or "ssl" in one.lower()), words[-1])
+    if told.startswith(UNTRUSTED):
+        return ServerUnreachableError(f"NATS at {options.shown} cannot be reached: {told}", hint=_RENEW)
     return ServerUnreachableError(
         f"NATS at {options.shown} cannot be reached: {told}",
         hint="start one with `invoker dev`, or say where it is with --server or NATS_URL",
     )
 
 
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def _plain(words: str) -> str:
+    """What the TLS library says of a certificate that it refuses, without the names of its own parts."""
+    found = _UNTRUSTED.search(words)
+    return f"{UNTRUSTED}: {found[1]}" if found is not None else words

@@ -23,6 +23,9 @@ DUPLICATE_WINDOW_SECONDS = 120.0
 DEAD_SECONDS = 30 * 86_400.0
 _NAME_IN_USE = 10058
 """JetStream's code for a stream of that name with other settings; other refusals have their own words."""
+_NO_ROOM = 10047
+"""JetStream's code for a bound that the store cannot promise. It asks for that before it looks whether the stream is
+there, so a stream that takes half of the store is refused although it exists as it must be."""
 MAX_CONSUMERS = 100_000
 """Said explicitly: since 2.15 the server refuses a stream's 1,001st consumer otherwise."""
 
@@ -59,11 +62,19 @@ async def ensure_streams(jetstream: JetStreamContext, names: wire.Names, limits:
         with nats_errors(f"stream {config.name}"):
             try:
                 await jetstream.add_stream(config)
-            except nats.js.errors.BadRequestError as error:
-                if error.err_code != _NAME_IN_USE:
+            except nats.js.errors.APIError as error:
+                if error.err_code not in (_NAME_IN_USE, _NO_ROOM):
                     raise
-                existing = (await jetstream.stream_info(config.name or "")).config
-                _compare(config, existing)
+                _compare(config, await _existing(jetstream, config, error))
+
+
+async def _existing(
+    jetstream: JetStreamContext, config: api.StreamConfig, refused: nats.js.errors.APIError
+) -> api.StreamConfig:
+    try:
+        return (await jetstream.stream_info(config.name or "")).config
+    except nats.js.errors.NotFoundError:
+        raise refused from None
 
 
 def differences(wanted: api.StreamConfig, existing: api.StreamConfig) -> list[str]:

@@ -20,9 +20,9 @@ import structlog
 from nats.aio.client import Client as NatsClient
 
 from invoker.claimcheck import ClaimStore
-from invoker.connection import ConnectionOptions, connect, nats_errors, words_about_server
+from invoker.connection import ConnectionOptions, connect, connection_problems, nats_errors, words_about_server
 from invoker.connection_log import ConnectionLog
-from invoker.errors import InvokerError, ServerUnreachableError
+from invoker.errors import BackPressureError, InvokerError, ServerUnreachableError, StreamMismatchError
 from invoker.gateway.http_server import Routes, Served, http_server, probe_routes
 from invoker.gateway.patience import ProbePlace
 from invoker.gateway.run_api import RunApi
@@ -223,6 +223,7 @@ class Controller:
             metrics,
         )  # fmt: skip
         self._taking: list[asyncio.Task[None]] = []
+        self._stream_problem: str | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
     def current(self) -> Catalog:
@@ -287,9 +288,10 @@ class Controller:
 
     def unready(self) -> list[str]:
         """What keeps this controller from working, in words; empty when nothing does."""
-        missing = []
-        if not self._client.is_connected:
-            missing.append("nats: not connected")
+        missing = [] if self._taking else ["starting"]
+        missing += connection_problems(self._client, self.settings.names.instance)
+        if self._stream_problem is not None:
+            missing.append(self._stream_problem)
         if (problem := problem_of(self.engine)) is not None:
             missing.append(problem)
         missing += [broken.message for broken in self.catalog.broken if not broken.kept]
@@ -349,7 +351,12 @@ class Controller:
     async def _look_up(self) -> None:
         # Streams too: the status stream lives in memory, and a server that was started again has lost it.
         await self._follower.settle_all(self._owner())
-        await ensure_streams(self._js, self.settings.names, self.settings.stream_limits)
+        try:
+            await ensure_streams(self._js, self.settings.names, self.settings.stream_limits)
+        except (StreamMismatchError, BackPressureError) as error:
+            self._stream_problem = error.message
+            raise
+        self._stream_problem = None
 
     async def _adopt(self, functions: set[str]) -> None:
         log.warning("runs without a consumer", functions=sorted(functions))

@@ -42,7 +42,7 @@ async def started_patiently(
     start needs of others and undoes it: while it fails, `/livez` answers 200 and `/readyz` 503 with the reason.
     Raises what no waiting mends, `SettingsError` first of all.
     """
-    works = False
+    works, waiting = False, _Waiting()
 
     def working() -> None:
         nonlocal works
@@ -54,21 +54,38 @@ async def started_patiently(
         except CURABLE as error:
             if works:
                 raise
-            await _mended(attempt, error, place)
+            await _mended(attempt, error, place, waiting)
 
 
-async def _mended(attempt: Callable[[], Awaitable[None]], error: InvokerError, place: ProbePlace) -> None:
+class _Waiting:
+    """How long is waited between two attempts, and what was said of it. One for the whole start: what `attempt` does
+    not try fails again and again in `run`, and must not be said and tried twice a second for that."""
+
+    def __init__(self) -> None:
+        self._pause = FIRST_PAUSE_SECONDS
+        self._said, self._said_at = "", 0.0
+
+    def say(self, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if reason != self._said or now - self._said_at >= SAID_AGAIN_SECONDS:
+            log.warning("not ready, trying again", reason=reason)
+            self._said, self._said_at = reason, now
+
+    async def pause(self) -> None:
+        await asyncio.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+
+
+async def _mended(
+    attempt: Callable[[], Awaitable[None]], error: InvokerError, place: ProbePlace, waiting: _Waiting
+) -> None:
     """Returns when the attempt succeeds, and the probes' place is free again."""
-    reason, said_at, clock = error.message, -SAID_AGAIN_SECONDS, asyncio.get_running_loop().time
-    pause, said = FIRST_PAUSE_SECONDS, ""
+    reason = error.message
     probes = probe_routes(lambda: [reason], place.metrics)
     async with http_server(probes, place.host, place.port, place.setting):
         while True:
-            if reason != said or clock() - said_at >= SAID_AGAIN_SECONDS:
-                log.warning("not ready, trying again", reason=reason)
-                said, said_at = reason, clock()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            waiting.say(reason)
+            await waiting.pause()
             try:
                 return await attempt()
             except CURABLE as again:

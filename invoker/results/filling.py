@@ -73,7 +73,7 @@ class Filler:
         self._reader = reader
         self._names = names
         self._copy = copy
-        self._told: str | None = None
+        self._told: set[str] = set()
         self.sequence = 0
         """The copy has everything up to there."""
         self.is_reachable = False
@@ -115,10 +115,12 @@ class Filler:
                 self.sequence = sequence
 
     def _tell(self, problem: str | None) -> None:
-        """Say an outage once, and its end."""
-        if problem is not None and self._told is None:
+        """Say every reason of an outage once."""
+        if problem is None:
+            self._told.clear()
+        elif problem not in self._told:
+            self._told.add(problem)
             _log.warning("results copy waits; polls are answered from NATS", error_message=problem)
-        self._told = problem
 
 
 async def _next(tail: Tail) -> list[StoredMessage]:

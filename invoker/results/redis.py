@@ -9,6 +9,7 @@ does. `<prefix>place` says how far the copy is. Needs Redis 7 or newer; it may b
 from __future__ import annotations
 
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -19,7 +20,7 @@ import redis.asyncio
 import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from invoker.request import RequestRecord
 from invoker.result import Result
@@ -184,8 +185,15 @@ def _results(fields: Iterable[tuple[bytes, bytes]]) -> Iterator[Result]:
 
 
 def _kinds(error: BaseException) -> str:
-    """What failed, by name. The words of server and library are left out: they may repeat what was sent."""
+    """What failed, in words of ours or by name. Those of server and library are left out: they may repeat what was
+    sent. What the TLS library has against a certificate is from a closed list."""
     inner = error.__cause__ or error.__context__
+    if isinstance(error, AuthenticationError):
+        return "the user or the password is refused"
+    if isinstance(error, NoPermissionError):
+        return "this user may not use the commands or keys that are needed (docs/operations.md lists them)"
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {inner.verify_message}"
     return type(error).__name__ + (f" ({type(inner).__name__})" if inner is not None else "")
 
 

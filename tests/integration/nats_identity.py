@@ -83,6 +83,14 @@ def certificates(folder: Path) -> Certificates:
     return Certificates(ca, *server, *client)
 
 
+def expired(signed: Certificates) -> Path:
+    """The server's certificate once more, its validity over since yesterday."""
+    folder, cert = signed.ca.parent, signed.ca.parent / "expired.pem"
+    _openssl("x509", "-req", "-in", folder / "server.csr", "-CA", signed.ca, "-CAkey", folder / "ca-key.pem",
+             "-CAcreateserial", "-days", "-1", "-extfile", folder / "server.ext", "-out", cert)  # fmt: skip
+    return cert
+
+
 def _signed(folder: Path, name: str, ca: Path, ca_key: Path, extensions: str) -> tuple[Path, Path]:
     cert, key, request, file = (folder / f"{name}{end}" for end in (".pem", "-key.pem", ".csr", ".ext"))
     file.write_text(f"{extensions}authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n")
