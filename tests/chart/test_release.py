@@ -62,7 +62,7 @@ EXTERNAL = {
 def test_the_api_server_takes_all_of_it_strictly(
     helm: Helm, cluster: Cluster, module_namespace: str, values: dict[str, Any]
 ) -> None:
-    """No unknown field, no duplicate one, no wrong type. Not the monitoring's objects: their kinds are not built in."""
+    """No unknown field, no duplicate one, no wrong type. The monitoring's objects: tests/chart/test_monitoring.py."""
     place = ("--namespace", module_namespace)
     manifest = helm("template", "invoker", str(CHART), *place, "--values=-", given=json.dumps(values))
     arguments = ("create", *place, "--dry-run=server", "--validate=strict", "--output=name", "-f", "-")
