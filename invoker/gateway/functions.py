@@ -80,7 +80,7 @@ def router(gateway: Gateway) -> APIRouter:
         explanation = await gateway.client.explain(
             order.topic, _event_data(order), content_type=order.content_type, headers=order.headers
         )
-        return JsonResponse(_seen(caller, explanation))
+        return JsonResponse(seen_explanation(caller, explanation))
 
     @routes.post("/v1/functions/{function}/pause", response_model=PauseInfo)
     async def pause(function: str, request: Request) -> Response:
@@ -148,7 +148,7 @@ def _event_data(order: ExplainOrder) -> Any:
     return data
 
 
-def _seen(caller: Caller, explanation: Explanation) -> Explanation:
+def seen_explanation(caller: Caller, explanation: Explanation) -> Explanation:
     """The part of an explanation that is about functions which the caller may see."""
 
     def seen(function: str) -> bool:

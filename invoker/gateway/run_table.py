@@ -46,6 +46,7 @@ CREATE INDEX runs_by_run_id ON runs (run_id);
 CREATE INDEX runs_by_request_id ON runs (request_id);
 CREATE INDEX runs_by_function ON runs (function);
 CREATE INDEX runs_by_reason ON runs (reason);
+CREATE INDEX runs_by_topic ON runs (topic);
 """
 _STATES, _REASONS = list(State), list(Reason)
 
@@ -221,11 +222,19 @@ class RunTable:
             conditions.append("(instr(run_id, ?) OR instr(request_id, ?))")
             values += [wanted.text, wanted.text]
         if wanted.topic is not None:
-            fitting = [number for text, number in self._words.items() if wire.subject_matches(wanted.topic, text)]
+            fitting = self._topics(wanted.topic)
             if not fitting:
                 return None, []
-            conditions.append(f"topic IN ({','.join(map(str, fitting))})")
+            # Of one topic the index has the rows in their order; of several they would have to be sorted.
+            one = f"topic = {fitting[0]}" if len(fitting) == 1 else f"+topic IN ({','.join(map(str, fitting))})"
+            conditions.append(one)
         return " AND ".join(conditions), values
+
+    def _topics(self, pattern: str) -> list[int]:
+        """The numbers of the topics that fit."""
+        if "*" not in pattern and ">" not in pattern:
+            return [self._words[pattern]] if pattern in self._words else []
+        return [number for text, number in self._words.items() if wire.subject_matches(pattern, text)]
 
 
 def _row(found: tuple[Any, ...]) -> RunRow:

@@ -11,23 +11,11 @@ from typing import Any
 
 from invoker import wire
 from invoker.client import Client
-from invoker.connection import ConnectionOptions
 from invoker.ending import cancelled
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.topic_table import TopicTable
-from invoker.nats_server import nats_server
-from invoker.streams import StreamLimits, ensure_streams
 from tests.conftest import eventually
-from tests.gateway.reading import world_of
-from tests.integration.stored_world import StoredWorld
-
-
-@asynccontextmanager
-async def stored_world(folder: Path) -> AsyncIterator[tuple[Client, StoredWorld]]:
-    """A server with the streams and nothing that runs: what is stored is what a test stores."""
-    async with nats_server(folder) as server, Client.connect(ConnectionOptions(url=server.url)) as client:
-        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
-        yield client, world_of(client)
+from tests.dashboard.still_world import heard, still_world
 
 
 @asynccontextmanager
@@ -42,17 +30,12 @@ async def filled(client: Client, **limits: Any) -> AsyncIterator[TopicTable]:
         await cancelled(following)
 
 
-async def heard(client: Client) -> None:
-    """When this returns the feed has told everything that is stored."""
-    await asyncio.wait_for(client.feed.passed((await client.feed.kept())[1]), 60)
-
-
 def counts(table: TopicTable) -> list[tuple[str, int, int, str]]:
     return [(one.topic, one.seen, one.unmatched, one.newest.request_id) for one in table.topics()]
 
 
 async def test_the_past_and_the_present_are_counted_alike(tmp_path: Path) -> None:
-    async with stored_world(tmp_path) as (client, world):
+    async with still_world(tmp_path) as (client, world):
         for number in range(3):
             await world.accept(f"a{number}", "f", "g", topic="orders.created")
         await world.accept("lost", topic="orders.craeted")
@@ -80,7 +63,7 @@ async def test_the_past_and_the_present_are_counted_alike(tmp_path: Path) -> Non
 
 
 async def test_topics_without_end_keep_no_more_than_is_kept(tmp_path: Path) -> None:
-    async with stored_world(tmp_path) as (client, world):
+    async with still_world(tmp_path) as (client, world):
         for number in range(30):
             await world.accept(f"old{number}", *(["f"] if number % 2 else []), topic=f"old.{number}")
         async with filled(client, kept_topics=10, kept_requests=8, looked_back=20) as table:
@@ -95,7 +78,7 @@ async def test_topics_without_end_keep_no_more_than_is_kept(tmp_path: Path) -> N
 
 
 async def test_what_runs_took_is_told_of_one_function_and_of_seen_topics(tmp_path: Path) -> None:
-    async with stored_world(tmp_path) as (client, world):
+    async with still_world(tmp_path) as (client, world):
         table = RunTable(client.feed)
         following = asyncio.create_task(client.feed.run())
         filling = asyncio.create_task(table.run())

@@ -13,7 +13,11 @@ SELECTION = f"{HOME}/selection"
 OPEN = f"{HOME}/open"
 FUNCTIONS = f"{HOME}/functions"
 RELOAD = f"{HOME}/reload"
+PUBLISH = f"{HOME}/publish"
 DEAD_LETTERS = f"{HOME}/dead-letters"
+TOPICS = f"{HOME}/topics"
+UNMATCHED = f"{HOME}/unmatched"
+EXPLAIN = f"{HOME}/explain"
 
 _PATHS = {
     "run": f"{HOME}/runs/{{}}",
@@ -36,7 +40,7 @@ def query_of(path: str, pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def live_url(**wanted: str | None) -> str:
-    """The stream of changes: of everything, or of one request or function."""
+    """The stream of changes: of everything, or of one request, function or topic."""
     given = {name: value for name, value in wanted.items() if value is not None}
     return f"{HOME}/live?{urlencode(given)}" if given else f"{HOME}/live"
 
