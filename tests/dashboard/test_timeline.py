@@ -71,6 +71,7 @@ def test_a_run_that_was_tried_again_has_all_of_its_stretches_without_a_gap() -> 
             {},
             [("queued and starting", 40, False), ("attempt 1", 20, False), ("finishing", 40, True)],
         ),
+        (State.RUNNING, (Attempt(number=1),), {}, [("since it was queued", 100, True)]),
         (State.RUNNING, (), {"queued_at": None}, []),
     ],
 )

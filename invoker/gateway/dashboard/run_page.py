@@ -63,32 +63,47 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         given, output, log, children = await asyncio.gather(
             input_shown(sight, view), output_shown(sight, run, topic), log_shown(gateway, run), _children(sight, run)
         )
+        detail = _detail(run, topic, view)
         return pages.page(
             request,
             "run.html",
             title=f"{run.function} {short_id(run.run_id)}",
             section="runs",
             live=live_url(request=run.request_id),
-            run=run_detail(run, topic),
+            run=detail,
             record=view.record,
             input=given,
             output=output,
             log=log,
             children=children,
             log_stream=url_for("run", run.run_id, "log", "live") if is_followed(run) else None,
-            **_facts(sight, run, topic, view, datetime.now(UTC)),
+            **_facts(sight, run, detail, view, datetime.now(UTC)),
         )
 
     return routes
 
 
-def _facts(sight: Sight, run: RunView, topic: str, view: RequestView, now: datetime) -> dict[str, Any]:
+def _detail(run: RunView, topic: str, view: RequestView) -> RunDetail:
+    """The run; what nobody has told of it yet is taken from its request."""
+    detail, record = run_detail(run, topic), view.record
+    if record is None or run.finished:
+        return detail
+    return detail.model_copy(
+        update={
+            "queued_at": detail.queued_at or record.received_at,
+            "root_request_id": record.root_request_id,
+            "parent_run_id": record.parent_run_id,
+            "hops": record.hops,
+        }
+    )
+
+
+def _facts(sight: Sight, run: RunView, detail: RunDetail, view: RequestView, now: datetime) -> dict[str, Any]:
     """What the page says besides payloads and log."""
     catalog = sight.gateway.catalog
     function, problem = catalog.function(run.function), catalog.problem
-    detail = run_detail(run, topic)
-    hides = _hides_words(sight, run, topic, view)
-    operates = sight.may(Action.OPERATE, topic, run.function)
+    hides = _hides_words(sight, run, detail.topic, view)
+    operates = sight.may(Action.OPERATE, detail.topic, run.function)
     return {
         "advice": advice(run, function, problem, hides=hides),
         "time": _timeline(run, detail, now),

@@ -113,6 +113,8 @@ def _before(
         return [_stretch("queued", queued_at, until, goes_on)]
     if first is None and state.finished:
         return [_Stretch("waiting", "waiting", queued_at, until)]
+    if first is None and state is State.RUNNING:  # it says so itself, and when it began is not told yet
+        return [_Stretch("active", "since it was queued", queued_at, until, True)]
     if starting_at is None:
         return [_stretch("waiting", queued_at, until, goes_on)]
     taken = min(max(queued_at, starting_at), until)
