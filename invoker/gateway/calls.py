@@ -7,7 +7,6 @@ the gateway's copy of the catalog; what it lets through is checked once more by 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -86,27 +85,19 @@ async def _body(gateway: Gateway, request: Request, name: str) -> Body:
 
 async def _check(catalog: CatalogCopy, name: str, body: Body, content_type: str | None, call: PublishCall) -> None:
     """Raise `SchemaViolationError` when input or parameters do not fit the function as it is now."""
-    problems = await call_problems(catalog, name, body.head, content_type, call.params)
+    problems = await _problems(catalog, name, body.head, content_type, call)
+    if problems:
+        await catalog.renewed()  # the function may have changed since the copy was made
+        problems = await _problems(catalog, name, body.head, content_type, call)
     if problems:
         words = "; ".join(f"{one['pointer'] or '(the whole)'}: {one['detail']}" for one in problems[:3])
         raise SchemaViolationError(f"the call does not fit {name}: {words}"[:600], function=name, errors=problems[:20])
 
 
-async def call_problems(
-    catalog: CatalogCopy, name: str, data: bytes, content_type: str | None, params: Mapping[str, str]
-) -> list[dict[str, str]]:
-    """Where input or parameters do not fit the function as it is now, as `{pointer, detail}`; empty when they fit."""
-    problems = await _problems(catalog, name, data, content_type, params)
-    if problems:
-        await catalog.renewed()  # the function may have changed since the copy was made
-        problems = await _problems(catalog, name, data, content_type, params)
-    return problems
-
-
 async def _problems(
-    catalog: CatalogCopy, name: str, data: bytes, content_type: str | None, params: Mapping[str, str]
+    catalog: CatalogCopy, name: str, data: bytes, content_type: str | None, call: PublishCall
 ) -> list[dict[str, str]]:
-    found = catalog.parameter_problems(name, params)
+    found = catalog.parameter_problems(name, call.params)
     if not catalog.has_input_schema(name):
         return found
     if len(data) <= _THREAD_ABOVE_BYTES:

@@ -12,6 +12,7 @@ from invoker.gateway.dashboard import (
     login,
     overview,
     payloads,
+    publish,
     run_actions,
     run_log,
     run_page,
@@ -28,6 +29,6 @@ def dashboard_routers(gateway: Gateway) -> list[APIRouter]:
     if not gateway.settings.gateway_dashboard:
         return []
     pages = Pages(gateway)
-    groups = (overview, runs_list, selection, run_page, run_actions, functions, function_changes, topics)
+    groups = (overview, runs_list, selection, run_page, run_actions, functions, function_changes, publish, topics)
     drawn = [group.router(gateway, pages) for group in groups]
     return [*drawn, *(group.router(gateway) for group in (assets, live, login, run_log, payloads))]

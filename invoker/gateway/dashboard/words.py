@@ -13,6 +13,7 @@ NOTICES = {
     "resumed": "Resumed: queued runs start again.",
     "redriven": "Published again, as a new request: this one.",
     "published": "Published, as this request.",
+    "sent": "Published. You may not read what becomes of it.",
     "reloaded": "The catalog was read again.",
 }
 """What a page says once after a change; the address names which."""
