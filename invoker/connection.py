@@ -146,9 +146,7 @@ class _Client(NatsClient):
 
     async def _connect_to_server(self, s: Any) -> None:
         if self.read_again is not None:
-            if self._transport is not None:
-                # That of the attempt before, which the library forgets.
-                self._transport.close()  # type: ignore[no-untyped-call]  # the library has no types there
+            self.abandon()
             refused = self._refused or _REFUSAL.search(str(self._err or ""))
             if refused:
                 await asyncio.sleep(REFUSED_WAIT_SECONDS)
@@ -156,6 +154,14 @@ class _Client(NatsClient):
             self._refused = False
             self.refusals.forget()
         await super()._connect_to_server(s)
+
+    def abandon(self) -> None:
+        """Close what the attempt before has opened, which the library forgets; under TLS the bare connection too."""
+        transport: Any = self._transport
+        if transport is not None:
+            transport.close()
+            if (bare := getattr(transport, "_bare_io_writer", None)) is not None:
+                bare.close()
 
     def _be(self, options: ConnectionOptions) -> None:
         """Whoever these options say, from the next connection on. Raises `SettingsError`, and stays who it was."""
@@ -175,9 +181,8 @@ class _Client(NatsClient):
         try:
             await super().close()
         except (OSError, AttributeError):
-            # What it still had to send met a connection that was lost a moment ago, and it stopped half-way. Nothing is
-            # left to be sent now, so the second time it comes to its end. (Under TLS, asyncio's own transport meets a
-            # part of itself that is None then.)
+            # What it still had to send met a connection that was lost a moment ago (under TLS, a part of asyncio that
+            # is None then), and it stopped half-way. Without it, it comes to its end the second time.
             self._status = NatsClient.DISCONNECTED
             self._pending, self._pending_data_size = [], 0
             await super().close()
@@ -264,6 +269,7 @@ async def _connected(options: ConnectionOptions, timeout: float, listener: Conne
                 connect_timeout=max(1, round(timeout)), max_reconnect_attempts=1, **_arguments(options, listening)
             )
     except (OSError, TimeoutError, nats.errors.Error) as error:
+        client.abandon()
         raise _unreachable(options, error, heard) from error
     # The limit above is for the first connect only; with it a server that restarts would lose its clients for ever.
     client.options["max_reconnect_attempts"] = -1
