@@ -9,7 +9,7 @@ nothing newer of this chain.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
 from invoker import wire
@@ -21,6 +21,9 @@ from invoker.views import Chain, RequestView, chain_of
 
 _CHECK_SECONDS = (0.02, 0.5)
 """Pause between two looks at whether a chain with no unfinished run has ended: the first, and the longest."""
+
+_POSITIONS_AT_ONCE = 8
+"""Events that a run published itself which are asked for at once."""
 
 _TOGETHER_SECONDS = 0.05
 """Changes within this time are told as one."""
@@ -78,6 +81,41 @@ class ChainFollower:
         """The chain as it is, with `settled` when nothing more can come."""
         known = await self._known(root_request_id)
         return known.chain(settled=await self._settled(known))
+
+    async def below(self, view: RequestView, most: int) -> Chain:
+        """The chain from that request on, of at most so many requests, parents before their children.
+
+        They are found by the ids that events of runs are given, so this costs the same however much was stored since.
+        What a function published by itself, under an id of its own, is not among them.
+        """
+        known = _Known(view.request_id)
+        known.position = (await self._reader.state(self._names.results_stream)).state.last_seq + 1
+        known.stale = {}
+        level = [view]
+        while level and len(known.views) < most:
+            known.views |= {one.request_id: one for one in level[: most - len(known.views)]}
+            following = [*level, *await self._caused_by(level)]
+            level = [one for one in following if one.request_id not in known.views]
+        known.members |= set(known.views)
+        settled = not level and await self._settled(known)
+        return chain_of(view.request_id, known.views, settled=settled, is_cut=bool(level))
+
+    async def _caused_by(self, views: Sequence[RequestView]) -> list[RequestView]:
+        """The requests that the runs of these caused."""
+        runs = [run for view in views for run in view.runs]
+        ended = [run.run_id for run in runs if run.finished]
+        ids = [wire.chained_id(run_id, kind) for run_id in ended for kind in ("onSuccess", "onFailure")]
+        found = await self._lookup.accepted_of(ids)
+        asked, first = [run.run_id for run in runs], 0
+        while asked:
+            positions = range(first, first + _POSITIONS_AT_ONCE)
+            by_run = {one: [wire.chained_id(one, "published", position) for position in positions] for one in asked}
+            published = await self._lookup.accepted_of([one for ids in by_run.values() for one in ids])
+            found += published
+            there = {one.request_id for one in published}
+            asked = [one for one, ids in by_run.items() if ids[-1] in there]
+            first += _POSITIONS_AT_ONCE
+        return found
 
     @property
     def _subjects(self) -> list[str]:

@@ -94,7 +94,7 @@ class Client:
         self.custody = Custody(self._results, self._claims, publisher, self._reader)
         self.feed = Feed(self._reader, names, self._news)
         """What is stored as it is stored, for processes in which many wait; somebody has to run `feed.run()`."""
-        self.stored = Stored(self._lookup, self._listing, self._claims, self._logs, self._dead)
+        self.stored = Stored(self._lookup, self._listing, self._claims, self._logs, self._dead, self._chains)
         """Reading by exact ids, in parts and by pages, for processes that serve many."""
 
     # connecting

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -129,6 +129,11 @@ class Lookup:
         """The request's record, results and latest statuses, joined."""
         answers = answers or await self.store.answers(request_id)
         return request_view(request_id, answers.record, answers.results, await self._statuses(request_id, answers))
+
+    async def accepted_of(self, request_ids: Sequence[str]) -> list[RequestView]:
+        """Those of the requests that are accepted, in their order, read together."""
+        found = await self._results.accepted_of(request_ids)
+        return list(await asyncio.gather(*(self.view_of(one, answers) for one, answers in found.items())))
 
     async def _statuses(self, request_id: str, answers: Answers) -> dict[str, RunStatusDocument]:
         functions = answers.record.functions if answers.record is not None else ()

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
+from invoker.chains import ChainFollower
 from invoker.claimcheck import ClaimStore
 from invoker.dead_letters import DeadLetterReader
 from invoker.errors import UnknownIdError
@@ -18,7 +19,7 @@ from invoker.lookup import Found, Lookup, Sees
 from invoker.request import Content
 from invoker.result import Result
 from invoker.run_log import RunLogs
-from invoker.views import DeadLetter, LogLine, RequestView, RunRow, RunView
+from invoker.views import Chain, DeadLetter, LogLine, RequestView, RunRow, RunView
 
 _SEARCHES = 2
 """Searches through a whole stream at once: ids that were never there must not keep the server busy."""
@@ -28,9 +29,16 @@ class Stored:
     """What one instance has stored. Every method may raise `ServerUnreachableError`."""
 
     def __init__(
-        self, lookup: Lookup, listing: RunListing, claims: ClaimStore, logs: RunLogs, dead: DeadLetterReader
+        self,
+        lookup: Lookup,
+        listing: RunListing,
+        claims: ClaimStore,
+        logs: RunLogs,
+        dead: DeadLetterReader,
+        chains: ChainFollower,
     ) -> None:
         self._lookup = lookup
+        self._chains = chains
         self._listing = listing
         self._claims = claims
         self._logs = logs
@@ -68,9 +76,9 @@ class Stored:
             async for row in rows:
                 yield row
 
-    async def unfinished(self, wanted: RunFilter) -> AsyncGenerator[RunRow, None]:
-        """The wanted runs that have not finished, newest first."""
-        async with aclosing(self._listing.unfinished(wanted)) as rows:
+    async def unfinished(self, wanted: RunFilter, *, at_once: int = 20) -> AsyncGenerator[RunRow, None]:
+        """The wanted runs that have not finished, newest first, so many read at a time."""
+        async with aclosing(self._listing.unfinished(wanted, at_once=at_once)) as rows:
             async for row in rows:
                 yield row
 
@@ -119,6 +127,10 @@ class Stored:
         """The request of exactly that id, None while it is not accepted; cheaper than `request` when there is none."""
         answers = await self._lookup.store.answers(request_id)
         return await self._lookup.view_of(request_id, answers) if answers.record is not None else None
+
+    async def chain(self, view: RequestView, most: int) -> Chain:
+        """The chain from that request on, of at most so many requests: what Invoker itself published for its runs."""
+        return await self._chains.below(view, most)
 
     async def dead_letters(self, limit: int, before: int | None = None) -> list[tuple[int, DeadLetter]]:
         """Dead letters without their bytes, newest first, each with its place; `before` is such a place."""

@@ -179,10 +179,11 @@ class ChainNode:
 @dataclass(frozen=True, slots=True)
 class Chain:
     """All requests that began with one. `settled` says that nothing more can come: no run is unfinished and every
-    event that a finished one published has been accepted."""
+    event that a finished one published has been accepted. `is_cut`: there are more requests than were asked for."""
 
     root: ChainNode
     settled: bool = False
+    is_cut: bool = False
 
     def __iter__(self) -> Iterator[ChainNode]:
         yield from self.root
@@ -205,7 +206,7 @@ class Chain:
         return next((run.exit_code for run in self.runs if run.exit_code), 0)
 
 
-def chain_of(root_request_id: str, views: Mapping[str, RequestView], *, settled: bool) -> Chain:
+def chain_of(root_request_id: str, views: Mapping[str, RequestView], *, settled: bool, is_cut: bool = False) -> Chain:
     """The views, in the order of their acceptance, as a tree.
 
     A request whose parent is not known, or not older than itself (headers may say anything), hangs under the root: none
@@ -222,7 +223,7 @@ def chain_of(root_request_id: str, views: Mapping[str, RequestView], *, settled:
         below = tuple(node(child) for child in children.get(request_id, ()))
         return ChainNode(views[request_id], _parent_of(views[request_id]), below)
 
-    return Chain(node(root_request_id), settled)
+    return Chain(node(root_request_id), settled, is_cut)
 
 
 def _parent_of(view: RequestView) -> str | None:
@@ -231,7 +232,10 @@ def _parent_of(view: RequestView) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One line of a list of runs. `cursor` goes into `Client.runs(before=…)` for the page after this line."""
+    """One line of a list of runs. `cursor` goes into `Client.runs(before=…)` for the page after this line.
+
+    `percent` and `text` are what an unfinished run told of its progress, as far as whoever lists asked for it.
+    """
 
     run_id: str
     request_id: str
@@ -244,6 +248,8 @@ class RunRow:
     started_at: datetime | None
     finished_at: datetime | None
     cursor: str
+    percent: float | None = None
+    text: str | None = None
 
     @property
     def finished(self) -> bool:

@@ -102,7 +102,7 @@ def router(gateway: Gateway) -> APIRouter:
         sight = Sight(gateway, caller_of(request))
         whole = await sight.whole_request(request_id)
         order = await read_order(request, CancelOrder)
-        return JsonResponse(_cancelled(await _cancel(sight, whole, order, request_id)))
+        return JsonResponse(_cancelled(await cancel_runs(sight, whole, order.function, order.message)))
 
     @routes.post(
         "/v1/requests/{request_id}/replay", status_code=202, response_model=Accepted, openapi_extra=REPLACING_BODY
@@ -117,14 +117,7 @@ def router(gateway: Gateway) -> APIRouter:
         parameters and `Invoker-Param-…` headers replace parameters."""
         sight = Sight(gateway, caller_of(request))
         whole = await sight.whole_request(request_id)
-        accepted_record(whole)
-        seen = sight.part_of(whole) or whole
-        if function is None:
-            sight.check_whole(Action.OPERATE, whole.topic, [run.function for run in whole.runs])
-        elif seen.run(function) is None and seen.runs:
-            raise unknown("run of the function", function)
-        else:
-            sight.check(Action.OPERATE, whole.topic, function)
+        check_replay(sight, whole, function)
         return await replayed(sight, request, whole.request_id, whole.topic, function, empty=empty)
 
     return routes
@@ -144,6 +137,21 @@ def _shown(sight: Sight, node: ChainNode) -> tuple[ChainNode, ...]:
     below = tuple(shown for child in node.children for shown in _shown(sight, child))
     view = sight.part_of(node.view)
     return below if view is None else (ChainNode(view, node.parent_run_id, below),)
+
+
+def check_replay(sight: Sight, whole: RequestView, function: str | None) -> None:
+    """Raise unless the caller may publish the request again: whole, or for that function alone.
+
+    `NotReadyError` before it is accepted, `UnknownIdError` for a function it has no run of, `ForbiddenError`.
+    """
+    accepted_record(whole)
+    seen = sight.part_of(whole) or whole
+    if function is None:
+        sight.check_whole(Action.OPERATE, whole.topic, [run.function for run in whole.runs])
+    elif seen.run(function) is None and seen.runs:
+        raise unknown("run of the function", function)
+    else:
+        sight.check(Action.OPERATE, whole.topic, function)
 
 
 def accepted_record(view: RequestView) -> RequestRecord:
@@ -263,22 +271,22 @@ def parsed_document(data: bytes, kind: type[Order]) -> Order:
         raise InputRefusedError(f"the body: {errors[0]['pointer']}: {errors[0]['detail']}", errors=errors) from error
 
 
-async def _cancel(sight: Sight, whole: RequestView, order: CancelOrder, given: str) -> Cancelled:
-    """Cancel what is meant. Why one by one for some callers: what they cannot see is not theirs to cancel."""
+async def cancel_runs(sight: Sight, whole: RequestView, function: str | None, message: str | None) -> Cancelled:
+    """Cancel the request's runs that the caller sees, or that of one function. Why one by one for some callers: what
+    they cannot see is not theirs to cancel. Raises `NotReadyError`, `UnknownIdError` and `ForbiddenError`."""
     accepted_record(whole)
     seen = sight.part_of(whole) or whole
-    if order.function is not None and seen.run(order.function) is None:
-        raise unknown("run of the function", order.function)
-    meant = [run for run in seen.runs if order.function in (None, run.function)]
+    if function is not None and seen.run(function) is None:
+        raise unknown("run of the function", function)
+    meant = [run for run in seen.runs if function in (None, run.function)]
     for run in meant:
         sight.check(Action.OPERATE, whole.topic, run.function)
     if not meant:
         sight.check(Action.OPERATE, whole.topic)
     if len(seen.runs) == len(whole.runs):
-        return await sight.gateway.client.cancel(whole.request_id, function=order.function, message=order.message)
+        return await sight.gateway.client.cancel(whole.request_id, function=function, message=message)
     done = [
-        await sight.gateway.client.cancel(whole.request_id, function=run.function, message=order.message)
-        for run in meant
+        await sight.gateway.client.cancel(whole.request_id, function=run.function, message=message) for run in meant
     ]
     return Cancelled(
         cancelled=tuple(one for part in done for one in part.cancelled),

@@ -29,7 +29,7 @@ WRONG_LAST_SEQUENCE = 10071
 """JetStream's code for "this subject has a message already" when it was published with expected sequence 0."""
 
 _TOO_MANY = "413"
-_RUNS_AT_ONCE = 500
+_RUNS_AT_ONCE = _REQUESTS_AT_ONCE = 500
 """Below the number of messages (1,024) that the server hands out in one batch."""
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)
@@ -148,6 +148,31 @@ class ResultStream:
         if record is None:
             record = await self.record(request_id)
         return Answers(record, {result.function: result for result in results if result is not None})
+
+    async def accepted_of(self, request_ids: Sequence[str]) -> dict[str, Answers]:
+        """What is stored for those of the requests that are accepted, in their order; many are read at once. One that
+        was accepted a moment ago may be missing, and is there when asked again."""
+        found: dict[str, Answers] = {}
+        for start in range(0, len(request_ids), _REQUESTS_AT_ONCE):
+            part = request_ids[start : start + _REQUESTS_AT_ONCE]
+            records = [message.data for message in await self._last_of_each([*map(self._names.accepted, part)]) or ()]
+            accepted = [record for record in (_parsed(RequestRecord, data) for data in records) if record is not None]
+            results = await self._results_of(accepted)
+            for record in sorted(accepted, key=lambda one: part.index(one.request_id)):
+                found[record.request_id] = Answers(record, results.get(record.request_id, {}))
+        return found
+
+    async def _results_of(self, records: Sequence[RequestRecord]) -> dict[str, dict[str, Result]]:
+        """The results of these requests, by request and function."""
+        runs = [(record.request_id, function) for record in records for function in record.functions]
+        found: dict[str, dict[str, Result]] = {}
+        for start in range(0, len(runs), _RUNS_AT_ONCE):
+            subjects = [self._names.result(*run) for run in runs[start : start + _RUNS_AT_ONCE]]
+            for message in await self._last_of_each(subjects) or ():
+                result = _parsed(Result, message.data)
+                if result is not None:
+                    found.setdefault(result.request_id, {})[result.function] = result
+        return found
 
     async def _answers_one_by_one(self, request_id: str) -> Answers:
         """The same for a request with more runs than the server puts into one batch (1,024 subjects)."""

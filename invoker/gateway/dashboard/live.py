@@ -14,8 +14,10 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from invoker import wire
 from invoker.feed import FeedItem, Watch
 from invoker.gateway.access.scopes import Action
+from invoker.gateway.dashboard.chain_news import ChainNews
 from invoker.gateway.dashboard.paths import HOME
 from invoker.gateway.door import caller_of
 from invoker.gateway.event_stream import Wanted
@@ -42,23 +44,33 @@ def router(gateway: Gateway) -> APIRouter:
         request: Request,
         request_id: Annotated[str | None, Query(alias="request", max_length=512)] = None,
         function: Annotated[str | None, Query(max_length=63)] = None,
+        topic: Annotated[str | None, Query(max_length=255)] = None,
+        chain: Annotated[str | None, Query(max_length=64)] = None,
     ) -> Response:
-        """Says `change` whenever what the caller may see has changed: everything, or one request or function."""
+        """Says `change` whenever what the caller may see has changed: everything, or one request, function, topic, or
+        the chain that began with a request."""
         sight = Sight(gateway, caller_of(request))
         sight.caller.check(Action.READ)
-        wanted = Wanted(sight, function)
-        return EventStream(_changes(gateway, wanted, canonical_id(request_id) if request_id else None), gateway)
+        wanted = Wanted(sight, function, wire.check_topic(topic) if topic else None)
+        changes = _changes(
+            gateway, wanted, canonical_id(request_id) if request_id else None, ChainNews(chain) if chain else None
+        )
+        return EventStream(changes, gateway)
 
     return routes
 
 
-async def _changes(gateway: Gateway, wanted: Wanted, request_id: str | None) -> AsyncGenerator[bytes, None]:
+async def _changes(
+    gateway: Gateway, wanted: Wanted, request_id: str | None, chain: ChainNews | None
+) -> AsyncGenerator[bytes, None]:
     async with gateway.client.feed.watch(request_id, statuses=True) as watch:
         yield BEGINNING
+        if chain is not None:
+            await chain.read(wanted.sight)
         yield CHANGE  # something may have happened between the page and this
         known, quiet = _surroundings(gateway), 0
         while True:
-            changed = await _is_changed(watch, wanted)
+            changed = await _is_changed(watch, wanted, chain)
             now = _surroundings(gateway)
             if changed or now != known or watch.lagged:
                 known, quiet = now, 0
@@ -77,17 +89,19 @@ def _surroundings(gateway: Gateway) -> tuple[object, ...]:
     return catalog.present, catalog.problem, loaded, gateway.dead.position, gateway.client.is_connected
 
 
-async def _is_changed(watch: Watch, wanted: Wanted) -> bool:
+async def _is_changed(watch: Watch, wanted: Wanted, chain: ChainNews | None) -> bool:
     """Wait for the next news; whether the page is about them. Takes along what else waits already."""
     try:
         async with asyncio.timeout(LOOK_SECONDS):
-            found = _concerns(wanted, await watch.next_of_all())
+            found = _concerns(wanted, chain, await watch.next_of_all())
     except TimeoutError:
         return False
     while watch.waiting:
-        found = _concerns(wanted, await watch.next_of_all()) or found
+        found = _concerns(wanted, chain, await watch.next_of_all()) or found
     return found
 
 
-def _concerns(wanted: Wanted, news: FeedItem | RunStatusDocument) -> bool:
+def _concerns(wanted: Wanted, chain: ChainNews | None, news: FeedItem | RunStatusDocument) -> bool:
+    if chain is not None and not chain.concerns(news):
+        return False
     return wanted.status(news) if isinstance(news, RunStatusDocument) else wanted.item(news)

@@ -13,6 +13,8 @@ from invoker.gateway.dashboard import (
     overview,
     payloads,
     publish,
+    request_actions,
+    request_page,
     run_actions,
     run_log,
     run_page,
@@ -29,6 +31,18 @@ def dashboard_routers(gateway: Gateway) -> list[APIRouter]:
     if not gateway.settings.gateway_dashboard:
         return []
     pages = Pages(gateway)
-    groups = (overview, runs_list, selection, run_page, run_actions, functions, function_changes, publish, topics)
+    groups = (
+        overview,
+        runs_list,
+        selection,
+        run_page,
+        run_actions,
+        functions,
+        function_changes,
+        publish,
+        topics,
+        request_page,
+        request_actions,
+    )
     drawn = [group.router(gateway, pages) for group in groups]
     return [*drawn, *(group.router(gateway) for group in (assets, live, login, run_log, payloads))]
