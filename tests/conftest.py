@@ -19,7 +19,7 @@ from tests.soak import soaking
 
 __all__ = ["client", "eventually", "nats_url", "pytest_make_collect_report", "pytest_runtest_makereport", "server"]
 
-pytest_plugins = ["tests.cluster.fixtures"]
+pytest_plugins = ["tests.cluster.fixtures", "tests.timeouts"]
 
 T = TypeVar("T")
 
