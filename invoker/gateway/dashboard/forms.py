@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from invoker import wire
 from invoker.errors import ContentRefusedError, InputRefusedError
 from invoker.gateway.polling import small_body
 from invoker.requesting import new_request_id
@@ -59,3 +60,13 @@ async def read_form(request: Request) -> Form:
 def new_key() -> str:
     """A key for a form that is drawn now: what it makes has ids that sort by that time."""
     return new_request_id()
+
+
+def text_bytes(text: str) -> bytes:
+    """A text that was edited in a page, with line ends of one kind: browsers send their own."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").encode()
+
+
+def text_digest(text: str) -> str:
+    """Tells a text that comes back as it was drawn from one that was changed."""
+    return wire.sha256_hex(text_bytes(text))

@@ -15,7 +15,7 @@ from invoker import quantities
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.dashboard import words
 from invoker.gateway.dashboard.assets import asset_url
-from invoker.gateway.dashboard.forms import new_key
+from invoker.gateway.dashboard.forms import new_key, text_digest
 from invoker.gateway.dashboard.paths import HOME, url_for
 from invoker.gateway.dashboard.session import has_session
 from invoker.gateway.door import caller_of
@@ -144,6 +144,7 @@ def _environment() -> Environment:
         "duration": quantities.duration,
         "size": quantities.size,
         "short_id": quantities.short_id,
+        "text_digest": text_digest,
         "ago": words.ago,
         "instant": words.instant,
         "number": words.number,

@@ -6,9 +6,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from invoker.errors import ClaimCheckError, InputRefusedError, NotReadyError, PayloadTooLargeError
+from invoker.errors import ClaimCheckError, NotReadyError, PayloadTooLargeError
 from invoker.gateway.access.scopes import Action
-from invoker.gateway.dashboard.forms import Form, read_form
+from invoker.gateway.dashboard.forms import Form, read_form, text_bytes, text_digest
 from invoker.gateway.dashboard.paths import HOME, url_for
 from invoker.gateway.dashboard.payload_view import editable
 from invoker.gateway.dashboard.payloads import beginning, input_content, input_veil
@@ -21,7 +21,6 @@ from invoker.quantities import short_id, size
 from invoker.views import RequestView, RunView
 
 MAX_MESSAGE = 500
-SAME, EDITED = "same", "edited"
 
 
 def router(gateway: Gateway, pages: Pages) -> APIRouter:
@@ -82,7 +81,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         """Publish the event again for this function alone; the new request's page follows."""
         sight, run, topic = await _operable(gateway, request, run_id)
         form = await read_form(request)
-        data = _edited(form, gateway.settings.max_event_bytes)
+        data = edited_payload(form, gateway.settings.max_event_bytes)
         view = await sight.request(run.request_id)
         kind = input_content(accepted_record(view)).content_type if data is not None else None
         receipt = await replay_of(
@@ -116,13 +115,12 @@ async def _editable(sight: Sight, run: RunView, view: RequestView) -> tuple[str 
     return text, "" if text is not None else "The payload is too large, or no text, to be edited here."
 
 
-def _edited(form: Form, limit_bytes: int) -> bytes | None:
-    """The payload that the form brings, None for that of the event. Browsers send line ends of their own. Pure."""
-    if form.get("payload", SAME) == SAME:
+def edited_payload(form: Form, limit_bytes: int) -> bytes | None:
+    """The payload that the form brings, None when it comes back as it was drawn: then that of the event is sent, byte
+    for byte. Raises `PayloadTooLargeError`. Pure."""
+    if "data" not in form or text_digest(form["data"]) == form.get("drawn"):
         return None
-    if form["payload"] != EDITED or "data" not in form:
-        raise InputRefusedError("the form does not say which payload", hint="open the page again, and send it there")
-    data = form["data"].replace("\r\n", "\n").encode()
+    data = text_bytes(form["data"])
     if len(data) > limit_bytes:
         raise PayloadTooLargeError(
             f"the payload is larger than {limit_bytes} bytes (INVOKER_MAX_EVENT_BYTES)", limit_bytes=limit_bytes
