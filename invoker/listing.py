@@ -136,19 +136,21 @@ class RunListing:
             if row is not None and wanted.fits(row):
                 yield row
 
-    async def unfinished(self, wanted: RunFilter, before: int | None = None) -> AsyncGenerator[RunRow, None]:
-        """The wanted unfinished runs below that place, newest first.
+    async def unfinished(
+        self, wanted: RunFilter, before: int | None = None, *, at_once: int = _AT_ONCE
+    ) -> AsyncGenerator[RunRow, None]:
+        """The wanted unfinished runs below that place, newest first. So many places are looked at at a time.
 
         RUNS is a work queue, where a second consumer is refused: its messages are read one by one, many at once."""
         state = (await self._reader.state(self._names.runs_stream)).state
         high = state.last_seq if before is None else min(state.last_seq, before - 1)
         left, first = state.messages, max(1, state.first_seq)
         while left > 0 and high >= first:
-            if left * left < _AT_ONCE * (high - first + 1):
+            if left * left < at_once * (high - first + 1):
                 for row in await self._rows_of(await self._scattered(first, high), wanted):
                     yield row
                 return
-            low = max(first, high - _AT_ONCE + 1)
+            low = max(first, high - at_once + 1)
             found = [message for message in await self._tickets(low, high) if message is not None]
             left, high = left - len(found), low - 1
             for row in await self._rows_of(found, wanted):
@@ -245,6 +247,8 @@ def _unfinished_row(message: StoredMessage, ticket: RunTicket, status: RunStatus
         started_at=status.started_at if status is not None else None,
         finished_at=None,
         cursor=f"{_UNFINISHED}{message.sequence}",
+        percent=status.percent if status is not None else None,
+        text=status.text if status is not None else None,
     )
 
 

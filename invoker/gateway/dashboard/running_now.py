@@ -1,10 +1,9 @@
-"""What goes on now: some unfinished runs, those that run first, with what they say about their progress."""
+"""What goes on now: some unfinished runs, those that run first."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from invoker.gateway.access.scopes import Action
@@ -22,23 +21,14 @@ _ORDER = {State.RUNNING: 0, State.STARTING: 1}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Going:
-    """An unfinished run, and how far it says it is."""
-
-    row: RunRow
-    percent: float | None = None
-    text: str | None = None
-
-
-async def running_now(sight: Sight, wanted: RunFilter | None = None, shown: int = SHOWN) -> list[Going]:
+async def running_now(sight: Sight, shown: int = SHOWN) -> list[RunRow]:
     """Up to so many unfinished runs that the caller may see: running, starting, queued, each newest first."""
-    rows, are_all = await _newest(sight, wanted or RunFilter(), shown)
-    if not are_all and wanted is None:
+    rows, are_all = await _newest(sight, shown)
+    if not are_all:
         # The newest wait, behind each other: what runs was accepted long before them.
         rows += await _oldest(sight, shown)
     unique = {row.run_id: row for row in rows}
-    return list(await asyncio.gather(*(_told(sight, row) for row in in_order(list(unique.values()))[:shown])))
+    return in_order(list(unique.values()))[:shown]
 
 
 def in_order(rows: list[RunRow]) -> list[RunRow]:
@@ -52,11 +42,11 @@ def busiest(functions: tuple[FunctionInfo, ...], most: int = MAX_FUNCTIONS) -> l
     return sorted((one for one in functions if one.running), key=lambda one: -one.running)[:most]
 
 
-async def _newest(sight: Sight, wanted: RunFilter, shown: int) -> tuple[list[RunRow], bool]:
+async def _newest(sight: Sight, shown: int) -> tuple[list[RunRow], bool]:
     """The newest unfinished runs; with whether there are no others."""
     everything, looked_at = sight.caller.sees_everything(), 0
     found: list[RunRow] = []
-    async with aclosing(sight.gateway.client.stored.unfinished(wanted)) as rows:
+    async with aclosing(sight.gateway.client.stored.unfinished(RunFilter(), at_once=shown)) as rows:
         async for row in rows:
             looked_at += 1
             if everything or sight.may(Action.READ, row.topic, row.function):
@@ -77,10 +67,3 @@ async def _oldest(sight: Sight, shown: int) -> list[RunRow]:
         *(sight.gateway.client.stored.first_unfinished(one.name, min(each, one.running)) for one in functions)
     )
     return [row for part in parts for row in part if sight.may(Action.READ, row.topic, row.function)]
-
-
-async def _told(sight: Sight, row: RunRow) -> Going:
-    if row.state is State.QUEUED:
-        return Going(row)
-    status = await sight.gateway.client.custody.results.status(row.run_id)
-    return Going(row, status.percent, status.text) if status is not None else Going(row)

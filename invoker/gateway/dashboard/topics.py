@@ -22,7 +22,6 @@ from invoker.gateway.dashboard.explanations import (
 )
 from invoker.gateway.dashboard.paths import EXPLAIN, TOPICS, UNMATCHED, live_url
 from invoker.gateway.dashboard.rendering import Pages, query
-from invoker.gateway.dashboard.running_now import running_now
 from invoker.gateway.dashboard.topics_view import TopicLine, one_topic, seen_requests, topics_seen
 from invoker.gateway.door import caller_of
 from invoker.gateway.gateway import Gateway
@@ -76,12 +75,11 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             raise unknown("topic", topic)
         answer = await explained(sight, Question(topic))
         newest = gateway.topics.requests_of(topic, MAX_HIDDEN)
-        going = await running_now(sight, RunFilter(topic=topic), SHOWN_FEW)
         return pages.page(
             request, "topic.html", title=f"Topic {topic}", section="topics", live=live_url(topic=topic), topic=topic,
-            line=await one_topic(sight, topic), explained=answer, going=going,
+            line=await one_topic(sight, topic), explained=answer,
             requests=await seen_requests(sight, newest, _wanted(), SHOWN_FEW),
-            rows=[*(one.row for one in going), *await _finished(sight, topic)][:SHOWN_FEW], **_counted(gateway),
+            rows=await _finished(sight, topic), **_counted(gateway),
         )  # fmt: skip
 
     @routes.get(EXPLAIN)
