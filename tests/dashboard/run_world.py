@@ -66,6 +66,8 @@ def catalog(gates: Path) -> list[dict[str, Any]]:
         function("single", "single.*", WAIT, concurrency=1, **env),
         function("paused", "paused.*", INPUT, **FILE),
         function("first", "chain.begin", INPUT, onSuccess={"publish": "chain.end"}, **FILE),
+        function("gated", "gated.begin", f"{WAIT}; echo on", output={"from": "stdout"},
+                 onSuccess={"publish": "chain.end"}, **env),
         function("second", "chain.end", INPUT, **FILE),
         function(
             "account", "accounts.*", INPUT, input={"as": "file", "schema": ACCOUNT},

@@ -123,3 +123,13 @@ async def test_a_browser_follows_the_log_and_the_run_to_its_end(world: World, op
     await expect(window.page.locator("[data-log-count]")).to_contain_text("1 of 3 lines")
     await window.page.get_by_role("button", name="To the end").click()
     await expect(window.page.get_by_role("link", name="Run again")).to_be_visible()
+
+
+@covers("GET /ui/runs/{run_id}")
+async def test_a_browser_sees_the_next_stage_come(world: World, open_page: OpenWindow) -> None:
+    run_id = await world.begun("gated.begin")
+    window = await open_page(world.stack.url, f"/ui/runs/{run_id}")
+    await expect(window.page.locator("#run-head h1")).to_contain_text("running")
+    await world.open_gate(run_id)
+    await expect(window.page.locator(".children li")).to_contain_text("finished")
+    await expect(window.page.locator(".children li")).to_contain_text("second")

@@ -69,7 +69,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             "run.html",
             title=f"{run.function} {short_id(run.run_id)}",
             section="runs",
-            live=live_url(request=run.request_id),
+            live=_live(run, detail, children),
             run=detail,
             record=view.record,
             input=given,
@@ -118,6 +118,13 @@ def _facts(sight: Sight, run: RunView, detail: RunDetail, view: RequestView, now
         "may_replay": operates and run.finished and view.record is not None,
         "secret_parameters": secret_parameters(sight, view),
     }
+
+
+def _live(run: RunView, detail: RunDetail, children: list[Child]) -> str:
+    """The stream of what may change on the page: requests that the run causes come after its own has ended."""
+    if not is_followed(run) and all(child.view.complete for child in children):
+        return live_url(request=run.request_id)
+    return live_url(chain=detail.root_request_id or run.request_id)
 
 
 def _timeline(run: RunView, detail: RunDetail, now: datetime) -> Timeline:
