@@ -18,7 +18,7 @@ import pytest
 from yarl import URL
 
 from invoker.client import Client
-from invoker.errors import IdempotencyMismatchError, PayloadTooLargeError
+from invoker.errors import IdempotencyMismatchError, PayloadTooLargeError, UnknownIdError
 from invoker.nats_server import nats_server
 from invoker.publish import DEFAULT_MAX_EVENT_BYTES
 from tests.conftest import eventually
@@ -39,6 +39,14 @@ async def stored_events(stack: Stack) -> int:
     """How many events there have ever been."""
     reader = stack.client._reader
     return (await reader.state(stack.client.names.events_stream)).state.last_seq
+
+
+async def is_accepted(stack: Stack, request_id: str) -> bool:
+    try:
+        await stack.client.stored.request(request_id)
+    except UnknownIdError:
+        return False
+    return True
 
 
 async def test_a_publish_is_answered_with_its_runs(http: aiohttp.ClientSession, stack: Stack) -> None:
@@ -358,6 +366,7 @@ async def test_a_caller_who_goes_while_waiting_is_not_waited_for(stack: Stack) -
         return len(requester._inboxes) == count
 
     await eventually(lambda: waits(1), what="a wait")
+    await eventually(lambda: is_accepted(stack, "goner"), what="its request")  # it waits from before it publishes
     writer.close()
     await eventually(lambda: waits(0), what="the end of the wait")
     stack.open_gate("goner")

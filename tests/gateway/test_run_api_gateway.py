@@ -356,7 +356,7 @@ class GatewayProcess:
         with self._log_file.open("ab") as log:
             command = [sys.executable, "-c", program]
             self._process = await asyncio.to_thread(subprocess.Popen, command, env=environ, stdout=log, stderr=log)
-        await eventually(self._answers, within=60, what="a gateway that listens")
+        await eventually(self._answers, what="a gateway that listens")
 
     async def _answers(self) -> bool:
         assert self._process is not None
