@@ -101,7 +101,8 @@ class SharedPlace:
         if self.note.exists():
             namespace = json.loads(self.note.read_text())["namespace"]
             policies = "validatingadmissionpolicies,validatingadmissionpolicybindings"
-            self.cluster.kubectl("delete", policies, f"{namespace}-invoker-jobs", "--ignore-not-found")
+            names = (f"{namespace}-invoker-{what}" for what in ("jobs", "code"))
+            self.cluster.kubectl("delete", policies, *names, "--ignore-not-found")
             remove_namespace(self.cluster, namespace)
             self.note.unlink()
 
@@ -144,7 +145,11 @@ spec:
 SHARED_VALUES = {
     "admissionPolicy": {"enabled": True, "images": ["^localhost/", "^invoker-python:"]},
     "controller": {
-        "settings": {"allowedSecrets": ["for-functions-*", "*-run-token"], "allowedStorageClasses": ["fast-*"]}
+        "settings": {
+            "allowedSecrets": ["for-functions-*", "*-run-token"],
+            "allowedStorageClasses": ["fast-*"],
+            "maxVolumeBytes": 2**30,
+        }
     },
     "catalog": {
         "configMaps": [

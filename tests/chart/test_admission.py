@@ -96,6 +96,8 @@ EVIL = {
     "privileged": ((*FIRST, "securityContext"), {"privileged": True}, "privileges, root"),
     "more privileges later": ((*FIRST, "securityContext", "allowPrivilegeEscalation"), True, "privileges, root"),
     "root": ((*FIRST, "securityContext", "runAsUser"), 0, "privileges, root"),
+    "perhaps root": ((*FIRST, "securityContext", "runAsNonRoot"), False, "privileges, root"),
+    "a pod that may be root": ((*POD, "securityContext", "runAsNonRoot"), False, "privileges, root"),
     "root of the pod": ((*POD, "securityContext", "runAsUser"), 0, "privileges, root"),
     "a capability": ((*FIRST, "securityContext", "capabilities", "add"), ["NET_ADMIN"], "capabilities"),
     "a port of the node": ((*FIRST, "ports"), [{"containerPort": 80, "hostPort": 80}], "a port of the node"),
@@ -142,6 +144,16 @@ EVIL = {
     ),
     "a disk that is there": ((*POD, "volumes", -1), claim(volumeName="pv-1"), "a disk that is there already"),
     "disks by their labels": ((*POD, "volumes", -1), claim(selector={"matchLabels": {"a": "b"}}), "a disk that is"),
+    "a larger volume": (
+        (*POD, "volumes", -1),
+        claim(resources={"requests": {"storage": "1025Mi"}}),
+        "larger than controller.settings.maxVolumeBytes",
+    ),
+    "a larger volume in other words": (
+        (*POD, "volumes", -1),
+        claim(resources={"requests": {"storage": "1e12"}}),
+        "larger than controller.settings.maxVolumeBytes",
+    ),
     "a storage class": ((*POD, "volumes", -1), claim(storageClassName="gold"), "a storage class"),
     "every node": ((*POD, "tolerations"), [{"operator": "Exists"}], "a toleration without a key"),
     "names of its own": ((*POD, "hostAliases"), [{"ip": "10.0.0.1", "hostnames": ["x"]}], "names that mean other"),
@@ -162,7 +174,8 @@ EVIL = {
 def test_an_ordinary_job_passes(shared: Release, taken_over: Cluster, ordinary: dict[str, Any]) -> None:
     created(taken_over, shared.namespace, ordinary)
     permitted = volume(secret={"secretName": "for-functions-mail"})
-    for more in (permitted, claim(), claim(storageClassName="fast-1")):
+    largest = claim(resources={"requests": {"storage": "1Gi"}})
+    for more in (permitted, claim(), claim(storageClassName="fast-1"), largest):
         created(taken_over, shared.namespace, changed(ordinary, (*POD, "volumes", -1), more))
     toleration = changed(ordinary, (*POD, "tolerations"), [{"key": "busy", "operator": "Exists"}])
     created(taken_over, shared.namespace, toleration)
@@ -183,6 +196,60 @@ def test_an_evil_job_is_refused_by_the_policy_alone(
     assert policy in str(refused.value)
     assert reason in str(refused.value)
     created(shared.cluster, shared.namespace, job)  # who is not held to the policy may
+
+
+CODE = {
+    "apiVersion": "v1", "kind": "ConfigMap", "immutable": True, "data": {"000-main.py": "pass"},
+    "metadata": {
+        "name": "invoker-code-abcdefghijklmnopqrstuvwxyz",
+        "labels": {"app.kubernetes.io/managed-by": "invoker", "invoker.dev/instance": "invoker"},
+    },
+}  # fmt: skip
+EVIL_CODE = {
+    "a name of anybody": (("metadata", "name"), "greetings-2", "whose name is not that of a function's code"),
+    "a name that only begins so": (("metadata", "name"), "invoker-code-mine", "whose name is not"),
+    "the code of another installation": (
+        ("metadata", "name"),
+        "other-code-abcdefghijklmnopqrstuvwxyz",
+        "whose name is not",
+    ),
+    "no labels": (("metadata", "labels"), {}, "without the labels of this installation's code"),
+    "labels of another": (("metadata", "labels", "invoker.dev/instance"), "other", "without the labels"),
+    "a label that others act on": (("metadata", "labels", "grafana_dashboard"), "1", "or with others"),
+    "code that changes": (("immutable",), False, "changed under a run"),
+    "an owner": (
+        ("metadata", "ownerReferences"),
+        [{"apiVersion": "v1", "kind": "Secret", "name": "x", "uid": "00000000-0000-0000-0000-000000000000"}],
+        "an owner or a finalizer",
+    ),
+    "a finalizer": (("metadata", "finalizers"), ["example.org/hold"], "an owner or a finalizer"),
+}
+
+
+def test_ordinary_code_passes(shared: Release, taken_over: Cluster) -> None:
+    created(taken_over, shared.namespace, CODE)
+
+
+@pytest.mark.parametrize("evil", EVIL_CODE)
+def test_an_evil_configmap_is_refused_by_the_policy_alone(shared: Release, taken_over: Cluster, evil: str) -> None:
+    path, value, reason = EVIL_CODE[evil]
+    code = changed(CODE, path, value)
+    with pytest.raises(KubectlError) as refused:
+        created(taken_over, shared.namespace, code)
+    assert f"ValidatingAdmissionPolicy '{shared.namespace}-invoker-code'" in str(refused.value)
+    assert reason in str(refused.value)
+    created(shared.cluster, shared.namespace, code)  # who is not held to the policy may
+
+
+def test_no_configmap_of_others_is_removed_by_the_token(shared: Release, taken_over: Cluster) -> None:
+    """Its Role lets it remove any of them; the catalog and what other programs keep there are not its own."""
+    delete = ("delete", "configmap", "--namespace", shared.namespace, "--dry-run=server")
+    for name in ("samples", "kube-root-ca.crt"):
+        with pytest.raises(KubectlError, match="whose name is not that of a function's code"):
+            taken_over.kubectl(*delete, name)
+        shared.kubectl("get", "configmap", name)
+    shared.cluster.apply(CODE, namespace=shared.namespace)
+    taken_over.kubectl("delete", "configmap", "--namespace", shared.namespace, CODE["metadata"]["name"])
 
 
 def test_the_token_does_nothing_in_another_namespace(

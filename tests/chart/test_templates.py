@@ -496,15 +496,27 @@ def test_the_admission_policy_says_what_the_settings_say(render: Rendering) -> N
             "settings": {"allowedSecrets": ["fn-*", "a.b"], "allowedServiceAccounts": ["fn"], "allowedVolumeClaims": []}
         },
     }
-    (policy,) = of_kind(render(values), "ValidatingAdmissionPolicy")
+    policy = the(render(values), "ValidatingAdmissionPolicy", f"{NAMESPACE}-{NAME}-jobs")
     text = json.dumps([one["expression"] for one in policy["spec"]["validations"]])
     assert "^(fn-.*|a[.]b)$" in text
     assert "^images[.]test/" in text
     assert "^$a" in text, "nothing fits: no volume claim is allowed"
     (condition,) = policy["spec"]["matchConditions"]
     assert f"'system:serviceaccount:{NAMESPACE}:{NAME}-controller'" in condition["expression"]
-    (binding,) = of_kind(render(values), "ValidatingAdmissionPolicyBinding")
-    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+    assert "quantity" not in text, "no bound on volumes unless one is set"
+    for what in ("jobs", "code"):
+        name = f"{NAMESPACE}-{NAME}-{what}"
+        assert the(render(values), "ValidatingAdmissionPolicy", name)["spec"]["matchConditions"] == [condition]
+        binding = the(render(values), "ValidatingAdmissionPolicyBinding", name)
+        assert binding["spec"] == {"policyName": name, "validationActions": ["Deny"]}
+
+
+def test_the_admission_policy_has_the_bound_of_volumes_as_a_whole_number(render: Rendering) -> None:
+    """Values pass through JSON, where a large number is written with an exponent."""
+    bound = 2**40
+    values = {"admissionPolicy": {"enabled": True}, "controller": {"settings": {"maxVolumeBytes": bound}}}
+    policy = the(render(values), "ValidatingAdmissionPolicy", f"{NAMESPACE}-{NAME}-jobs")
+    assert f'quantity("{bound}")' in json.dumps(policy).replace('\\"', '"')
 
 
 LISTS = ("allowedSecrets", "allowedVolumeClaims", "allowedStorageClasses", "allowedPriorityClasses")
@@ -527,7 +539,7 @@ def test_functions_beside_the_release_may_read_none_of_its_secrets(values: Docum
     used = {name for _, pod in pods(documents) for kind, name in references(pod) if kind == "Secret"}
     assert used | named(documents, "Secret") <= set(forbidden)
     assert set(forbidden) - used - named(documents, "Secret") == {"sh.helm.release.v1.*"}
-    (policy,) = of_kind(documents, "ValidatingAdmissionPolicy")
+    policy = the(documents, "ValidatingAdmissionPolicy", f"{NAMESPACE}-{NAME}-jobs")
     (rule,) = [one for one in policy["spec"]["validations"] if one["message"] == "a Secret of Invoker itself"]
     (pattern,) = re.findall(r"matches\('(.*?)'\)", rule["expression"])
     assert all(re.match(pattern, name) for name in (*used, "sh.helm.release.v1.rel.v1"))
