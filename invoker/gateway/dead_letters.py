@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -128,14 +128,19 @@ async def visible_letter(sight: Sight, dead_id: str) -> DeadLetter:
 
 
 async def visible_letters(
-    sight: Sight, limit: int, before: int | None
+    sight: Sight,
+    limit: int,
+    before: int | None,
+    *,
+    wanted: Callable[[DeadLetter], bool] = lambda _: True,
+    readings: int = MAX_READINGS,
 ) -> tuple[list[tuple[int, DeadLetter]], int | None]:
-    """So many letters that the caller may see, with their places; with a place when the page ends there because so
-    many others were looked at."""
+    """So many wanted letters that the caller may see, with their places; with a place when the page ends there because
+    so many others were looked at."""
     found: list[tuple[int, DeadLetter]] = []
-    for _ in range(MAX_READINGS):
+    for _ in range(readings):
         part = await sight.gateway.client.stored.dead_letters(_READ_AT_ONCE, before)
-        found += [(place, letter) for place, letter in part if sight.may(Action.READ, letter.topic)]
+        found += [(place, letter) for place, letter in part if sight.may(Action.READ, letter.topic) and wanted(letter)]
         if len(found) >= limit or len(part) < _READ_AT_ONCE:
             return found[:limit], None
         before = part[-1][0]

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from invoker.gateway.dashboard import (
     assets,
+    dead_letters,
     function_changes,
     functions,
     live,
@@ -35,14 +36,15 @@ def dashboard_routers(gateway: Gateway) -> list[APIRouter]:
         overview,
         runs_list,
         selection,
+        request_page,
+        request_actions,
         run_page,
         run_actions,
         functions,
         function_changes,
         publish,
+        dead_letters,
         topics,
-        request_page,
-        request_actions,
     )
     drawn = [group.router(gateway, pages) for group in groups]
     return [*drawn, *(group.router(gateway) for group in (assets, live, login, run_log, payloads))]
