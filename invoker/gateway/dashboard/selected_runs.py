@@ -24,6 +24,10 @@ class Change(StrEnum):
     REPLAY = "replay"
 
 
+_HAPPENS = {
+    Change.CANCEL: "Their processes or pods are ended. What they have published goes on",
+    Change.REPLAY: "A new request for each, of that function alone; what it publishes starts the next stages again",
+}
 WORDS = {Change.CANCEL: "cancelled", Change.REPLAY: "replayed"}
 
 
@@ -74,6 +78,7 @@ class Plan:
             ("Left as they are", _left_out(left, what)),
             (f"Will be {WORDS[self.change]}", count(len(self.chosen), "run")),
             ("Of the functions", _by_function(self.chosen)),
+            ("What happens", _HAPPENS[self.change] if self.chosen else ""),
         ]
         return [(name, words) for name, words in given if words]
 

@@ -171,7 +171,17 @@ function guardForms() {
 
 // ---- parts that a page may have; each is given the part of the document that is new
 
-const adornments = [selectAll, runLog];
+const adornments = [showAsked, selectAll, runLog];
+
+// The node that a page is about, in a drawing that is wider than the page; only when the page is opened.
+function showAsked(part) {
+  const node = part === document && part.querySelector(".graph .asked");
+  if (node) {
+    const area = node.closest(".scroll");
+    const place = node.getBoundingClientRect();
+    area.scrollLeft = Math.max(0, place.left - area.getBoundingClientRect().left - (area.clientWidth - place.width) / 2);
+  }
+}
 
 // A box that ticks all boxes of that name, and words that count the ticked ones.
 function selectAll(part) {
