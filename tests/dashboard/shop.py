@@ -29,11 +29,11 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(folder: Path) -> AsyncIterator[Shop]:
+async def open_shop(folder: Path, *, calm: bool = False) -> AsyncIterator[Shop]:
     """The dev and its day, until this is left."""
     desk, gates = Desk(folder), folder / "gates"
     gates.mkdir()
     write_catalog(desk.catalog, *catalog(gates))
     with desk.dev() as facts:
         async with Client.connect(ConnectionOptions(url=facts["nats_url"])) as client:
-            yield Shop(facts["http_url"], client, await live_through(client), gates)
+            yield Shop(facts["http_url"], client, await live_through(client, calm=calm), gates)

@@ -14,9 +14,10 @@ from invoker.gateway.access import keys
 from invoker.gateway.dashboard.session import COOKIE, COOKIE_SECONDS
 from tests.conftest import eventually
 from tests.dashboard.accessibility import grave_faults
-from tests.dashboard.browser import PHONE, Window
+from tests.dashboard.browser import PHONE
 from tests.dashboard.conftest import OpenWindow
 from tests.dashboard.html_page import read_page
+from tests.dashboard.keyboard import focused, tab_to
 from tests.dashboard.routes import covers
 from tests.dashboard.visitor import Visitor, visiting
 from tests.gateway.access_world import add_key, guarded_gateway
@@ -46,22 +47,6 @@ async def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asy
     }
     async with guarded_gateway(stack.server.url, gateway_keys=file) as up, visiting(up.url) as visitor:
         yield Guarded(up.url, visitor, file, **shown)
-
-
-async def focused(window: Window) -> str:
-    """What the keyboard is on, in words."""
-    return str(await window.page.evaluate("document.activeElement.innerText || document.activeElement.name"))
-
-
-async def tab_to(window: Window, words: str) -> None:
-    """Go on with the Tab key until the keyboard is on what says that, and is seen to be."""
-    for _ in range(60):
-        await window.page.keyboard.press("Tab")
-        if (await focused(window)).strip() == words:
-            width = await window.page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
-            assert float(str(width).removesuffix("px")) >= 2, f"nobody sees that the keyboard is on {words!r}"
-            return
-    pytest.fail(f"{words!r} cannot be reached with the keyboard")
 
 
 @covers("GET /", "GET /ui/login", "POST /ui/login", "POST /ui/logout", "GET /ui/assets/{name}", "GET /ui/live")

@@ -13,6 +13,7 @@ from typing import Any
 from invoker import wire
 from invoker.client import Client
 from invoker.result import State
+from invoker.views import Receipt
 from tests.conftest import eventually
 from tests.custody.workload import function
 
@@ -65,8 +66,8 @@ def handle(event, context):
     context.progress(50, "half of the picture")
     return base64.b64decode("{PICTURE}")
 """
-TALK = 'for i in $(seq 2500); do echo "line $i of the import: row accepted"; done; echo done | tee /dev/stderr'
-GATED = f'echo waiting; while [ ! -e "$GATES/$INVOKER_REQUEST_ID" ]; do sleep 0.05; done; {INPUT}'
+TALK = 'for i in $(seq 2500); do echo "row $i is taken"; done >&2; echo done | tee /dev/stderr'
+GATED = f'echo waiting >&2; while [ ! -e "$GATES/$INVOKER_REQUEST_ID" ]; do sleep 0.05; done; {INPUT}'
 LIVE = {State.RUNNING, State.STARTING}
 
 
@@ -88,7 +89,7 @@ Hostile.__name__ = Hostile.__qualname__ = {attack("type")!r}
 def handle(event, context):
     context.progress(10, {attack("progress")!r})
     print({attack("log")!r}, flush=True)
-    if event["headers"].get("x-wanted") == "output":
+    if event["topic"] == "evil.page":
         context.content_type = "text/html"
         return {attack("output")!r}
     raise Hostile({attack("message")!r})
@@ -148,9 +149,9 @@ class Day:
         return wire.run_id_of(self.requests[word], function)
 
 
-async def live_through(client: Client) -> Day:
-    """Everything that there is a page for; when this returns it has happened, save what still runs or waits."""
-    hostile = {"X-Trick": attack("header"), "X-'Odd'&Name": "name"}
+async def live_through(client: Client, *, calm: bool = False) -> Day:
+    """Everything that there is a page for; when this returns it has happened, save what still runs or waits. On a
+    `calm` day nobody tries to break in, and there is more to do."""
     order = {"customer": "Ada", "amount": 2, "card": SECRET, "items": [{"sku": "a-1"}, {"sku": "b-2"}]}
     sent = {
         "order": await client.publish("orders.new", order, params={"level": 3}, headers={"X-Shop": "Berlin"}),
@@ -162,30 +163,48 @@ async def live_through(client: Client) -> Day:
         "chain": await client.publish("feeds.daily", "a,b\n1,2\n", content_type="text/csv"),
         "unmatched": await client.publish("order.new", {"customer": "Bob"}),
         "bytes": await client.publish("reports.gone", bytes(range(256)) * 4, content_type="application/octet-stream"),
-        "evil": await client.publish(
-            HOSTILE_TOPIC, {"trick": attack("payload")}, headers=hostile, params={"trick": attack("value")},
-            request_id=attack("id"),
-        ),
-        "evil-output": await client.publish("evil.page", attack("input"), headers={"X-Wanted": "output"}),
-        "evil-unmatched": await client.publish(HOSTILE_TOPIC.replace("evil", "ill"), attack("unmatched")),
         "running": await client.publish("reports.daily", {"day": "2026-03-01"}),
         "cancelled": await client.publish("reports.cancelled", b"x"),
     }  # fmt: skip
+    sent |= await (_more_orders(client) if calm else _attacks(client))
     await client.pause("nightly")
     sent["queued"] = await client.publish("nightly", {"night": 1})
     requests = {word: one.request_id for word, one in sent.items()}
     for word in ("bytes", "running", "cancelled"):
         await has_state(client, requests[word], LIVE)
     await client.cancel(requests["cancelled"])
-    await client.cancel(requests["bytes"], message=attack("cancel"))
+    await client.cancel(requests["bytes"], message="not needed any more" if calm else attack("cancel"))
     await has_state(client, requests["queued"], {State.QUEUED})
     for word in sorted(set(requests) - {"running", "queued"}):
         await client.result(requests[word], wait=60)
     await client.chain(requests["chain"], wait=60)
     dead = await client.publish("orders.far", {"customer": "Eve"}, headers={wire.H_HOPS: "40"})
-    odd = await client.publish(HOSTILE_TOPIC, attack("dead"), headers=hostile | {wire.H_HOPS: "40"})
+    odd = await client.publish(HOSTILE_TOPIC, attack("dead"), headers={"X-Trick": attack("header"), wire.H_HOPS: "40"})
     letters = [await dead_letter_of(client, one.request_id) for one in (dead, odd)]
     return Day(requests, *letters)
+
+
+async def _attacks(client: Client) -> dict[str, Receipt]:
+    hostile = {"X-Trick": attack("header"), "X-'Odd'&Name": "name"}
+    return {
+        "evil": await client.publish(
+            HOSTILE_TOPIC, {"trick": attack("payload")}, headers=hostile, params={"trick": attack("value")},
+            request_id=attack("id"),
+        ),
+        "evil-output": await client.publish("evil.page", attack("input")),
+        "evil-unmatched": await client.publish(HOSTILE_TOPIC.replace("evil", "ill"), attack("unmatched")),
+    }  # fmt: skip
+
+
+async def _more_orders(client: Client) -> dict[str, Receipt]:
+    """A busy morning, most of it good."""
+    sent = {}
+    for number in range(60):
+        order = {"customer": ("Ada", "Grace", "Mary", "Joan")[number % 4], "amount": number % 23}
+        sent[f"order-{number}"] = await client.publish("orders.shop", order)
+        if number % 6 == 0:
+            sent[f"stock-{number}"] = await client.publish("stock.reserve", {"sku": f"a-{number}"})
+    return sent
 
 
 async def has_state(client: Client, request_id: str, states: set[State]) -> None:
