@@ -51,7 +51,8 @@ def _after(lines: list[str], mark: str) -> str | None:
 def _check_seed(seed: str, what: str) -> None:
     if importlib.util.find_spec("nkeys") is None:
         raise SettingsError(
-            f"{what} cannot be used: the package nkeys is missing", hint="pip install 'nats-invoker[auth]'"
+            f"{what} cannot be used: the package nkeys is missing",
+            hint="pip install '.[auth]' in the checkout of Invoker",
         )
     import nkeys  # type: ignore[import-untyped]  # an extra, only for who uses keys; it has no types
 

@@ -96,7 +96,7 @@ def _opened(service: str, wish: Wish) -> OtlpTracing:
     except ImportError as error:
         raise SettingsError(
             f"{wish.variable} asks for traces, and OpenTelemetry is not installed here ({error.name} is missing)",
-            hint="pip install 'nats-invoker[otel]', or unset it, or set OTEL_SDK_DISABLED=true",
+            hint="pip install '.[otel]' in the checkout of Invoker, or unset it, or set OTEL_SDK_DISABLED=true",
         ) from error
     return OtlpTracing(service, Batching(wish.delay_seconds, wish.queue, min(wish.batch, wish.queue)))
 

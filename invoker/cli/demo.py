@@ -104,7 +104,7 @@ def samples_folder() -> Path:
     for folder in (here / "samples", here.parent / "functions" / "samples"):
         if (folder / "collect" / "function.yaml").is_file():
             return folder
-    raise InvokerError("the sample functions are not installed", hint="install the package nats-invoker whole")
+    raise InvokerError("the sample functions are not installed", hint="install it whole: pip install . in the checkout")
 
 
 @contextmanager

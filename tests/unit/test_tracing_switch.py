@@ -66,7 +66,7 @@ def test_asked_for_without_the_extra_the_start_ends_in_words(program: str, tmp_p
     done = subprocess.run([sys.executable, "-c", start, program], capture_output=True, text=True, cwd=ROOT, env=given)
     assert done.returncode == 2, done.stderr
     assert "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, and OpenTelemetry is not installed here" in done.stderr
-    assert "nats-invoker[otel]" in done.stderr
+    assert "pip install '.[otel]' in the checkout" in done.stderr
     assert "Traceback" not in done.stderr
 
 

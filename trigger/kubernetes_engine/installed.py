@@ -15,7 +15,7 @@ def require_installed() -> None:
     if missing:
         raise SettingsError(
             f"INVOKER_ENGINE: the kubernetes engine needs the package {' and '.join(missing)}, which is not installed",
-            hint="pip install 'nats-invoker[kubernetes]'",
+            hint="pip install '.[kubernetes]' in the checkout of Invoker",
         )
 
 

@@ -117,7 +117,9 @@ def _library() -> Any:
     try:
         import jwt
     except ImportError as error:
-        raise SettingsError("checking tokens needs PyJWT", hint="pip install 'nats-invoker[jwt]'") from error
+        raise SettingsError(
+            "checking tokens needs PyJWT", hint="pip install '.[jwt]' in the checkout of Invoker"
+        ) from error
     return jwt
 
 
