@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
-
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -15,6 +11,7 @@ from invoker.errors import ClaimCheckError, InvokerError, NotReadyError
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.content import content_answer, sha256_of
 from invoker.gateway.dashboard import dead_letter_view as view
+from invoker.gateway.dashboard.at_once import some_at_once
 from invoker.gateway.dashboard.forms import Form, read_form
 from invoker.gateway.dashboard.paths import DEAD_LETTERS, live_url, url_for
 from invoker.gateway.dashboard.payload_view import PayloadView, editable, gone, payload_view
@@ -36,8 +33,6 @@ AT_ONCE = 8
 _IDS_IN_ONE = 9
 """Ids in one field of an audit line, which is cut at 255 characters."""
 _MANY = f"{DEAD_LETTERS}/redrive"
-
-T = TypeVar("T")
 
 
 def router(gateway: Gateway, pages: Pages) -> APIRouter:
@@ -66,7 +61,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         """Ask before many events are sent again, with how many they are."""
         sight = _reader(gateway, request)
         ids = view.chosen_ids(Form(request.query_params.multi_items()).all("id"))
-        found = await _at_once(ids, lambda dead_id: _redrivable(sight, dead_id))
+        found = await some_at_once(ids, lambda dead_id: _redrivable(sight, dead_id), AT_ONCE)
         chosen = tuple(one for one in found if one is not None)
         plan = view.RedrivePlan(chosen, len(ids) - len(chosen))
         return pages.question(
@@ -83,7 +78,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         form = await read_form(request)
         ids, _ = view.chosen_ids(form.all("id")), form.once
         count_as(request, len(ids))
-        outcomes = await _at_once(ids, lambda dead_id: _outcome(sight, request, dead_id))
+        outcomes = await some_at_once(ids, lambda dead_id: _outcome(sight, request, dead_id), AT_ONCE)
         done = [one for one in outcomes if one.request_id is not None]
         parts = [ids[start : start + _IDS_IN_ONE] for start in range(0, len(ids), _IDS_IN_ONE)]
         named = {f"letters_{number}": " ".join(part) for number, part in enumerate(parts, 1)}
@@ -249,14 +244,3 @@ async def _editable(sight: Sight, letter: DeadLetter) -> tuple[str | None, str]:
     except ClaimCheckError as error:
         raise NotReadyError("the payload is not kept any more, so it cannot be published again") from error
     return text, "" if text is not None else "The payload is too large, or no text, to be edited here."
-
-
-async def _at_once(ids: Sequence[str], work: Callable[[str], Awaitable[T]]) -> list[T]:
-    """What the work gives for each, in their order; at most so many are under way."""
-    free = asyncio.Semaphore(AT_ONCE)
-
-    async def one(identifier: str) -> T:
-        async with free:
-            return await work(identifier)
-
-    return list(await asyncio.gather(*(one(identifier) for identifier in ids)))

@@ -7,10 +7,7 @@ key and the run.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -18,6 +15,7 @@ from starlette.responses import Response
 
 from invoker.errors import InputRefusedError, InvokerError
 from invoker.gateway.access.scopes import Action
+from invoker.gateway.dashboard.at_once import some_at_once
 from invoker.gateway.dashboard.forms import Form, read_form
 from invoker.gateway.dashboard.paths import RUNS, SELECTION
 from invoker.gateway.dashboard.rendering import Pages
@@ -39,12 +37,9 @@ from invoker.gateway.runs import visible_rows
 from invoker.gateway.sight import Sight, needs_nats
 from invoker.result import State
 
-AT_ONCE = 16
 _ALL = "-all"
 _IDS_IN_ONE = 9
 """Run ids in one field of an audit line, which is cut at 255 characters."""
-
-T = TypeVar("T")
 
 
 def router(gateway: Gateway, pages: Pages) -> APIRouter:
@@ -88,7 +83,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
                 return await _cancelled(sight, run_id)
             return await _replayed(sight, run_id, once, headers)
 
-        outcomes = Outcomes(change, await _some_at_once(chosen, one))
+        outcomes = Outcomes(change, await some_at_once(chosen, one))
         parts = [chosen[start : start + _IDS_IN_ONE] for start in range(0, len(chosen), _IDS_IN_ONE)]
         named = {f"runs_{number}": " ".join(part) for number, part in enumerate(parts, 1)}
         audit(request, do=change, done=str(len(outcomes.done)), refused=str(len(outcomes.refused)), **named)
@@ -127,7 +122,7 @@ async def _selected(sight: Sight, fields: Form, change: Change) -> Plan:
             return Candidate(run_id)
         return Candidate(run_id, run.function, run.finished, sight.may(Action.OPERATE, topic, run.function))
 
-    return Plan(change, await _some_at_once(run_ids(fields.all("run")), candidate))
+    return Plan(change, await some_at_once(run_ids(fields.all("run")), candidate))
 
 
 async def _cancelled(sight: Sight, run_id: str) -> Outcome:
@@ -163,14 +158,3 @@ async def _replayed(sight: Sight, run_id: str, once: str, headers: dict[str, str
     except InvokerError as error:
         return Outcome(run_id, False, error.message, function)
     return Outcome(run_id, True, "runs again", function, receipt.request_id)
-
-
-async def _some_at_once(ids: Sequence[str], work: Callable[[str], Awaitable[T]]) -> list[T]:
-    """What the work gives for each, in their order; at most so many are under way."""
-    free = asyncio.Semaphore(AT_ONCE)
-
-    async def one(identifier: str) -> T:
-        async with free:
-            return await work(identifier)
-
-    return list(await asyncio.gather(*(one(identifier) for identifier in ids)))
