@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 
 from invoker import wire
@@ -11,6 +12,8 @@ from invoker.reading import StoredMessage, StreamReader
 from invoker.views import DeadLetter
 
 _LOOKED_AT = 5_000
+_READ_AT_ONCE = 8
+"""Letters whose bytes are in memory at once while a page is read."""
 
 
 class DeadLetterReader:
@@ -30,14 +33,19 @@ class DeadLetterReader:
 
     async def page(self, limit: int, before: int | None = None) -> list[tuple[int, DeadLetter]]:
         """Letters with their sequences, newest first, below the sequence `before`; without their bytes."""
-        found: list[tuple[int, DeadLetter]] = []
-        for message in await self._headers(limit, before):
-            whole = await self._reader.at(self._names.dead_stream, message.sequence)
-            if whole is not None:
-                letter = _parsed(whole)
-                body = letter.body.model_copy(update={"inline_base64": None})
-                found.append((message.sequence, letter.model_copy(update={"body": body})))
-        return found
+        turn = asyncio.Semaphore(_READ_AT_ONCE)
+
+        async def one(sequence: int) -> tuple[int, DeadLetter] | None:
+            async with turn:
+                whole = await self._reader.at(self._names.dead_stream, sequence)
+            if whole is None:
+                return None
+            letter = _parsed(whole)
+            body = letter.body.model_copy(update={"inline_base64": None})
+            return sequence, letter.model_copy(update={"body": body})
+
+        found = await asyncio.gather(*(one(message.sequence) for message in await self._headers(limit, before)))
+        return [letter for letter in found if letter is not None]
 
     async def exact(self, dead_id: str) -> DeadLetter:
         """The letter of exactly that id. Raises `UnknownIdError`."""

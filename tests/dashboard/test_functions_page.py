@@ -95,6 +95,7 @@ async def test_refused_files_stand_first_with_their_problem(stack: Stack, visito
         bad.write_text("apiVersion: invoker.dev/v1alpha1\nkind: Function\nmetadata: {name: bad}\nspec: {topic: x}\n")
         echo.write_text("kind: [")
         await stack.client.reload()
+        await stack.gateway.catalog.refresh()
         page = await visitor.page("/ui/functions")
         assert [row[0] for row in page.rows[:2]] == ["bad", "echo"]
         assert page.rows[0][1].startswith("broken bad.yaml:4: spec")
@@ -109,6 +110,7 @@ async def test_refused_files_stand_first_with_their_problem(stack: Stack, visito
         bad.unlink()
         echo.write_text(good)
         await stack.client.reload()
+        await stack.gateway.catalog.refresh()
 
 
 async def test_one_function_shows_what_holds_for_it(stack: Stack, visitor: Visitor) -> None:
@@ -197,6 +199,7 @@ async def test_without_a_controller_the_pages_say_that_they_are_older(tmp_path: 
     async with nats_server(tmp_path / "jetstream") as server, running_gateway(server.url) as up:
         async with running_controller(server.url, catalog, tmp_path / "state"):
             await up.gateway.catalog.refresh()
+        await up.gateway.catalog.refresh()
         async with visiting(up.url) as visitor:
             page = await visitor.page("/ui/functions")
             assert "This catalog is older" in page.text

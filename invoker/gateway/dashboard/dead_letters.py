@@ -27,7 +27,7 @@ from invoker.quantities import short_id, size
 from invoker.views import DeadLetter, RequestView
 
 PAGE_LETTERS = 50
-FILTER_READINGS = 6
+FILTER_READINGS = 4
 """Readings of fifty letters for one page of a narrowed list: then it ends, and leads on."""
 AT_ONCE = 8
 _IDS_IN_ONE = 9

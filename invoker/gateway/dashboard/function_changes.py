@@ -9,11 +9,10 @@ from starlette.responses import RedirectResponse, Response
 from invoker.errors import UnknownIdError
 from invoker.gateway.access.scopes import Action, Caller
 from invoker.gateway.dashboard.forms import read_form
-from invoker.gateway.dashboard.functions import function_now
+from invoker.gateway.dashboard.functions import function_now, present_catalog
 from invoker.gateway.dashboard.paths import FUNCTIONS, RELOAD, url_for
 from invoker.gateway.dashboard.rendering import Pages, query
 from invoker.gateway.door import caller_of
-from invoker.gateway.functions import catalog_now
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.sight import needs_nats
 from invoker.views import FunctionInfo
@@ -52,7 +51,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
     async def ask_reload(request: Request) -> Response:
         """Ask before the catalog is read again."""
         caller_of(request).check(Action.ADMIN)
-        catalog, _ = await catalog_now(gateway)
+        catalog, _ = await present_catalog(gateway)
         return pages.question(
             request, "Read the catalog again?", action=RELOAD, yes="Read it again", back=FUNCTIONS, section="functions",
             facts=[

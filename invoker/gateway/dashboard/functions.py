@@ -11,14 +11,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from invoker.errors import InvokerError
+from invoker.errors import InvokerError, ServerUnreachableError
 from invoker.gateway.access.scopes import Action, Caller
 from invoker.gateway.dashboard import function_view as view
 from invoker.gateway.dashboard.histogram import histogram
 from invoker.gateway.dashboard.paths import FUNCTIONS, RELOAD, RUNS, live_url
 from invoker.gateway.dashboard.rendering import Pages, query
 from invoker.gateway.door import caller_of
-from invoker.gateway.functions import catalog_now
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.run_figures import FunctionFigures
 from invoker.gateway.runs import visible_rows
@@ -28,7 +27,7 @@ from invoker.lookup import Found
 from invoker.schema_secrets import without_given_secrets
 from invoker.views import CatalogInfo, FunctionInfo, FunctionSource, RunRow
 
-RECENT_RUNS = 15
+RECENT_RUNS = 10
 _ASKED_AT_ONCE = 5
 
 
@@ -50,7 +49,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         """Every function that the reader may see, broken ones first. Also while NATS is away: as it was known."""
         caller = caller_of(request)
         caller.check(Action.READ)
-        catalog, problem = await catalog_now(gateway)
+        catalog, problem = await present_catalog(gateway)
         seen = [one for one in catalog.functions if caller.may(Action.READ, function=one.name)]
         asked = request.query_params
         wanted = view.FunctionsFilter(asked.get("text", "").strip()[:200], asked.get("label", "").strip()[:200])
@@ -123,11 +122,25 @@ async def function_now(gateway: Gateway, caller: Caller, name: str) -> tuple[Fun
     """The function and the catalog that it is in, and why that is an older one. Raises `UnknownIdError`."""
     if not (caller.may(Action.READ, function=name) and view.is_function_name(name)):
         raise unknown("function", name)
-    catalog, problem = await catalog_now(gateway)
+    catalog, problem = await present_catalog(gateway)
     info = catalog.function(name)
     if info is None:
         raise unknown("function", name)
     return info, catalog, problem
+
+
+async def present_catalog(gateway: Gateway) -> tuple[CatalogInfo, str | None]:
+    """The gateway's copy of the catalog, some seconds old at most, and why it is an older one where it is. Open pages
+    are drawn again whenever the copy changes, so none asks the controllers itself.
+
+    Raises `ServerUnreachableError` when nobody has told the catalog yet.
+    """
+    copy = gateway.catalog
+    if not copy.is_known and gateway.client.is_connected:
+        await copy.renewed()
+    if not copy.is_known:
+        raise ServerUnreachableError(copy.problem or "no controller has answered yet")
+    return copy.present, copy.problem if gateway.client.is_connected else "NATS is away just now"
 
 
 async def hour_of_functions(sight: Sight) -> Mapping[str, FunctionFigures]:
