@@ -230,6 +230,19 @@ async def test_a_wide_chain_is_bounded_and_says_so(stack: Stack, visitor: Visito
     assert "It goes on." in facts(page, "request-head")["Chain"]
 
 
+async def test_events_of_every_kind_are_followed(stack: Stack, visitor: Visitor) -> None:
+    await accepted(stack, "kinds", "kinds")
+    parent = wire.run_id_of("kinds", "nobody")
+    await world_of(stack.client).seal("kinds", "nobody", topic="ghosts.topic")
+    caused = [("onSuccess", 0), ("onFailure", 0), *(("published", position) for position in range(10))]
+    for kind, position in caused:
+        await accepted(stack, wire.chained_id(parent, kind, position), "kinds", parent)
+    page = await visitor.page("/ui/requests/kinds")
+    drawn = {address.rpartition("/")[2] for _, _, address in nodes(page)[2:]}
+    assert drawn == {wire.run_id_of(wire.chained_id(parent, *one), "nobody") for one in caused}
+    assert "13 runs, 12 unfinished. It goes on." in facts(page, "request-head")["Chain"]
+
+
 async def test_a_page_of_a_chain_hears_of_its_later_stages(stack: Stack, visitor: Visitor) -> None:
     await accepted(stack, "heard", "heard")
     timeout = aiohttp.ClientTimeout(total=60)
