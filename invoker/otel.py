@@ -25,7 +25,7 @@ from opentelemetry.semconv.schemas import Schemas
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags, TraceState
 
 from invoker.errors import SettingsError
-from invoker.tracing import Kind, Span, TraceContext
+from invoker.tracing import Counted, Kind, Span, TraceContext
 from invoker.version import __version__
 
 log = structlog.get_logger(component="tracing")
@@ -43,14 +43,6 @@ class Batching:
     delay_seconds: float = 5.0
     queue: int = 2048
     batch: int = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """What became of the spans so far."""
-
-    sent: int = 0
-    dropped: int = 0
 
 
 class OtlpTracing:

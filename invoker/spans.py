@@ -194,6 +194,35 @@ def repeat_span(contexts: Contexts, record: RequestRecord, event: Event, names: 
     )  # fmt: skip
 
 
+def dead_span(
+    headers: Mapping[str, str],
+    *,
+    dead_id: str,
+    reason: str,
+    message: str,
+    topic: str,
+    subject: str,
+    request_id: str | None,
+    start: datetime,
+    end: datetime,
+) -> Span:
+    """An event became a dead letter: below what its headers name, or the beginning of the trace that its request would
+    have begun. Its id follows from the letter's, so the letter of a redelivered event has one."""
+    attributes: dict[str, Value] = {
+        **_messaging("dead", "process", subject),
+        "invoker.dead_id": dead_id,
+        "invoker.topic": topic,
+        "error.type": reason,
+    }
+    if request_id is not None:
+        attributes |= {"messaging.message.id": request_id, "invoker.request_id": request_id}
+    parent, name = TraceContext.of(headers), f"dead {reason}"
+    own = derived_id("dead", dead_id)
+    context = tracing.entered(parent, derived_trace(request_id or dead_id), own, name, Kind.CONSUMER)
+    words = message.encode("utf-8", "replace").decode()[:MAX_TEXT]
+    return Span(name, Kind.CONSUMER, context, parent, start, max(start, end), attributes, error=words)
+
+
 def run_spans(result: Result, record: RequestRecord, names: wire.Names) -> list[Span]:
     """A finished run, from its acceptance to its result, with spans for the attempts that began and for the result.
 

@@ -98,6 +98,14 @@ class Span:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What became of the spans of an exporter so far."""
+
+    sent: int = 0
+    dropped: int = 0
+
+
 class Exporter(Protocol):
     """Takes finished spans somewhere else. None of its methods waits for anybody or raises."""
 
@@ -107,6 +115,11 @@ class Exporter(Protocol):
 
     def export(self, span: Span) -> None:
         """Take a finished span; it may be dropped."""
+        ...
+
+    @property
+    def counted(self) -> Counted:
+        """What became of them so far."""
         ...
 
     def around(self) -> TraceContext | None:
@@ -127,6 +140,11 @@ def use(exporter: Exporter | None) -> Exporter | None:
 def exporter() -> Exporter | None:
     """Where spans go; None while tracing is off, and then nothing about them is to be worked out."""
     return _exporter
+
+
+def counted() -> Counted:
+    """What became of this process' spans so far; nothing while tracing is off."""
+    return _exporter.counted if _exporter is not None else Counted()
 
 
 def entered(parent: TraceContext | None, trace_id: str, span_id: str, name: str, kind: Kind) -> TraceContext:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import nats.js.errors
 from pydantic import AwareDatetime, Field
 
-from invoker import wire
+from invoker import spans, tracing, wire
 from invoker.claimcheck import ClaimStore, claim_of
 from invoker.connection import nats_errors
 from invoker.errors import ClaimCheckError, InvokerError, UnknownIdError
@@ -67,6 +67,7 @@ class DeadLetters:
         headers = {wire.H_MESSAGE_ID: dead_id, wire.H_REASON: error.code, wire.H_REQUEST_ID: request_id}
         with nats_errors("storing a dead letter"):
             await self._js.publish(self._names.dead(dead_id), letter.to_json(), headers=headers)
+        _tell(letter, incoming.stored_at)
         return dead_id
 
     async def put_event(self, event: OutgoingEvent, error: InvokerError, now: datetime) -> str:
@@ -89,6 +90,7 @@ class DeadLetters:
         headers = {wire.H_MESSAGE_ID: dead_id, wire.H_REASON: error.code}
         with nats_errors("storing a dead letter"):
             await self._js.publish(self._names.dead(dead_id), letter.to_json(), headers=headers)
+        _tell(letter, now)
         return dead_id
 
     async def get(self, dead_id: str) -> DeadLetter:
@@ -138,6 +140,18 @@ class DeadLetters:
         if len(incoming.data) > self._publisher.claim_threshold():
             return Content.claimed(await self._claims.put(incoming.data, owner="dead"), content_type)
         return Content.inline(incoming.data, content_type)
+
+
+def _tell(letter: DeadLetter, since: datetime) -> None:
+    """The letter's span, from the moment its event was stored."""
+    tracing.tell(
+        lambda: [
+            spans.dead_span(
+                letter.headers, dead_id=letter.id, reason=letter.reason, message=letter.message, topic=letter.topic,
+                subject=letter.subject, request_id=letter.request_id, start=since, end=letter.dead_at,
+            )
+        ]
+    )  # fmt: skip
 
 
 def _readable(subject: str) -> str:

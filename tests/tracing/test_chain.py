@@ -198,6 +198,32 @@ async def test_an_event_of_another_client_begins_its_trace_when_it_is_accepted(r
     assert view.record.headers["traceparent"] == f"00-{accept.trace_id}-{accept.span_id}-01"
 
 
+async def test_a_dead_letter_is_a_failed_span_where_its_event_came_from(running: Traced) -> None:
+    trace, headers = new_trace()
+    connection = await connect(ConnectionOptions(url=running.stack.server.url))
+    try:
+        for given in (headers, {}):  # with a trace of its own, and without one
+            more = {wire.H_MESSAGE_ID: f"dead-{len(given)}", wire.H_HOPS: "33"}
+            await connection.jetstream().publish("events.three", b"x", headers=given | more)
+    finally:
+        await connection.close()
+
+    async def both() -> bool:
+        return len(running.receiver.named("dead hop-limit")) == 2
+
+    await eventually(both, what="the spans of two dead letters")
+    letters = {letter.request_id: letter for letter in await running.stack.client.dead()}
+    by_request = {str(s.attributes["invoker.request_id"]): s for s in running.receiver.named("dead hop-limit")}
+    theirs, alone = by_request[f"dead-{len(headers)}"], by_request["dead-0"]
+    assert (theirs.trace_id, theirs.parent) == (trace, CALLER_SPAN)
+    assert (alone.trace_id, alone.parent) == (spans.derived_trace("dead-0"), None)
+    for span in (theirs, alone):
+        letter = letters[str(span.attributes["invoker.request_id"])]
+        assert (span.failed, span.attributes["error.type"]) == (True, "hop-limit")
+        assert (span.attributes["invoker.dead_id"], span.message) == (letter.id, letter.message)
+        assert span.start <= span.end
+
+
 async def test_a_reply_names_its_span(running: Traced) -> None:
     trace, headers = new_trace()
     connection = await connect(ConnectionOptions(url=running.stack.server.url))

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from structlog.testing import capture_logs
 
 from invoker import spans, tracing
+from invoker.exposition import begun_registry, exposition_of
 from invoker.logs import configure_logs
 from invoker.otel import Batching, OtlpTracing
 from invoker.tracing import Kind, Span, TraceContext
@@ -72,6 +73,12 @@ def test_a_collector_that_is_away_is_told_of_once_and_again_when_it_is_back(monk
         "spans were not sent",
     ]
     assert lines[1]["dropped"] == 2
+    before = tracing.use(exporter)
+    try:
+        told = exposition_of(begun_registry("gateway")).decode().splitlines()
+    finally:
+        tracing.use(before)
+    assert {'invoker_spans_total{reason="dropped"} 2.0', 'invoker_spans_total{reason="sent"} 1.0'} <= set(told)
     assert exporter.counted.sent == 1
 
 

@@ -115,6 +115,10 @@ def test_lines_about_a_held_run_name_its_trace_once_it_is_known() -> None:
 
 def test_a_span_that_cannot_be_made_hurts_nobody() -> None:
     class Broken:
+        @property
+        def counted(self) -> tracing.Counted:
+            return tracing.Counted()
+
         def samples(self, trace_id: str, parent: TraceContext | None, name: str, kind: tracing.Kind) -> bool:
             return True
 
