@@ -54,6 +54,9 @@ async def test_filters_are_kept_in_the_form_and_in_the_address(stack: Stack, vis
     page = await visitor.page("/ui/runs?topic=half.filtered")
     assert sorted(runs_of(page)) == sorted(run.run_id for run in bad)
     assert runs_of(await visitor.page(page.link("Failed"))) == [failed.run_id]
+    assert "open" in page.one("details", data_key="filters").attributes
+    assert "open" not in (await visitor.page("/ui/runs?limit=7")).one("details", data_key="filters").attributes
+    assert (await visitor.page("/ui/runs?limit=7")).one("option", selected="", text="7").text == "7"
     form = next(one for one in page.forms if one.action == "/ui/runs")
     seen = await visitor.send(
         form, state=["failed", "lost"], reason="error", since="1h", until="2100-01-01 00:00", text=failed.run_id[4:12]
@@ -189,6 +192,10 @@ def test_a_query_and_its_address_say_the_same() -> None:
     assert query.is_narrow
     assert not RunsQuery(limit=200).is_narrow
     assert problem_of(query, NOW) is None
+    assert not query.is_quick
+    assert RunsQuery().is_quick
+    assert RunsQuery(states=FAILED[::-1]).is_quick
+    assert not RunsQuery(states=FAILED[:1]).is_quick
 
 
 def test_what_no_form_sends_is_left_out() -> None:

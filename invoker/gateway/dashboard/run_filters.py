@@ -51,6 +51,11 @@ class RunsQuery:
         return bool(self.pairs())
 
     @property
+    def is_quick(self) -> bool:
+        """Whether it is no more than one of the filters that are one click away."""
+        return not self.pairs(states=()) and any(set(states) == set(self.states) for _, states in QUICK)
+
+    @property
     def words(self) -> str:
         """The filters in a few words."""
         return ", ".join(f"{name} {value}" for name, value in self.pairs())

@@ -86,7 +86,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             functions=[name for name in names if sight.caller.may(Action.READ, function=name)],
             states=list(State),
             reasons=list(Reason),
-            choices=CHOICES,
+            choices=sorted({*CHOICES, found.query.limit}),
         )
 
     @routes.get(OPEN)
