@@ -85,13 +85,14 @@ def catalog(gates: Path) -> list[dict[str, Any]]:
 @dataclass(frozen=True)
 class World:
     """The installation, and its readers: one for whom nothing is refused, one who may only read, one who may operate
-    all functions but `account`, and one who sees nothing of it."""
+    and publish, one who may operate `audit` alone, one who may operate and not publish, and one who sees nothing."""
 
     stack: Stack
     anyone: Visitor
     viewer: Visitor
     operator: Visitor
     auditor: Visitor
+    keeper: Visitor
     stranger: Visitor
 
     async def run(self, topic: str, data: Any = b"x", *, function: str | None = None, **more: Any) -> str:
@@ -141,7 +142,8 @@ async def run_world(folder: Path) -> AsyncIterator[World]:
     shown = {
         "viewer": add_key(file, "vera", "read"),
         "operator": add_key(file, "olga", "operate", "publish"),
-        "auditor": add_key(file, "alf", "read", "operate > audit"),
+        "auditor": add_key(file, "alf", "read", "publish", "operate > audit"),
+        "keeper": add_key(file, "kim", "operate"),
         "stranger": add_key(file, "stan", "read elsewhere.>"),
     }
     async with AsyncExitStack() as opened:
