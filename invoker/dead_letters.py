@@ -14,6 +14,8 @@ from invoker.views import DeadLetter
 _LOOKED_AT = 5_000
 _READ_AT_ONCE = 8
 """Letters whose bytes are in memory at once while a page is read."""
+_READ_TOGETHER_BYTES = 4 * 1024 * 1024
+"""A page of letters that are smaller together is read at once."""
 
 
 class DeadLetterReader:
@@ -33,18 +35,24 @@ class DeadLetterReader:
 
     async def page(self, limit: int, before: int | None = None) -> list[tuple[int, DeadLetter]]:
         """Letters with their sequences, newest first, below the sequence `before`; without their bytes."""
+        headers = await self._headers(limit, before)
+        if not headers:
+            return []
+        # Those after a page would come along with it: only of the newest page is known how much that is.
+        if before is None and sum(map(_size, headers)) <= _READ_TOGETHER_BYTES:
+            stream, subjects = self._names.dead_stream, [self._names.dead("*")]
+            whole = await self._reader.between(
+                stream, subjects, headers[-1].sequence, headers[0].sequence, headers_only=False
+            )
+            return [_without_bytes(message) for message in reversed(whole)]
         turn = asyncio.Semaphore(_READ_AT_ONCE)
 
         async def one(sequence: int) -> tuple[int, DeadLetter] | None:
             async with turn:
-                whole = await self._reader.at(self._names.dead_stream, sequence)
-            if whole is None:
-                return None
-            letter = _parsed(whole)
-            body = letter.body.model_copy(update={"inline_base64": None})
-            return sequence, letter.model_copy(update={"body": body})
+                message = await self._reader.at(self._names.dead_stream, sequence)
+            return None if message is None else _without_bytes(message)
 
-        found = await asyncio.gather(*(one(message.sequence) for message in await self._headers(limit, before)))
+        found = await asyncio.gather(*(one(message.sequence) for message in headers))
         return [letter for letter in found if letter is not None]
 
     async def exact(self, dead_id: str) -> DeadLetter:
@@ -78,6 +86,17 @@ class DeadLetterReader:
                 if len(found) >= limit:
                     break
         return found
+
+
+def _without_bytes(message: StoredMessage) -> tuple[int, DeadLetter]:
+    letter = _parsed(message)
+    body = letter.body.model_copy(update={"inline_base64": None})
+    return message.sequence, letter.model_copy(update={"body": body})
+
+
+def _size(message: StoredMessage) -> int:
+    """How large the message is of which only the headers were read."""
+    return int(wire.header(message.headers, "Nats-Msg-Size") or 0)
 
 
 def _legal(given: str) -> bool:

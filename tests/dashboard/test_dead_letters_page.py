@@ -12,6 +12,7 @@ import pytest_asyncio
 from invoker import wire
 from invoker.errors import InvokerError
 from invoker.gateway.dashboard import dead_letter_view as view
+from invoker.gateway.dashboard.dead_letters import PAGE_LETTERS
 from invoker.views import DeadLetter
 from tests.conftest import eventually
 from tests.custody.workload import function
@@ -61,10 +62,10 @@ async def test_the_list_leads_from_page_to_page(stack: Stack, visitor: Visitor) 
 
     letters = await eventually(all_there, what="the dead letters")
     page = await visitor.page("/ui/dead-letters")
-    assert [row[3] for row in page.rows] == [one.topic for one in letters[:50]]
+    assert [row[3] for row in page.rows] == [one.topic for one in letters[:PAGE_LETTERS]]
     assert page.rows[0][2].startswith("Its chain has run in a circle")
     older = await visitor.page(page.link("Older"))
-    assert [row[3] for row in older.rows] == [one.topic for one in letters[50:]]
+    assert [row[3] for row in older.rows] == [one.topic for one in letters[PAGE_LETTERS:]]
     assert older.link("Newest") == "/ui/dead-letters"
     assert not older.has("a", text="Older")
     assert not (await visitor.page("/ui/dead-letters?before=1")).rows

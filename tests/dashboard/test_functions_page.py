@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from invoker.errors import UnknownIdError
 from invoker.gateway.dashboard import function_view as view
 from invoker.gateway.dashboard.histogram import HEIGHT, WIDTH, histogram
 from invoker.gateway.run_figures import duration_figures
@@ -137,6 +138,14 @@ async def test_source_and_code_stand_there_as_they_are_written(visitor: Visitor)
     assert page.one("pre", aria_label="Source of with-code").raw_text == TWO
     assert "its own code" in page.one("pre", aria_label="Code of with-code").raw_text
     assert "type begins with 'order'" in page.text
+
+
+async def test_the_client_is_told_the_source_without_secrets_unless_it_asks_for_them(stack: Stack) -> None:
+    assert "hunter2" not in (await stack.client.source("with-code")).text
+    whole = await stack.client.source("with-code", masked=False)
+    assert (whole.text, whole.file, whole.line, whole.truncated) == (TWO, "with-code/function.yaml", 1, False)
+    with pytest.raises(UnknownIdError):
+        await stack.client.source("nope")
 
 
 async def test_who_may_only_read_sees_no_secret_and_no_button(stack: Stack, tmp_path: Path) -> None:

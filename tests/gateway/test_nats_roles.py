@@ -141,7 +141,7 @@ READS_NOTHING = [
 MAY_NOT_PUBLISH = {
     "controller": EVERYBODY,
     "gateway": EVERYBODY + STARTS_NO_WORK,
-    "viewer": EVERYBODY + STARTS_NO_WORK + CHANGES_NOTHING,
+    "viewer": [*EVERYBODY, *STARTS_NO_WORK, *CHANGES_NOTHING, "invoker.ctl.source"],
     "publisher": EVERYBODY + STARTS_NO_WORK + READS_NOTHING,
 }
 OWN_ONLY = [">", "*", "_INBOX.>", "_INBOX.*.>", "$JS.>", "$JS.ACK.>", "$JS.EVENT.>", "$SYS.>", "events.>", "invoker.>",

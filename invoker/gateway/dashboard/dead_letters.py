@@ -26,7 +26,8 @@ from invoker.gateway.sight import ANY_FUNCTION, Sight, needs_nats
 from invoker.quantities import short_id, size
 from invoker.views import DeadLetter, RequestView
 
-PAGE_LETTERS = 50
+PAGE_LETTERS = 40
+"""Fewer than are read at once, so that one reading tells whether there are more."""
 FILTER_READINGS = 4
 """Readings of fifty letters for one page of a narrowed list: then it ends, and leads on."""
 AT_ONCE = 8
