@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -92,6 +93,43 @@ def test_yaml_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     put(tmp_path, "deployment.yaml", "apiVersion: apps/v1\nkind: Deployment\n")
     put(tmp_path, "notes.txt", text_of("no"))
     assert load(tmp_path) == Catalog.empty()
+
+
+BRACED = {
+    "kind": "Function",
+    "metadata": {"name": "a"},
+    "spec": {"command": ["cat"]},
+    "apiVersion": "invoker.dev/v1alpha1",
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(BRACED),
+        json.dumps(BRACED, indent=2),
+        f"# made by a program\n--- {json.dumps(BRACED)}\n",
+        f"\n  {json.dumps(BRACED, indent=1)}",
+        "{kind: Function, metadata: {name: a}, spec: {command: [cat]}, apiVersion: invoker.dev/v1alpha1}",
+    ],
+    ids=["one line", "indented", "behind dashes", "behind space", "no JSON"],
+)
+def test_a_function_in_braces_is_one(tmp_path: Path, text: str) -> None:
+    """As a program writes it, under a name of its own."""
+    put(tmp_path, "made.yaml", text)
+    catalog = load(tmp_path)
+    assert (names(catalog), messages(catalog)) == (["a"], [])
+
+
+def test_a_broken_function_in_braces_is_told_and_others_objects_are_not(tmp_path: Path) -> None:
+    inside = {"kind": "ConfigMap", "apiVersion": "v1", "data": {"a.yaml": text_of("a"), "b": json.dumps(BRACED)}}
+    put(tmp_path, "others.yaml", json.dumps(inside))
+    put(tmp_path, "values.yaml", f"{{functions: {{a: {{}}}}}}\n# {json.dumps({'kind': 'x'})}\n")
+    put(tmp_path, "broken.yaml", json.dumps(BRACED)[:-1])
+    put(tmp_path, "wrong.yaml", json.dumps(BRACED | {"kind": "Preset"}))
+    catalog = load(tmp_path)
+    assert names(catalog) == []
+    assert sorted(one.file for one in catalog.broken) == ["broken.yaml", "wrong.yaml"]
 
 
 def test_yaml_that_says_it_is_ours_is_refused_when_it_is_wrong(tmp_path: Path) -> None:

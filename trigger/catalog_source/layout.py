@@ -6,6 +6,7 @@ folder is one function's own, and what lies in it is nobody else's.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ FUNCTION_FILES = ("function.yaml", "function.yml")
 YAML_SUFFIXES = (".yaml", ".yml")
 
 _OURS = re.compile(rb"""^["']?apiVersion["']?[ \t]*:[ \t]*["']?invoker\.dev/""", re.MULTILINE)
+_BRACED = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*\{|^(?:---[ \t]+)?\{", re.MULTILINE)
+"""A document in braces, as programs write them: its keys are in any order, on any line."""
+_OURS_IN_BRACES = re.compile(rb"""["']?apiVersion["']?\s*:\s*["']?invoker\.dev/""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,21 @@ def _is_spec(name: str, content: FileContent) -> bool:
     path = PurePosixPath(name)
     if path.name in FUNCTION_FILES:
         return True
-    return path.suffix in YAML_SUFFIXES and content.data is not None and _OURS.search(content.data) is not None
+    return path.suffix in YAML_SUFFIXES and content.data is not None and _is_ours(content.data)
+
+
+def _is_ours(data: bytes) -> bool:
+    if _OURS.search(data) is not None:
+        return True
+    begin = _BRACED.search(data)
+    if begin is None or _OURS_IN_BRACES.search(data, begin.end()) is None:
+        return False
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return True  # in braces and no JSON: whoever reads it says what it is, or what is wrong with it
+    # Else a list of somebody's objects with a function in the text of one would be taken for a function.
+    return isinstance(document, dict) and str(document.get("apiVersion")).startswith("invoker.dev/")
 
 
 def _owners(name: str, parents: set[str], homes: set[str]) -> Iterator[str]:
