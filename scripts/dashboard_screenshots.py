@@ -75,6 +75,7 @@ PICTURES = {
     "runs": lambda shop: "/ui/runs",
     "run": lambda shop: url_for("run", shop.day.run("flaky", "reserve")),
     "run-failed": lambda shop: url_for("run", shop.day.run("crash", "add-up")),
+    "request": lambda shop: url_for("request", shop.day.requests["chain"]),
     "function": lambda shop: url_for("function", "take-order"),
 }
 """Those on docs/dashboard.md: name and address."""

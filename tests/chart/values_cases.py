@@ -385,6 +385,7 @@ CASES: tuple[Case, ...] = (
         "gateway",
         "INVOKER_GATEWAY_",
         {
+            "dashboard": (False, "false"),
             "gitfaas": (True, "true"),
             "anonymous": (["publish", "read"], "publish,read"),
             "corsOrigins": (["https://a.example.org"], "https://a.example.org"),

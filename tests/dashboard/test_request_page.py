@@ -52,7 +52,7 @@ def facts(page: Element, section: str) -> dict[str, str]:
 def nodes(page: Element) -> list[tuple[str, str, str]]:
     """What the drawing's nodes say, their state and where they lead."""
     found = page.one("section", id="request-chain").all("a", class_="node")
-    return [(one["aria-label"], one["class"].split()[2], one["href"]) for one in found]
+    return [(one.one("title").text, one["class"].split()[2], one["href"]) for one in found]
 
 
 async def test_a_chain_is_drawn_listed_and_counted(stack: Stack, visitor: Visitor) -> None:
@@ -81,7 +81,7 @@ async def test_a_later_stage_shows_its_whole_chain_and_where_it_came_from(stack:
     page = await visitor.page(f"/ui/requests/{second.request_id}")
     assert [label.partition(":")[0] for label, _, _ in nodes(page)] == ["event on chain.begin", "first", "second"]
     asked = page.one("section", id="request-chain").all("a", class_="asked")
-    assert [one["aria-label"].partition(":")[0] for one in asked] == ["second"]
+    assert [one.one("title").text.partition(":")[0] for one in asked] == ["second"]
     head = facts(page, "request-head")
     assert head["Chain began with"].endswith("1 stage before")
     assert page.one("section", id="request-head").has("a", href=f"/ui/runs/{first.runs[0].run_id}")
