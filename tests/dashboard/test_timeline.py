@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from invoker.gateway.dashboard.advice import _STEPS, advice
+from invoker.gateway.dashboard.advice import _RUNBOOKS, _STEPS, advice
 from invoker.gateway.dashboard.run_facts import attempt_columns, invoker_lines, kubectl_lines, spec_used
 from invoker.gateway.dashboard.run_log_view import MAX_LINES, log_view, look_of
 from invoker.gateway.dashboard.timeline import NARROWEST, WIDTH, Timeline, timeline
@@ -167,6 +170,17 @@ def test_every_reason_says_what_to_do_next() -> None:
         assert given.happened.startswith(reason_info(reason).meaning)
         assert "It used too much." in given.happened
         assert bool(given.next) == (reason is not Reason.COMPLETED)
+
+
+def test_the_words_name_what_there_is() -> None:
+    """Sections of the runbooks and settings are where the words say."""
+    docs = Path(__file__).parents[2] / "docs"
+    sections = set(re.findall(r"^## (\w+)$", (docs / "runbooks.md").read_text(), re.MULTILINE))
+    settings = set(re.findall(r"`(INVOKER_\w+)`", (docs / "configuration.md").read_text()))
+    assert set(_RUNBOOKS.values()) <= sections
+    text = (Path(inspect.getfile(advice))).read_text()
+    assert set(re.findall(r'"(Invoker[A-Z]\w+)"', text)) <= sections
+    assert set(re.findall(r"INVOKER_[A-Z_]+", text)) <= settings
 
 
 def test_a_message_that_only_repeats_the_reason_is_said_once_and_one_that_may_quote_a_secret_not_at_all() -> None:
