@@ -1,7 +1,7 @@
 """The chart on a real cluster: a release that works, as its own test, its notes and a pipeline show.
 
 The cluster's bridge enforces no NetworkPolicy, so that those of the chart are valid is shown here, what they keep out
-is not.
+is not (docs/design/0018).
 """
 
 from __future__ import annotations
