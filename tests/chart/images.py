@@ -6,6 +6,7 @@ stand-in: one layer with the nats-server that the tests use everywhere, where pe
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 
 from invoker.nats_server import find_binary
-from tests.chart.helm import CHART
+from tests.chart.helm import CHART, Helm
 from tests.cluster.engine_world import PYTHON_IMAGE, build_python_image
 from tests.cluster.facts import Cluster
 from tests.cluster.folders import cache_folder, digest_of, locked
@@ -23,20 +24,33 @@ from tests.cluster.loading import LoadError, importer_of, load_archive
 
 ROOT = CHART.parents[1]
 VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+EARLIER = "0.0.1"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 
 
 def make_images_known(cluster: Cluster) -> None:
     """Afterwards a release with the chart's own values can run on this cluster. Safe to repeat, and quick then."""
     build_python_image(cluster)
-    _call(cluster, load_invoker_image(cluster), whole_name(VALUES["image"]))
-    _call(cluster, PYTHON_IMAGE, whole_name(VALUES["runtimeImages"]["python"]))
+    invoker = load_invoker_image(cluster)
+    for version in (VERSION, EARLIER):
+        _call(cluster, invoker, whole_name(VALUES["image"], version))
+        _call(cluster, PYTHON_IMAGE, whole_name(VALUES["runtimeImages"]["python"], version))
     load_archive(cluster, _nats_archive())
 
 
-def whole_name(image: dict[str, str]) -> str:
-    """What a node takes an image's name in the values for."""
-    return f"docker.io/library/{image['repository']}:{image['tag'] or VERSION}"
+def whole_name(image: dict[str, str], version: str = VERSION) -> str:
+    """What a node takes an image's name in the values of that version of the chart for."""
+    return f"docker.io/library/{image['repository']}:{image['tag'] or version}"
+
+
+def earlier_chart(helm: Helm, folder: Path) -> Path:
+    """The chart as a package of an earlier version, whose images have that version's tag."""
+    copy = folder / "earlier"
+    shutil.copytree(CHART, copy)
+    about = yaml.safe_load((copy / "Chart.yaml").read_text()) | {"version": EARLIER, "appVersion": EARLIER}
+    (copy / "Chart.yaml").write_text(yaml.safe_dump(about))
+    helm("package", str(copy), "--destination", str(folder))
+    return folder / f"invoker-{EARLIER}.tgz"
 
 
 def _call(cluster: Cluster, image: str, name: str) -> None:

@@ -66,6 +66,7 @@ class Release:
     cluster: Cluster
     namespace: str
     name: str = "invoker"
+    chart: Path = CHART
 
     @property
     def fullname(self) -> str:
@@ -85,7 +86,7 @@ class Release:
         waiting = ("--wait", f"--timeout={READY_SECONDS}s") if wait else ()
         given = json.dumps(merged(*values))
         try:
-            return self.helm(verb, self.name, str(CHART), *self._where, *waiting, "--values=-", given=given)
+            return self.helm(verb, self.name, str(self.chart), *self._where, *waiting, "--values=-", given=given)
         except Exception:
             print(self.state())
             raise

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from invoker import wire
 from tests.chart.helm import Helm
+from tests.chart.images import EARLIER, VERSION, earlier_chart
 from tests.chart.release import SMALL, Release, eventually, token_kubeconfig
 from tests.cluster.audit import created_jobs
 from tests.cluster.facts import Cluster, KubectlError
@@ -135,6 +137,17 @@ def images_and_settings(release: Release) -> list[Any]:
     return [item["spec"]["template"] for item in release.get("deployments")["items"]]
 
 
+def programs(release: Release) -> set[str]:
+    """The images of its controllers and gateways."""
+    return {
+        container["image"] for template in images_and_settings(release) for container in template["spec"]["containers"]
+    }
+
+
+def uid_of(release: Release, pod: str) -> str:
+    return str(release.get("pod", pod)["metadata"]["uid"])
+
+
 def secrets(release: Release) -> dict[str, Any]:
     """The Secrets that the chart made, without those in which helm notes its releases."""
     found = release.get("secrets", "--field-selector=type=Opaque")["items"]
@@ -148,24 +161,35 @@ def there(cluster: Cluster, namespace: str) -> set[str]:
 
 
 async def test_upgraded_and_rolled_back_under_load_nothing_is_lost_or_doubled(
-    cluster: Cluster, cluster_helm: Helm, administrator: Cluster, namespace: str, record_property: Any
+    cluster: Cluster,
+    cluster_helm: Helm,
+    administrator: Cluster,
+    namespace: str,
+    folder: Path,
+    record_property: Any,
 ) -> None:
+    """From an earlier version of the chart to this one, back, removed, and installed again beside what was kept."""
     before = there(cluster, namespace)
     release = Release(Helm(cluster_helm.program, administrator.kubeconfig), administrator, namespace)
     with pytest.raises(KubectlError):  # a whole cluster's objects are not for this hand
         administrator.kubectl("auth", "can-i", "create", "clusterroles")
-    await asyncio.to_thread(release.install, VALUES)
+    earlier = replace(release, chart=earlier_chart(cluster_helm, folder))
+    await asyncio.to_thread(earlier.install, VALUES)
+    assert programs(release) == {f"invoker:{EARLIER}"}
+    server = uid_of(release, "invoker-nats-0")
     drawn, first = secrets(release), images_and_settings(release)
     assert {f"{release.fullname}-{what}" for what in ("run-token", "admin-key", "nats-users")} <= set(drawn)
 
     with publishing(release) as events:
         await asyncio.to_thread(release.upgrade, VALUES, CHANGED)
         assert images_and_settings(release) != first
+        assert programs(release) == {f"invoker:{VERSION}"}
         upgraded = release.pods("controller") + release.pods("gateway")
         await asyncio.to_thread(release.rollback, 1)
         assert images_and_settings(release) == first
         assert not set(upgraded) & {*release.pods("controller"), *release.pods("gateway")}
     assert secrets(release) == drawn
+    assert uid_of(release, "invoker-nats-0") == server, "another version replaces nothing that stays the same"
 
     ids = {event["id"] for event in events}
     assert len(ids) == len(events) > 10
@@ -191,3 +215,9 @@ async def test_upgraded_and_rolled_back_under_load_nothing_is_lost_or_doubled(
 
     eventually(lambda: left() <= kept, f"nothing but {sorted(kept)}")
     assert left() == kept
+
+    await asyncio.to_thread(release.install, VALUES)
+    assert secrets(release) == drawn
+    assert await all_done(release, ids) == found, "the kept volume has what was stored"
+    await asyncio.to_thread(release.uninstall)
+    eventually(lambda: left() <= kept, f"nothing but {sorted(kept)}")
