@@ -61,6 +61,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
     async def ask_many(request: Request) -> Response:
         """Ask before many events are sent again, with how many they are."""
         sight = _reader(gateway, request)
+        sight.caller.check(Action.OPERATE)
         ids = view.chosen_ids(Form(request.query_params.multi_items()).all("id"))
         found = await some_at_once(ids, lambda dead_id: _redrivable(sight, dead_id), AT_ONCE)
         chosen = tuple(one for one in found if one is not None)
