@@ -52,7 +52,7 @@ class Begun:
             status, missing = await self.unready()
             return status == 503 and words in missing
 
-        await eventually(said, within=40, what=f"{words!r} at {self.probe_url}/readyz")
+        await eventually(said, what=f"{words!r} at {self.probe_url}/readyz")
 
     async def is_well(self, *, but_for: str = "") -> None:
         """When this returns it works and misses nothing (a gateway without controllers: nothing but those)."""
@@ -61,7 +61,7 @@ class Begun:
             status, missing = await self.unready()
             return self.works.is_set() and (status == 200 or (bool(but_for) and missing == but_for))
 
-        await eventually(well, within=40, what=f"readiness at {self.probe_url}")
+        await eventually(well, what=f"readiness at {self.probe_url}")
 
 
 @asynccontextmanager
