@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +86,8 @@ class ControllerProcess:
             assert self.process is not None
             return self.ready() is not None or self.process.returncode is not None
 
-        await eventually(up, within=60, what="a controller that is ready")
+        _started.append(self.process)
+        await eventually(up, what="a controller that is ready")
         address = self.ready()
         if address is not None:
             self.http_url = address
@@ -114,6 +115,28 @@ class ControllerProcess:
     def tracebacks(self) -> list[str]:
         """Lines of the log that hold an exception: none is wanted, whatever happens."""
         return [line for line in self.log_file.read_text().splitlines() if "Traceback" in line]
+
+
+_started: list[asyncio.subprocess.Process] = []
+
+
+@pytest.fixture(autouse=True)
+def no_controller_stays() -> Iterator[None]:
+    """A test that failed half-way leaves nothing that runs: it would slow down, and so fail, those after it."""
+    yield
+    while _started:
+        process = _started.pop()
+        if process.returncode is None and _is_child(process.pid):
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def _is_child(pid: int) -> bool:
+    """Whether the process is ours: the number of one that has ended may be another's by now."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return int(stat.rpartition(")")[2].split()[1]) == os.getpid()
 
 
 @dataclass

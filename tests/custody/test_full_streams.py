@@ -65,7 +65,7 @@ async def test_a_full_results_stream_keeps_the_events_until_there_is_room(
     """Nothing is accepted whose result would not fit: no function works in vain, and every event is answered."""
     view = await View(client).listen()
     catalog = write_catalog(tmp_path / "catalog", function("quick", "quick", "true"))
-    settings = {"results_bytes": 60_000, "retention_seconds": 3}
+    settings = {"results_bytes": 60_000, "retention_seconds": 6}
     requests = [f"r{number}" for number in range(80)]
     results = set()
 

@@ -120,7 +120,7 @@ async def test_runs_are_a_work_queue(rule: bool, server: NatsServer, view: View,
     """
     catalog = write_catalog(tmp_path / "catalog", noted("once", "once", notes))
     rules = RIGHT if rule else changed(NAMES.runs_stream, retention=api.RetentionPolicy.LIMITS)
-    async with assembled(server.url, catalog, tmp_path / "state", rules, retention_seconds=2, audit_seconds=60):
+    async with assembled(server.url, catalog, tmp_path / "state", rules, retention_seconds=5, audit_seconds=60):
         results = await published_results(view.client)
         await view.publish("once", request_id="r")
         await view.result("r", "once")
@@ -141,7 +141,7 @@ async def test_events_are_a_work_queue(rule: bool, server: NatsServer, view: Vie
     """Without: an intake consumer made anew after the records expired accepts everything again."""
     catalog = write_catalog(tmp_path / "catalog", noted("once", "once.*", notes))
     rules = RIGHT if rule else changed(NAMES.events_stream, retention=api.RetentionPolicy.LIMITS)
-    async with assembled(server.url, catalog, tmp_path / "state", rules, retention_seconds=2):
+    async with assembled(server.url, catalog, tmp_path / "state", rules, retention_seconds=5):
         for number in range(3):
             await view.publish("once.a", request_id=f"r{number}")
             await view.result(f"r{number}", "once")

@@ -48,9 +48,9 @@ async def test_one_of_two_ends_under_load(end: str, server: NatsServer, client: 
 async def test_a_long_run_stays_with_its_controller(server: NatsServer, client: NatsClient, tmp_path: Path) -> None:
     """Heartbeats: without them the run would be handed to the other one after each ack wait."""
     view, notes = await View(client).listen(), tmp_path / "notes"
-    script = f"{NOTE}\nnote start; sleep 4; note end"
+    script = f"{NOTE}\nnote start; sleep 7; note end"
     catalog = write_catalog(tmp_path / "catalog", function("long", "long", script, notes=notes))
-    settings = {"sole_controller": False, "ack_wait_seconds": 1, "heartbeat_seconds": 0.3}
+    settings = {"sole_controller": False, "ack_wait_seconds": 3, "heartbeat_seconds": 0.5}
     async with (
         running_controller(server.url, catalog, tmp_path / "one", **settings),
         running_controller(server.url, catalog, tmp_path / "two", **settings),
