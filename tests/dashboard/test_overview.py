@@ -8,7 +8,7 @@ from typing import Any
 
 from invoker import wire
 from invoker.gateway.dashboard.overview_view import HEIGHT, nice_top, per_minute, place_of, rate_drawing
-from invoker.gateway.dashboard.running_now import busiest, in_order
+from invoker.gateway.dashboard.running_now import SHOWN, busiest, in_order
 from invoker.gateway.run_figures import MinuteFigures
 from invoker.result import State
 from invoker.views import FunctionInfo, FunctionProblem, RunRow
@@ -118,7 +118,7 @@ async def test_what_runs_what_failed_and_what_took_long(stack: Stack, visitor: V
 
 
 async def test_a_run_that_waits_behind_many_others_is_not_hidden_by_them(tmp_path: Path) -> None:
-    """Twenty newer ones wait: what runs was accepted before all of them."""
+    """Thirty newer ones wait: what runs was accepted before all of them."""
     wait = 'while [ ! -e "$GATES/$INVOKER_REQUEST_ID" ]; do sleep 0.02; done'
     env = [{"name": "GATES", "value": str(tmp_path / "gates")}]
     only = [function("gate", "gate.>", wait, env=env, concurrency=1)]
@@ -130,7 +130,7 @@ async def test_a_run_that_waits_behind_many_others_is_not_hidden_by_them(tmp_pat
         await eventually(lambda: _shows(visitor, "gate.first"), what="the run behind the others")
         page = await visitor.page("/ui")
         rows = page.one("section", id="going").one("tbody").all("tr")
-        assert len(rows) == 20
+        assert len(rows) == SHOWN
         assert "gate.first" in rows[0].text
         for one in (first, *others):
             stack.open_gate(one)

@@ -12,7 +12,7 @@ from invoker.listing import RunFilter
 from invoker.result import State
 from invoker.views import FunctionInfo, RunRow
 
-SHOWN = 20
+SHOWN = 12
 MAX_LOOKED_AT = 200
 """Unfinished runs that are looked at for those which the caller may see."""
 MAX_FUNCTIONS = 12
@@ -23,11 +23,9 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 async def running_now(sight: Sight, shown: int = SHOWN) -> list[RunRow]:
     """Up to so many unfinished runs that the caller may see: running, starting, queued, each newest first."""
-    rows, are_all = await _newest(sight, shown)
-    if not are_all:
-        # The newest wait, behind each other: what runs was accepted long before them.
-        rows += await _oldest(sight, shown)
-    unique = {row.run_id: row for row in rows}
+    # Where many wait the newest are all of that kind: what runs was accepted long before them.
+    newest, oldest = await asyncio.gather(_newest(sight, shown), _oldest(sight, shown))
+    unique = {row.run_id: row for row in (*newest, *oldest)}
     return in_order(list(unique.values()))[:shown]
 
 
@@ -42,8 +40,8 @@ def busiest(functions: tuple[FunctionInfo, ...], most: int = MAX_FUNCTIONS) -> l
     return sorted((one for one in functions if one.running), key=lambda one: -one.running)[:most]
 
 
-async def _newest(sight: Sight, shown: int) -> tuple[list[RunRow], bool]:
-    """The newest unfinished runs; with whether there are no others."""
+async def _newest(sight: Sight, shown: int) -> list[RunRow]:
+    """The newest unfinished runs."""
     everything, looked_at = sight.caller.sees_everything(), 0
     found: list[RunRow] = []
     async with aclosing(sight.gateway.client.stored.unfinished(RunFilter(), at_once=shown)) as rows:
@@ -52,15 +50,17 @@ async def _newest(sight: Sight, shown: int) -> tuple[list[RunRow], bool]:
             if everything or sight.may(Action.READ, row.topic, row.function):
                 found.append(row)
             if len(found) >= shown or looked_at >= MAX_LOOKED_AT:
-                return found, False
-    return found, True
+                break
+    return found
 
 
 async def _oldest(sight: Sight, shown: int) -> list[RunRow]:
-    """The first unfinished runs of the functions that have some going on."""
+    """The first unfinished runs of the functions that have some going on; none when the newest are all there is."""
     visible = tuple(
         one for one in sight.gateway.catalog.present.functions if sight.caller.may(Action.READ, function=one.name)
     )
+    if sum(one.running + one.queued for one in visible) <= shown:
+        return []
     functions = busiest(visible)
     each = -(-shown // max(1, len(functions)))
     parts = await asyncio.gather(
