@@ -116,6 +116,8 @@ async def test_every_question_has_the_same_answer_through_both_doors(doors: Door
         ("runs", "list", "--reason", "error", "--function", "fail", "-o", "yaml"): 0,
         ("runs", "list", "--request", bad_run, "-o", "name"): 0,
         ("runs", "list", "--since", "0.001"): 0,
+        ("runs", "list", "--until", "0s", "--text", bad_run[3:], "-o", "name"): 0,
+        ("runs", "list", "--until", "1d", "-o", "name"): 0,
         ("runs", "describe", world.good): 0,
         ("runs", "describe", bad_run): 0,
         ("runs", "describe", world.pair, "-o", "json"): 0,
