@@ -148,7 +148,7 @@ SHARED_VALUES = {
         "settings": {
             "allowedSecrets": ["for-functions-*", "*-run-token"],
             "allowedStorageClasses": ["fast-*"],
-            "maxVolumeBytes": 2**30,
+            "maxVolumeBytes": 4 * 2**30,  # what the samples ask for
         }
     },
     "catalog": {

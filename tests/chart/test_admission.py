@@ -146,7 +146,7 @@ EVIL = {
     "disks by their labels": ((*POD, "volumes", -1), claim(selector={"matchLabels": {"a": "b"}}), "a disk that is"),
     "a larger volume": (
         (*POD, "volumes", -1),
-        claim(resources={"requests": {"storage": "1025Mi"}}),
+        claim(resources={"requests": {"storage": "4097Mi"}}),
         "larger than controller.settings.maxVolumeBytes",
     ),
     "a larger volume in other words": (
@@ -174,7 +174,7 @@ EVIL = {
 def test_an_ordinary_job_passes(shared: Release, taken_over: Cluster, ordinary: dict[str, Any]) -> None:
     created(taken_over, shared.namespace, ordinary)
     permitted = volume(secret={"secretName": "for-functions-mail"})
-    largest = claim(resources={"requests": {"storage": "1Gi"}})
+    largest = claim(resources={"requests": {"storage": "4Gi"}})
     for more in (permitted, claim(), claim(storageClassName="fast-1"), largest):
         created(taken_over, shared.namespace, changed(ordinary, (*POD, "volumes", -1), more))
     toleration = changed(ordinary, (*POD, "tolerations"), [{"key": "busy", "operator": "Exists"}])
