@@ -28,7 +28,7 @@ from invoker.views import DeadLetter, RequestView
 
 PAGE_LETTERS = 40
 """Fewer than are read at once, so that one reading tells whether there are more."""
-FILTER_READINGS = 4
+FILTER_READINGS = 3
 """Readings of fifty letters for one page of a narrowed list: then it ends, and leads on."""
 AT_ONCE = 8
 _IDS_IN_ONE = 9
