@@ -182,6 +182,8 @@ CAPACITY = [
         Query(f"sum(increase(invoker_nats_reconnects_total{{{HERE}}}[$__rate_interval]))", "reconnects to NATS"),
         Query(f"min(invoker_controllers_answer{{{HERE}}})", "controllers answer"),
     ]),
+    Panel("Spans of traces", [Query(rate("invoker_spans_total", HERE, "reason"))], "ops", stacked=True,
+          text="dropped: the collector is away or too slow"),
 ]  # fmt: skip
 
 ROWS = {"Overview": OVERVIEW, "Functions": FUNCTIONS, "Capacity": CAPACITY}
