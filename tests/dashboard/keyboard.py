@@ -7,7 +7,10 @@ import pytest
 from tests.dashboard.browser import Window
 
 _WHERE = "(document.activeElement.innerText || document.activeElement.name || '').trim()"
-_OUTLINE = "parseFloat(getComputedStyle(document.activeElement).outlineWidth)"
+_OUTLINE = """(() => {
+  const style = getComputedStyle(document.activeElement);
+  return style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth);
+})()"""
 
 
 async def focused(window: Window) -> str:

@@ -7,10 +7,12 @@ work.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
 
+from invoker.gateway.dashboard.forms import FORM
 from invoker.gateway.dashboard.paths import url_for
 from invoker.result import State
 from tests.conftest import eventually
@@ -36,11 +38,23 @@ async def running_report(shop: Shop, topic: str) -> str:
 
 
 async def double(window: Window, button: str) -> None:
-    """Click twice on the button, and wait for where it leads."""
+    """Click twice on the button, and wait for where it leads; then send the same form once more, as a browser does
+    whose answer was lost. (Of a double click Chromium may send the second one only.)"""
     before = window.page.url
-    await window.page.get_by_role("button", name=button, exact=True).dblclick()
+    pressed = window.page.get_by_role("button", name=button, exact=True)
+    action, pairs = await pressed.evaluate("(one) => [one.form.action, [...new FormData(one.form)]]")
+    await pressed.dblclick()
     await window.page.wait_for_url(lambda url: url != before)
     await window.page.wait_for_load_state()
+    again = await window.page.request.post(
+        action,
+        data=urlencode([(name, value) for name, value in pairs]),
+        max_redirects=0,
+        headers={"Content-Type": FORM, "Sec-Fetch-Site": "same-origin"},
+    )
+    assert again.status in (200, 303), f"{action}: {again.status}"
+    if again.status == 303 and "/requests/" in window.address:
+        assert again.headers["location"] == window.address, "sent again it leads to the same request"
 
 
 async def follow(window: Window, link: str) -> None:

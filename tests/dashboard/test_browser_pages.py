@@ -17,7 +17,8 @@ OVERFLOW = """() => {
   const wide = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= wide) return [];
   const outside = (one) => one.getBoundingClientRect().right > wide + 1 && !one.closest(".scroll, pre");
-  return [...document.querySelectorAll("body *")].filter(outside).slice(-3).map((one) => one.outerHTML.slice(0, 200));
+  const found = [...document.querySelectorAll("body *")].filter(outside).slice(-3);
+  return [`${document.documentElement.scrollWidth} px`, ...found.map((one) => one.outerHTML.slice(0, 200))];
 }"""
 INTRUDERS = """() => [...document.querySelectorAll("*")]
   .filter((one) => [...one.attributes].some((each) => each.name.startsWith("on")) || one.matches("img[src=x]"))

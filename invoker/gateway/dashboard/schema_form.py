@@ -234,7 +234,7 @@ def _hint(schema: dict[str, Any]) -> str:
     for name, words in (
         ("minimum", "at least {}"), ("exclusiveMinimum", "more than {}"), ("maximum", "at most {}"),
         ("exclusiveMaximum", "less than {}"), ("multipleOf", "a multiple of {}"), ("pattern", "fits {}"),
-        ("minLength", "{} characters or more"), ("maxLength", "{} characters at most"),
+        ("minLength", "length at least {}"), ("maxLength", "length at most {}"),
     ):  # fmt: skip
         if isinstance(schema.get(name), int | float | str):
             said.append(words.format(schema[name])[:120])
