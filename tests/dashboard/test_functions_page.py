@@ -156,6 +156,7 @@ async def test_who_may_only_read_sees_no_secret_and_no_button(stack: Stack, tmp_
         visiting(up.url, may_read) as reader,
         visiting(up.url, may_fail) as part,
     ):
+        await up.gateway.catalog.refresh()
         page = await reader.page("/ui/functions/with-code")
         source = page.one("pre", aria_label="Source of with-code").raw_text
         assert "hunter2" not in page.text
