@@ -17,7 +17,7 @@ from invoker import wire
 from invoker.chains import ChainFollower
 from invoker.claimcheck import ClaimStore
 from invoker.connecting import Connecting
-from invoker.connection import ConnectionListener, ConnectionOptions
+from invoker.connection import ConnectionListener, ConnectionOptions, connection_problems
 from invoker.control import ControlServices
 from invoker.dead_letters import DeadLetterReader
 from invoker.errors import NoSubscriptionError, UnknownIdError
@@ -122,6 +122,11 @@ class Client:
     def is_connected(self) -> bool:
         """Whether the connection stands now; when it does not, it is being made again."""
         return bool(self._client.is_connected)
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps the connection from its work now, in words: that it is lost and why, rights that are missing."""
+        return connection_problems(self._client, self.names.instance)
 
     async def close(self) -> None:
         """End the connection; what is waited for ends with an error. Safe to repeat."""

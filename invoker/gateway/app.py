@@ -212,7 +212,7 @@ def unready(gateway: Gateway) -> list[str]:
     Controllers must have answered once. When they are away later, events are kept and polls answered all the same: were
     that no readiness, an outage of theirs would close every gateway's door as well.
     """
-    missing = [] if gateway.client.is_connected else ["nats: not connected"]
+    missing = gateway.client.problems
     if gateway.catalog.problem is not None and not gateway.catalog.is_known:
         missing.append(f"controllers: {gateway.catalog.problem}")
     return missing

@@ -65,7 +65,7 @@ async def test_the_certificate_of_nats_has_expired(
             await one.is_well(but_for=well_but)
         shutil.copy(outdated, cert)
         async with nats_server(tmp_path / "store", port=port, extra_config=tls) as server:
-            await one.says("nats: not connected" if program == "gateway" else f"nats: not connected: {UNTRUSTED}")
+            await one.says(f"nats: not connected: {UNTRUSTED}")
             renew(server)
             await one.is_well(but_for=well_but)
 

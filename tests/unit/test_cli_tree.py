@@ -33,7 +33,7 @@ def test_the_version_imports_nothing_but_typer() -> None:
     assert version.startswith("invoker ")
     assert HEAVY & modules == set()
     ours = {name for name in modules if name.startswith("invoker.") and not name.startswith("invoker.cli")}
-    assert ours == {"invoker.__main__", "invoker.errors", "invoker.version"}
+    assert ours == {"invoker.__main__", "invoker.errors", "invoker.quantities", "invoker.version"}
     assert "asyncio" not in modules
 
 
