@@ -72,16 +72,18 @@ class Pages:
         **values: Any,
     ) -> Response:
         """The page as the caller sees it. `live` is the address of the stream of its changes (`live_url`)."""
-        runs = self._gateway.runs
+        caller = caller_of(request)
         frame = {
             "title": title,
             "section": section,
             "live": live,
-            "caller": caller_of(request),
+            "caller": caller,
             "signed_in": has_session(request),
             "address": _address(request),
             "notice": words.notice(request.query_params.get("done")),
-            "loading": None if runs.loaded else len(runs),
+            "loading": not self._gateway.runs.loaded,
+            # How many there are is told only to who sees all of them.
+            "loaded": len(self._gateway.runs) if caller.sees_everything() else None,
             "away": not self._gateway.client.is_connected,
             "now": datetime.now(UTC),
         }
