@@ -47,7 +47,7 @@ FUNCTIONS = 50
 RUNNING, WAITING, DEAD = 4, 60, 40
 _FAILED = {3: Reason.ERROR, 5: Reason.OUT_OF_MEMORY, 7: Reason.TIMEOUT}
 _STATES = {Reason.COMPLETED: State.SUCCEEDED, Reason.TIMEOUT: State.TIMED_OUT}
-_NO_PAGE = re.compile(r"/ui/(assets|live|login|logout)\b|/live$|^/$")
+_NO_PAGE = re.compile(r"/ui/(assets|live|login|logout)\b|/live$|^/(ui/)?$")
 """What is no page but a file, a stream, or the reference."""
 _BODY = Content.inline(b'{"number": 1, "items": [{"sku": "a"}]}', wire.CONTENT_TYPE_JSON)
 

@@ -41,6 +41,7 @@ covers = pytest.mark.covers
 
 ADDRESSES: dict[str, Callable[[Day], list[str]]] = {
     "/ui": lambda day: ["/ui"],
+    "/ui/": lambda day: ["/ui/"],
     "/ui/runs": lambda day: [
         "/ui/runs",
         "/ui/runs?state=failed&reason=error",

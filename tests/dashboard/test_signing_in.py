@@ -177,6 +177,32 @@ async def test_only_pages_take_the_cookie(guarded: Guarded) -> None:
 
 
 @pytest.mark.parametrize(
+    "line", ['g_state={"i_l":0}; {}', "{}; a b=c", "odd; =x; {}; ü=1", 'x="open; {}', "[]={}; a=%; {}"]
+)
+async def test_cookies_of_others_do_not_hide_ours(guarded: Guarded, line: str) -> None:
+    shown = line.replace("{}", f"{COOKIE}={guarded.admin}")
+    assert (await guarded.visitor.ask("GET", "/ui", Cookie=shown)).status == 200
+    assert (await guarded.visitor.ask("GET", "/ui", Cookie=shown.replace(COOKIE, "other"))).status == 303
+
+
+async def test_pages_answer_head_as_get_without_a_body(guarded: Guarded) -> None:
+    known = replace(guarded.visitor, key=guarded.admin)
+    for path in ("/ui", "/ui/", "/ui/runs", "/ui/functions/nobody", "/ui/login", "/"):
+        read, asked = await known.get(path), await known.ask("HEAD", path)
+        assert (asked.status, asked.body) == (read.status, b""), path
+        for name in ("Content-Type", "Content-Security-Policy", "Cache-Control", "Location"):
+            assert asked.headers.get(name) == read.headers.get(name), (path, name)
+    assert (await guarded.visitor.ask("HEAD", "/ui/runs")).location == "/ui/login?next=%2Fui%2Fruns"
+    for path in ("/ui/logout", "/ui/live"):
+        assert (await known.ask("HEAD", path)).status == 405, "a change, and a stream that would not end"
+
+
+async def test_one_character_too_many_leads_to_the_page(guarded: Guarded) -> None:
+    answer = await replace(guarded.visitor, key=guarded.admin).get("/ui/")
+    assert (answer.status, answer.location) == (303, "/ui")
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"},

@@ -29,6 +29,11 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         """Lead a browser that was given only the gateway's address to the dashboard."""
         return RedirectResponse(HOME, 303)
 
+    @routes.get(f"{HOME}/")
+    async def same_page() -> Response:
+        """Lead whoever typed one character too many to the page."""
+        return RedirectResponse(HOME, 303)
+
     @routes.get(HOME)
     async def overview(request: Request) -> Response:
         """What runs, what waits, what fails."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fastapi import APIRouter
+from starlette.routing import Route
 
 from invoker.gateway.dashboard import (
     assets,
@@ -46,5 +49,15 @@ def dashboard_routers(gateway: Gateway) -> list[APIRouter]:
         dead_letters,
         topics,
     )
-    drawn = [group.router(gateway, pages) for group in groups]
-    return [*drawn, *(group.router(gateway) for group in (assets, live, login, run_log, payloads))]
+    drawn = [*(group.router(gateway, pages) for group in groups), login.router(gateway)]
+    _answer_head(drawn)
+    return [*drawn, *(group.router(gateway) for group in (assets, live, run_log, payloads))]
+
+
+def _answer_head(routers: Iterable[APIRouter]) -> None:
+    """Have every page answer HEAD as it answers GET; the server sends no body then. Streams would not end, so theirs is
+    not among these routers."""
+    for router in routers:
+        for route in router.routes:
+            if isinstance(route, Route) and route.methods and "GET" in route.methods:
+                route.methods.add("HEAD")

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from http.cookies import SimpleCookie
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,12 +65,10 @@ def has_session(request: Request) -> bool:
 def cookie_of(headers: Headers) -> str | None:
     """The key or token in the call's cookie, None without one, or with what cannot be one."""
     for line in headers.getlist("cookie"):
-        try:
-            found = SimpleCookie(line).get(COOKIE)
-        except ValueError:  # pragma: no cover - whatever a browser sends besides
-            continue
-        if found is not None and _SHOWABLE.fullmatch(found.value):
-            return found.value
+        # As browsers write them: others' cookies on this host, however odd, do not hide ours.
+        found = cookie_parser(line).get(COOKIE)
+        if found is not None and _SHOWABLE.fullmatch(found):
+            return found
     return None
 
 
