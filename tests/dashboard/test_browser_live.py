@@ -17,6 +17,8 @@ from tests.dashboard.shop import Shop, open_shop
 from tests.dashboard.world import HOSTILE_TOPIC, Day, attack
 
 EVENTS = 7
+CALM_SECONDS = 0.1
+"""A page that takes less by itself, before and after an event, is on a machine that has time."""
 WATCH = """(hrefs) => {
   window.seenAt = {};
   const look = () => {
@@ -57,17 +59,19 @@ async def test_a_change_is_seen_within_a_second(
     await window.page.evaluate(WATCH, [url_for("request", one) for one in ids])
     delays, own = [], []
     for request_id in ids:
-        own.append(float(await window.page.evaluate(OWN_TIME)))
+        before = float(await window.page.evaluate(OWN_TIME))
         await shop.client.publish("orders.live", {"customer": "Ada", "amount": 1}, request_id=request_id)
         await window.page.locator(f'#runs a[href="{url_for("request", request_id)}"]').wait_for()
         record = (await shop.client.result(request_id)).record
         assert record is not None
         shown = await window.page.evaluate("(href) => window.seenAt[href]", url_for("request", request_id))
         delays.append(float(shown) / 1000 - record.accepted_at.timestamp())
+        own.append(max(before, float(await window.page.evaluate(OWN_TIME))))
     median = statistics.median(delays)
     told = f"live: seen {median * 1000:.0f} ms after it was accepted (median of {EVENTS}; {max(delays):.2f} s at worst)"
     record_property("told", f"{told}; the page itself took {statistics.median(own) * 1000:.0f} ms")
-    assert min(delays) < 1.0, told
+    calm = [delay for delay, took in zip(delays, own, strict=True) if took < CALM_SECONDS]
+    assert len(calm) < 3 or statistics.median(calm) < 1.0, told
     assert median < 1.0 + 5 * max(own), told
     assert await window.page.locator(f'input[value="{ticked}"]').is_checked(), "what was ticked stays so"
     assert await window.page.evaluate("document.activeElement.outerHTML") == kept, "and the keyboard where it was"
