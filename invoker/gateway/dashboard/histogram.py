@@ -12,6 +12,8 @@ _TOP, _BOTTOM, _SIDE, _GAP = 18, 22, 8, 2
 _LEAST_HEIGHT = 2.0
 _MOST_TICKS = 6
 _LABEL_WIDTH = 56
+_LEAST_COLUMNS = 8
+"""So wide as of so many is a column at most: one run is no block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def histogram(figures: DurationFigures) -> Histogram | None:
     if not figures.bars:
         return None
     most = max(bar.count for bar in figures.bars)
-    step = (WIDTH - 2 * _SIDE) / len(figures.bars)
+    step = (WIDTH - 2 * _SIDE) / max(_LEAST_COLUMNS, len(figures.bars))
     base = HEIGHT - _BOTTOM
     columns = tuple(
         _column(bar, _SIDE + index * step, step, base, most) for index, bar in enumerate(figures.bars) if bar.count
