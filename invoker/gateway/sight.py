@@ -86,7 +86,7 @@ class Sight:
 
     async def run(self, run_id: str) -> tuple[RunView, str]:
         """The run of exactly that id, and its topic. Raises `UnknownIdError`."""
-        found = await self._found(run_id)
+        found = await self.found(run_id)
         if found is None:
             raise unknown("run", run_id)
         return await self.run_of(found, run_id)
@@ -101,7 +101,8 @@ class Sight:
             raise unknown("run", run_id)
         return run, topic
 
-    async def _found(self, run_id: str) -> Found | None:
+    async def found(self, run_id: str) -> Found | None:
+        """Whose run that is, whether the caller may see it or not; None when there is none."""
         if not wire.is_plain_id(run_id):
             return None
         recent = self.gateway.runs.find(run_id)

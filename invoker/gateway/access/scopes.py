@@ -76,6 +76,10 @@ class Caller:
         """Whether no topic and no function is hidden from the caller, so that lists need no look at each row."""
         return any(grant.is_unlimited and grant.covers(Action.READ, None, None) for grant in self.grants)
 
+    def operates_everything(self) -> bool:
+        """Whether the caller may operate every function on every topic, so that no payload is kept from it."""
+        return any(grant.is_unlimited and grant.covers(Action.OPERATE, None, None) for grant in self.grants)
+
     def may_do_everything(self) -> bool:
         """Whether nothing at all is refused to the caller."""
         return any(grant.is_unlimited and Action.ADMIN in grant.actions for grant in self.grants)

@@ -18,7 +18,8 @@ from invoker.gateway.dashboard.payload_view import PayloadView, editable, gone, 
 from invoker.gateway.dashboard.payloads import beginning, check_unveiled
 from invoker.gateway.dashboard.rendering import Pages, query
 from invoker.gateway.dashboard.run_actions import edited_payload
-from invoker.gateway.dashboard.secrets import Veil, veil_of
+from invoker.gateway.dashboard.secrets import Veil
+from invoker.gateway.dashboard.veils import Sent, sent_veil
 from invoker.gateway.dead_letters import letter_cursor, redriven, visible_letter, visible_letters
 from invoker.gateway.door import audit, caller_of, count_as
 from invoker.gateway.gateway import Gateway
@@ -99,7 +100,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             request, "dead_letter.html", title=f"Dead letter {short_id(letter.id)}", section="dead-letters",
             live=live_url(), letter=letter, advice=view.advice_of(letter.reason),
             topic_page=_has_topic_page(sight, letter.topic), may_redrive=_may_redrive(sight, letter.topic),
-            shown=await _shown(gateway, letter, _veil(sight, letter)), again=await _again(sight, letter),
+            shown=await _shown(gateway, letter, await _veil(sight, letter)), again=await _again(sight, letter),
         )  # fmt: skip
 
     @routes.get(DEAD_LETTERS + "/{dead_id}/body")
@@ -107,7 +108,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         """The event's bytes, to be kept as a file."""
         sight = _reader(gateway, request)
         letter = await visible_letter(sight, dead_id)
-        check_unveiled(_veil(sight, letter))
+        check_unveiled(await _veil(sight, letter))
         return await content_answer(request, gateway, letter.body, sha256_of(letter.body), letter.id)
 
     @routes.get(DEAD_LETTERS + "/{dead_id}/redrive")
@@ -211,20 +212,9 @@ async def _again(sight: Sight, letter: DeadLetter) -> RequestView | None:
         return None
 
 
-def _veil(sight: Sight, letter: DeadLetter) -> Veil:
-    """What of the event is kept from the caller: what functions that may run for it declare secret. While some
-    function's file is refused it is not known what that one declares."""
-    if _may_redrive(sight, letter.topic):
-        return veil_of(())
-    functions = sight.gateway.catalog.present.functions
-    called = sight.gateway.client.names.function_of_direct_topic(letter.topic)
-    listening = [
-        one
-        for one in view.listeners_of(functions, letter.topic, called)
-        if not sight.may(Action.OPERATE, letter.topic, one.name)
-    ]
-    unknown = not sight.gateway.catalog.is_known or any(one.status == "broken" for one in functions)
-    return veil_of([one.input_schema for one in listening], unknown=unknown or (called is not None and not listening))
+async def _veil(sight: Sight, letter: DeadLetter) -> Veil:
+    """What of the event is kept from the caller."""
+    return await sent_veil(sight, Sent.buried(letter))
 
 
 async def _shown(gateway: Gateway, letter: DeadLetter, veil: Veil) -> PayloadView:
@@ -241,6 +231,8 @@ async def _editable(sight: Sight, letter: DeadLetter) -> tuple[str | None, str]:
     """The payload as text to be edited, or None and why not."""
     if not sight.may(Action.PUBLISH, letter.topic):
         return None, "To edit the payload one must be allowed to publish on the topic."
+    if (await _veil(sight, letter)).hides:
+        return None, "The payload may have fields that another function declares secret, so it is not shown here."
     try:
         text = editable(await beginning(sight.gateway, letter.body), letter.body.size_bytes)
     except ClaimCheckError as error:

@@ -36,7 +36,10 @@ _IMAGES = {
 }
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 DECLARED = "Its function declares fields of it secret, and it is no JSON document that could be shown without them."
-UNKNOWN = "Which of its fields are secret is not known just now: the function is not in the catalog."
+UNKNOWN = (
+    "What of it is secret cannot be told: a function that it was for or came from is not in the catalog, the run or "
+    "event that it came from is not kept any more, or it is a failure's document that may quote a secret field."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,7 @@ bytes of one that has such fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import aclosing
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -16,11 +14,11 @@ from starlette.responses import Response
 
 from invoker import wire
 from invoker.errors import ClaimCheckError, ForbiddenError, NoSuchPathError, NotReadyError
-from invoker.gateway.access.scopes import Action
 from invoker.gateway.content import content_answer, sha256_of
 from invoker.gateway.dashboard.paths import HOME, url_for
 from invoker.gateway.dashboard.payload_view import READ_BYTES, PayloadView, gone, image_type, payload_view
-from invoker.gateway.dashboard.secrets import NO_VEIL, SecretPlaces, Veil, veil_of
+from invoker.gateway.dashboard.secrets import Veil
+from invoker.gateway.dashboard.veils import input_veil, output_veil
 from invoker.gateway.door import caller_of
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.requests import accepted_record
@@ -68,7 +66,7 @@ async def input_shown(sight: Sight, view: RequestView) -> PayloadView:
         return PayloadView("none")
     content = input_content(view.record)
     download = url_for("request", view.request_id, "input")
-    return await _shown(sight.gateway, content, view.record.sha256, download, input_veil(sight, view))
+    return await _shown(sight.gateway, content, view.record.sha256, download, await input_veil(sight, view))
 
 
 async def output_shown(sight: Sight, run: RunView, topic: str) -> PayloadView:
@@ -78,39 +76,6 @@ async def output_shown(sight: Sight, run: RunView, topic: str) -> PayloadView:
     output = run.result.output
     download = url_for("run", run.run_id, "output")
     return await _shown(sight.gateway, output, sha256_of(output), download, output_veil(sight, run, topic))
-
-
-def input_veil(sight: Sight, view: RequestView) -> Veil:
-    """What of the event is kept from the caller: what a function of it declares secret that he may not operate, and
-    what the function declares so whose output it was."""
-    if view.record is None:
-        return NO_VEIL
-    names = [one for one in view.record.functions if not sight.may(Action.OPERATE, view.topic, one)]
-    known = [sight.gateway.catalog.function(name) for name in names]
-    schemas = [one.input_schema for one in known if one is not None and one.status != "broken"]
-    schemas += list(_schemas_of_origin(sight, view.record))
-    return veil_of(schemas, unknown=any(one is None or one.status == "broken" for one in known))
-
-
-def output_veil(sight: Sight, run: RunView, topic: str) -> Veil:
-    """What of the output is kept from the caller: what the function's present version declares secret, or that which
-    ran."""
-    if sight.may(Action.OPERATE, topic, run.function):
-        return NO_VEIL
-    catalog = sight.gateway.catalog
-    function = catalog.function(run.function)
-    if function is None or function.status == "broken":
-        return veil_of((), unknown=True)
-    spec_hash = run.result.spec_hash if run.result is not None else None
-    return veil_of((function.output_schema, catalog.output_schema_of(run.function, spec_hash or "")))
-
-
-def secret_parameters(sight: Sight, view: RequestView) -> frozenset[str]:
-    """The names of the parameters whose values are kept from the caller."""
-    names = view.record.functions if view.record is not None else ()
-    hidden = [one for one in names if not sight.may(Action.OPERATE, view.topic, one)]
-    known = [found for one in hidden if (found := sight.gateway.catalog.function(one)) is not None]
-    return frozenset(one.name for found in known for one in found.parameters if SecretPlaces(one.schema_).any)
 
 
 async def beginning(gateway: Gateway, content: Content, limit: int = READ_BYTES) -> bytes:
@@ -148,20 +113,11 @@ async def _shown(gateway: Gateway, content: Content, sha256: str, download: str,
     )
 
 
-def _schemas_of_origin(sight: Sight, record: RequestRecord) -> Iterator[Any]:
-    """The output schema of the function whose run sent the event, as far as that is known."""
-    found = sight.gateway.runs.find(record.parent_run_id) if record.parent_run_id else None
-    name = found.function if found is not None else None
-    function = sight.gateway.catalog.function(name) if name else None
-    if name and function is not None and not sight.caller.may(Action.OPERATE, function=name):
-        yield function.output_schema
-
-
 async def _input(gateway: Gateway, request: Request, request_id: str) -> tuple[RequestView, RequestRecord]:
     sight = Sight(gateway, caller_of(request))
     view = await sight.request(request_id)
     record = accepted_record(view)
-    check_unveiled(input_veil(sight, view))
+    check_unveiled(await input_veil(sight, view))
     return view, record
 
 

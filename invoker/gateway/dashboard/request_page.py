@@ -15,8 +15,9 @@ from invoker.gateway.dashboard.chain_graph import Graph, chain_graph
 from invoker.gateway.dashboard.chain_stages import Stages, stages
 from invoker.gateway.dashboard.explanations import Explained, explained_request
 from invoker.gateway.dashboard.paths import HOME, live_url
-from invoker.gateway.dashboard.payloads import input_shown, secret_parameters
+from invoker.gateway.dashboard.payloads import input_shown
 from invoker.gateway.dashboard.rendering import Pages
+from invoker.gateway.dashboard.veils import secret_parameters
 from invoker.gateway.door import caller_of
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.requests import check_replay, visible_chain
@@ -72,7 +73,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             input=given,
             chain=chain,
             explained=explained,
-            secret_parameters=secret_parameters(sight, view),
+            secret_parameters=await secret_parameters(sight, view),
             may_cancel=_may_cancel(sight, view),
             may_replay=_may_replay(sight, whole),
         )

@@ -11,8 +11,9 @@ from invoker.gateway.access.scopes import Action
 from invoker.gateway.dashboard.forms import Form, read_form, text_bytes, text_digest
 from invoker.gateway.dashboard.paths import HOME, url_for
 from invoker.gateway.dashboard.payload_view import editable
-from invoker.gateway.dashboard.payloads import beginning, input_content, input_veil
+from invoker.gateway.dashboard.payloads import beginning, input_content
 from invoker.gateway.dashboard.rendering import Pages, query
+from invoker.gateway.dashboard.veils import input_veil
 from invoker.gateway.door import audit, caller_of
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.requests import accepted_record, replay_of
@@ -106,7 +107,7 @@ async def editable_payload(sight: Sight, view: RequestView, function: str | None
     record = accepted_record(view)
     if not sight.may(Action.PUBLISH, view.topic, function):
         return None, "To edit the payload one must be allowed to publish on the topic."
-    if input_veil(sight, view).hides:
+    if (await input_veil(sight, view)).hides:
         return None, "The payload has fields that another function declares secret, so it is not shown here."
     try:
         text = editable(await beginning(sight.gateway, record.body), record.body.size_bytes)

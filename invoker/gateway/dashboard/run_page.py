@@ -17,17 +17,12 @@ from invoker.errors import ExpiredError, UnknownIdError
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.dashboard.advice import advice, repeats_payload
 from invoker.gateway.dashboard.paths import HOME, live_url, url_for
-from invoker.gateway.dashboard.payloads import (
-    input_shown,
-    input_veil,
-    output_shown,
-    output_veil,
-    secret_parameters,
-)
+from invoker.gateway.dashboard.payloads import input_shown, output_shown
 from invoker.gateway.dashboard.rendering import Pages
 from invoker.gateway.dashboard.run_facts import attempt_columns, invoker_lines, kubectl_lines, spec_used
 from invoker.gateway.dashboard.run_log import is_followed, log_shown
 from invoker.gateway.dashboard.timeline import WIDTH, Timeline, timeline
+from invoker.gateway.dashboard.veils import input_veil, output_veil, secret_parameters
 from invoker.gateway.door import caller_of
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.request_documents import RunDetail, run_detail
@@ -77,7 +72,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             log=log,
             children=children,
             log_stream=url_for("run", run.run_id, "log", "live") if is_followed(run) else None,
-            **_facts(sight, run, detail, view, datetime.now(UTC)),
+            **await _facts(sight, run, detail, view, datetime.now(UTC)),
         )
 
     return routes
@@ -98,11 +93,12 @@ def _detail(run: RunView, topic: str, view: RequestView) -> RunDetail:
     )
 
 
-def _facts(sight: Sight, run: RunView, detail: RunDetail, view: RequestView, now: datetime) -> dict[str, Any]:
+async def _facts(sight: Sight, run: RunView, detail: RunDetail, view: RequestView, now: datetime) -> dict[str, Any]:
     """What the page says besides payloads and log."""
     catalog = sight.gateway.catalog
     function, problem = catalog.function(run.function), catalog.problem
-    hides = _hides_words(sight, run, detail.topic, view)
+    secret = await secret_parameters(sight, view)
+    hides = bool(secret and repeats_payload(run.reason)) or await _hides_words(sight, run, detail.topic, view)
     operates = sight.may(Action.OPERATE, detail.topic, run.function)
     return {
         "advice": advice(run, function, problem, hides=hides),
@@ -116,7 +112,7 @@ def _facts(sight: Sight, run: RunView, detail: RunDetail, view: RequestView, now
         "commands": invoker_lines(detail),
         "may_cancel": operates and not run.finished,
         "may_replay": operates and run.finished and view.record is not None,
-        "secret_parameters": secret_parameters(sight, view),
+        "secret_parameters": secret,
     }
 
 
@@ -140,12 +136,15 @@ def _timeline(run: RunView, detail: RunDetail, now: datetime) -> Timeline:
     )
 
 
-def _hides_words(sight: Sight, run: RunView, topic: str, view: RequestView) -> bool:
+async def _hides_words(sight: Sight, run: RunView, topic: str, view: RequestView) -> bool:
     """Whether what is said about the payload that does not fit may quote a value that is kept from the caller."""
     if not repeats_payload(run.reason):
         return False
-    veil = input_veil(sight, view) if run.reason is Reason.INVALID_INPUT else output_veil(sight, run, topic)
-    return veil.hides or bool(secret_parameters(sight, view))
+    if run.reason is not Reason.INVALID_INPUT:
+        return output_veil(sight, run, topic).hides
+    if view.record is None:  # where the event came from is not kept any more
+        return not sight.caller.operates_everything()
+    return (await input_veil(sight, view)).hides
 
 
 async def _request_of(sight: Sight, run: RunView, topic: str) -> RequestView:

@@ -146,6 +146,10 @@ class Veil:
         """Whether there is anything that the reader is not to see; he gets no bytes then."""
         return self.unknown or any(one.any for one in self.places)
 
+    def __or__(self, other: Veil) -> Veil:
+        """What is hidden by either."""
+        return Veil(self.places + other.places, self.unknown or other.unknown)
+
     def without(self, value: Any) -> Any:
         """The JSON value as the reader may see it."""
         for one in self.places:
@@ -154,6 +158,7 @@ class Veil:
 
 
 NO_VEIL = Veil()
+UNKNOWN_VEIL = Veil(unknown=True)
 
 
 def veil_of(schemas: Iterable[Any], *, unknown: bool = False) -> Veil:
