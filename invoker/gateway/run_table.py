@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from invoker import wire
 from invoker.errors import ServerUnreachableError
 from invoker.feed import Feed, FeedItem
+from invoker.gateway.fitting_topics import FittingTopics
 from invoker.gateway.run_figures import DurationFigures, RunFigures, duration_figures
 from invoker.listing import RunFilter
 from invoker.lookup import Found
@@ -29,14 +29,16 @@ KEPT_ROWS = 200_000
 _SLACK = 1_000
 """Rows above that before the oldest are dropped, many at once."""
 _AT_ONCE = 200
+STRETCH = 20_000
+"""Sequences that are looked through before the others have their turn: a few milliseconds."""
 _MANY_WORDS = 10_000
 LAST_DURATIONS = 1_000
 RETRY_SECONDS = 1.0
 CURRENT_SECONDS = 1.0
 """The feed is at most this far behind the stream, or the stream itself is read."""
 
-_SCHEMA = """
-CREATE TABLE words (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+SCHEMA = """
+CREATE TABLE words (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL UNIQUE);
 CREATE TABLE runs (
     sequence INTEGER PRIMARY KEY, run_id TEXT NOT NULL, request_id TEXT NOT NULL, function INTEGER NOT NULL,
     topic INTEGER NOT NULL, state INTEGER NOT NULL, reason INTEGER NOT NULL, attempts INTEGER NOT NULL,
@@ -56,15 +58,17 @@ _log = structlog.get_logger(component="gateway")
 class RunTable:
     """The newest finished runs of one instance. `run` is its task."""
 
-    def __init__(self, feed: Feed, *, kept: int = KEPT_ROWS) -> None:
+    def __init__(self, feed: Feed, *, kept: int = KEPT_ROWS, stretch: int = STRETCH) -> None:
         self._feed = feed
         self._kept = kept
+        self._stretch = stretch
         self._rows = 0
         self._words: dict[str, int] = {}
         self._many_words = _MANY_WORDS
         self._database = sqlite3.connect(":memory:", isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.executescript(_SCHEMA)
+        self._database.executescript(SCHEMA)
+        self._fitting = FittingTopics(self._database)
         self._oldest: int | None = None
         self._first = 0
         """The oldest sequence that the stream still has."""
@@ -117,23 +121,37 @@ class RunTable:
     async def finished(self, wanted: RunFilter, before: int | None) -> AsyncGenerator[RunRow, None]:
         """The wanted rows with a sequence below `before`, newest first, without those whose retention is over (as
         `known_from` saw it last)."""
-        condition, values = self._condition(wanted, self._first)
-        if condition is None:
-            return
-        limit = _AT_ONCE // 2
-        while True:
-            found = self._database.execute(
-                "SELECT sequence, run_id, request_id, f.text, t.text, state, reason, attempts, queued_at, started_at, "
-                "finished_at FROM runs JOIN words f ON f.id = function JOIN words t ON t.id = topic "
-                f"WHERE {condition} AND sequence < ? ORDER BY sequence DESC LIMIT ?",
-                (*values, before if before is not None else 2**62, limit),
-            ).fetchall()
-            for one in found:
-                yield _row(one)
-            if len(found) < limit:
-                return
-            await asyncio.sleep(0)  # who looks through all of them must not keep the others from their turn
-            before = found[-1][0]
+        first, high, limit = self._first, before if before is not None else 2**62, _AT_ONCE // 2
+        conditions, values = self._conditions(wanted)
+        with ExitStack() as used:
+            if wanted.topic is not None:
+                fitting = await self._fitting_topic(wanted.topic, used)
+                if fitting is None:
+                    return
+                conditions.append(fitting)
+            while (low := self._stretch_below(high, first)) is not None:
+                found = self._database.execute(
+                    "SELECT sequence, run_id, request_id, f.text, t.text, state, reason, attempts, queued_at, "
+                    "started_at, finished_at FROM runs JOIN words f ON f.id = function JOIN words t ON t.id = topic "
+                    f"WHERE {' AND '.join([*conditions, 'sequence >= ? AND sequence < ?'])} "
+                    "ORDER BY sequence DESC LIMIT ?",
+                    (*values, low, high, limit),
+                ).fetchall()
+                for one in found:
+                    yield _row(one)
+                high = found[-1][0] if len(found) == limit else low
+                await asyncio.sleep(0)  # who looks through all of them must not keep the others from their turn
+
+    def _stretch_below(self, high: int, first: int) -> int | None:
+        """Where the next stretch that has rows begins, None when there is none."""
+        newest = self._database.execute("SELECT max(sequence) FROM runs WHERE sequence < ?", (high,)).fetchone()[0]
+        return max(first, newest - self._stretch + 1) if newest is not None and newest >= first else None
+
+    async def _fitting_topic(self, pattern: str, used: ExitStack) -> str | None:
+        """What a row's topic must be, as SQL; None when no topic fits."""
+        if "*" not in pattern and ">" not in pattern:
+            return f"topic = {self._words[pattern]}" if pattern in self._words else None
+        return await used.enter_context(self._fitting.used(pattern)).condition()
 
     def find(self, run_id: str) -> Found | None:
         """Whose run that is, None when it is not here."""
@@ -191,6 +209,7 @@ class RunTable:
             "DELETE FROM words WHERE id NOT IN (SELECT function FROM runs UNION SELECT topic FROM runs)"
         )
         self._words = dict(self._database.execute("SELECT text, id FROM words"))
+        self._fitting.forget()
         self._many_words = 2 * max(len(self._words), _MANY_WORDS)
 
     def _word(self, text: str) -> int:
@@ -201,9 +220,9 @@ class RunTable:
             found = self._words[text] = done.lastrowid or 0
         return found
 
-    def _condition(self, wanted: RunFilter, first: int) -> tuple[str | None, list[Any]]:
-        """The filter as SQL; None when nothing can fit. Values never are part of the text."""
-        conditions, values = ["sequence >= ?"], list[Any]([first])
+    def _conditions(self, wanted: RunFilter) -> tuple[list[str], list[Any]]:
+        """The filter as SQL, save for its topic. Values never are part of the text."""
+        conditions, values = list[str](), list[Any]()
         given: list[tuple[str, Any]] = [
             ("request_id = ?", wanted.request_id),
             ("reason = ?", None if wanted.reason is None else _REASONS.index(wanted.reason)),
@@ -221,20 +240,7 @@ class RunTable:
         if wanted.text is not None:
             conditions.append("(instr(run_id, ?) OR instr(request_id, ?))")
             values += [wanted.text, wanted.text]
-        if wanted.topic is not None:
-            fitting = self._topics(wanted.topic)
-            if not fitting:
-                return None, []
-            # Of one topic the index has the rows in their order; of several they would have to be sorted.
-            one = f"topic = {fitting[0]}" if len(fitting) == 1 else f"+topic IN ({','.join(map(str, fitting))})"
-            conditions.append(one)
-        return " AND ".join(conditions), values
-
-    def _topics(self, pattern: str) -> list[int]:
-        """The numbers of the topics that fit."""
-        if "*" not in pattern and ">" not in pattern:
-            return [self._words[pattern]] if pattern in self._words else []
-        return [number for text, number in self._words.items() if wire.subject_matches(pattern, text)]
+        return conditions, values
 
 
 def _row(found: tuple[Any, ...]) -> RunRow:

@@ -99,17 +99,17 @@ async def test_a_table_that_does_not_reach_far_is_continued_from_the_stream(serv
         await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
         world = world_of(client)
         for number in range(30):
-            await world.accept(f"old-{number}", "f")
-            await world.finish(f"old-{number}", "f")
+            await world.accept(f"old-{number}", "f", topic=f"old.{number}")
+            await world.finish(f"old-{number}", "f", topic=f"old.{number}")
         following = asyncio.create_task(client.feed.run())
-        table = RunTable(client.feed, kept=10)
+        table = RunTable(client.feed, kept=10, stretch=3)
         filling = asyncio.create_task(table.run())
         await asyncio.wait_for(filling, 60)
         assert (table.loaded, len(table)) == (True, 10)
         for number in range(5):
             reason = Reason.ERROR if number else Reason.COMPLETED
-            await world.accept(f"new-{number}", "f")
-            await world.finish(f"new-{number}", "f", reason=reason)
+            await world.accept(f"new-{number}", "f", topic=f"new.{number}")
+            await world.finish(f"new-{number}", "f", reason=reason, topic=f"new.{number}")
         names = [f"new-{n}" for n in range(4, -1, -1)] + [f"old-{n}" for n in range(29, -1, -1)]
         assert await _listed(client, table, RunFilter()) == names
         assert await _listed(client, table, RunFilter(reason=Reason.ERROR)) == names[:4]
@@ -135,6 +135,10 @@ async def test_a_table_that_does_not_reach_far_is_continued_from_the_stream(serv
                 ],
             ),
             (RunFilter(states=frozenset({State.FAILED, State.LOST})), names[:4]),
+            (RunFilter(topic="old.*"), names[5:]),
+            (RunFilter(topic="*.2"), ["new-2", "old-2"]),
+            (RunFilter(topic=">", text="w-3"), ["new-3"]),
+            (RunFilter(topic="new.*.>"), []),
             (RunFilter(until=middle), []),
             (RunFilter(until=middle + timedelta(hours=2)), names),
         ):
