@@ -102,7 +102,7 @@ async def test_a_table_that_does_not_reach_far_is_continued_from_the_stream(serv
             await world.accept(f"old-{number}", "f", topic=f"old.{number}")
             await world.finish(f"old-{number}", "f", topic=f"old.{number}")
         following = asyncio.create_task(client.feed.run())
-        table = RunTable(client.feed, kept=10, stretch=3)
+        table = RunTable(client.feed, kept=10, stretch=4)
         filling = asyncio.create_task(table.run())
         await asyncio.wait_for(filling, 60)
         assert (table.loaded, len(table)) == (True, 10)
