@@ -69,7 +69,8 @@ class CatalogCopy:
                 await self.refresh()
 
     def take(self, catalog: CatalogInfo) -> None:
-        """Use that catalog from here on."""
+        """Use that catalog from here on. `present` stays the same object while nothing has changed, so that many who
+        look for a change need not compare thousands of functions each."""
         if catalog.catalog != self.present.catalog or not self._is_compiled():
             self._inputs = _compiled({one.name: one.input_schema for one in catalog.functions})
             self._outputs = _compiled({one.name: one.output_schema for one in catalog.functions})
@@ -80,7 +81,8 @@ class CatalogCopy:
                 self._versions.move_to_end((one.name, one.spec_hash))
         while len(self._versions) > max(KEPT_VERSIONS, len(catalog.functions)):
             self._versions.popitem(last=False)
-        self.present = catalog
+        if catalog != self.present:
+            self.present = catalog
 
     def _is_compiled(self) -> bool:
         return bool(self._inputs or self._outputs or not self.present.functions)

@@ -5,58 +5,158 @@
 
 const LOGIN = "/ui/login";
 const REDRAWN_SECONDS = 5;
+const AGAIN_SECONDS = 2;
+const AGAIN_SECONDS_AT_MOST = 60;
+
+// ---- streams: open only while somebody looks
+
+// A browser has six connections to a gateway for all its tabs: those that nobody sees must leave them to the others.
+// Nothing is lost by it, since every stream begins with the whole, or with the word to ask for it.
+function whileSeen(address, listen) {
+  let stream = null;
+  let timer = 0;
+  let isOver = false;
+  const close = () => {
+    clearTimeout(timer);
+    stream?.close();
+    stream = null;
+  };
+  const open = () => {
+    close();
+    if (document.hidden || isOver) {
+      return;
+    }
+    const opened = new EventSource(address);
+    stream = opened;
+    opened.addEventListener("error", () => {
+      if (stream === opened && opened.readyState === EventSource.CLOSED) {
+        timer = setTimeout(open, AGAIN_SECONDS * 1000); // refused: the browser itself does not come again
+      }
+    });
+    listen(opened);
+  };
+  document.addEventListener("visibilitychange", open);
+  addEventListener("pagehide", close);
+  open();
+  return () => {
+    isOver = true;
+    close();
+  };
+}
 
 // ---- live parts
 
 let asking = false;
 let again = false;
+let held = false; // a part is older than what the server said: somebody types in it, or has selected some of it
+let timer = 0;
+let isFollowing = false;
+let isStale = false;
 
 async function refresh() {
+  if (document.hidden) {
+    return; // the stream says `change` as soon as the page is seen again
+  }
   if (asking) {
     again = true;
     return;
   }
   asking = true;
+  clearTimeout(timer);
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
-    if (answer.redirected && new URL(answer.url).pathname === LOGIN) {
-      location.assign(answer.url); // the key is not valid any more
-      return;
-    }
-    const type = answer.headers.get("content-type") ?? "";
-    if (answer.ok && type.startsWith("text/html")) {
-      replaceLive(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    }
+    isStale = !(await drawn(await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" })));
   } catch {
-    // away for a moment: the stream comes again by itself, and begins with a change
+    stale("The gateway does not answer just now.", AGAIN_SECONDS);
   } finally {
     asking = false;
   }
+  showMark();
   if (again) {
     again = false;
-    await refresh();
+    if (!isStale) {
+      await refresh();
+    }
+  }
+}
+
+// Whether the page is now as the answer says.
+async function drawn(answer) {
+  if (answer.redirected && new URL(answer.url).pathname === LOGIN) {
+    location.assign(answer.url); // the key is not valid any more
+    return false;
+  }
+  const type = answer.headers.get("content-type") ?? "";
+  const page = type.startsWith("text/html") ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+  if (answer.ok && page) {
+    replaceLive(page);
+    return true;
+  }
+  const words = page?.querySelector("main .lead")?.textContent.trim() || `The gateway answers ${answer.status} just now.`;
+  const passes = answer.ok || answer.status === 429 || answer.status >= 500;
+  stale(words, passes ? Number(answer.headers.get("retry-after")) || AGAIN_SECONDS : 0);
+  return false;
+}
+
+// The page stays as it was and says so; with seconds it is asked for again after them.
+function stale(words, seconds) {
+  isStale = true;
+  const notices = document.getElementById("notices");
+  if (notices && notices.textContent.trim() !== words) {
+    const notice = element("p", "notice bad", words);
+    notice.setAttribute("role", "status");
+    notices.replaceChildren(notice);
+  }
+  clearTimeout(timer);
+  if (seconds) {
+    timer = setTimeout(refresh, Math.min(seconds, AGAIN_SECONDS_AT_MOST) * 1000);
+  }
+}
+
+function showMark() {
+  const mark = document.querySelector("[data-live-mark]");
+  if (mark) {
+    mark.hidden = !isFollowing || isStale;
   }
 }
 
 function replaceLive(fresh) {
+  held = false;
   for (const old of document.querySelectorAll("[data-live][id]")) {
     const next = fresh.getElementById(old.id);
     if (!next || old.isEqualNode(next)) {
       continue;
     }
-    if (old.contains(document.activeElement) && isTyping(document.activeElement)) {
-      continue; // nobody's words are taken from under his fingers
+    if (isInUse(old)) {
+      held = true;
+      continue;
     }
     const kept = remembered(old);
     const imported = document.importNode(next, true);
+    keepTicked(old, imported);
     old.replaceWith(imported);
     recall(imported, kept);
     adorn(imported);
+    if (kept.focus) {
+      placed(imported, kept.focus).focus({ preventScroll: true }); // now that nothing of it is hidden any more
+    }
   }
+}
+
+// Nobody's words are taken from under his fingers, nor the text that he is about to copy.
+function isInUse(part) {
+  const selection = getSelection();
+  const isSelected = selection.rangeCount > 0 && !selection.isCollapsed && selection.getRangeAt(0).intersectsNode(part);
+  return isSelected || (part.contains(document.activeElement) && isTyping(document.activeElement));
 }
 
 function isTyping(element) {
   return element.matches("input:not([type=checkbox]):not([type=radio]), textarea, select");
+}
+
+function askWhatWasHeld() {
+  if (held && getSelection().isCollapsed) {
+    refresh();
+  }
 }
 
 // What the reader did to a part that is replaced: boxes ticked, folds opened, where the keyboard and the scroll bars are.
@@ -66,19 +166,64 @@ function remembered(part) {
     ticked: keys("input[data-key]:checked"),
     opened: keys("details[data-key][open]"),
     folded: keys("details[data-key]:not([open])"),
-    focus: part.contains(document.activeElement) ? place(document.activeElement) : null,
+    focus: part.contains(document.activeElement) ? place(part, document.activeElement) : null,
     scrolled: [...part.querySelectorAll(".scroll")].map((one) => [one.scrollLeft, one.scrollTop]),
   };
 }
 
-function place(element) {
-  if (element.id) {
-    return `#${CSS.escape(element.id)}`;
+// Rows that are ticked and not in the list any more go on below it: what is selected is what is seen.
+function keepTicked(old, next) {
+  const ticked = [...old.querySelectorAll("tbody input[data-key]:checked")];
+  const left = ticked.filter((one) => !next.querySelector(`input[data-key="${CSS.escape(one.dataset.key)}"]`));
+  if (left.length === 0) {
+    return;
   }
-  if (element.dataset.key) {
-    return `[data-key="${CSS.escape(element.dataset.key)}"]`;
+  const table = left[0].closest("table");
+  if (!next.querySelector("tbody")) {
+    const area = (table.closest(".scroll") ?? table).cloneNode(true);
+    area.querySelector("tbody").replaceChildren();
+    next.append(area);
   }
-  return element.matches("a[href]") ? `a[href="${CSS.escape(element.getAttribute("href"))}"]` : null;
+  const words = element("td", "quiet", "Selected, and not in this list any more. As they were when they left it:");
+  words.colSpan = table.querySelector("thead tr").cells.length;
+  const line = element("tr", "", "");
+  line.append(words);
+  next.querySelector("tbody").append(line, ...left.map((one) => one.closest("tr")));
+}
+
+const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
+const OWNERS = "tr[data-row], details[data-key]"; // what has a name of its own, wherever in the part it goes
+
+const ownerOf = (one) => one.parentElement.closest(OWNERS);
+const nameOf = (owner) => owner?.dataset.row ?? owner?.dataset.key;
+const looksOf = (one) => `${one.tagName} ${one.getAttribute("aria-label") ?? one.textContent.trim()}`;
+
+// Which element of a part that is: the first, second, … that looks so in its row, and the how manieth of all.
+function place(part, one) {
+  const all = [...part.querySelectorAll(FOCUSABLE)];
+  const [owner, looks] = [nameOf(ownerOf(one)), looksOf(one)];
+  const rank = alike(part, owner, looks).indexOf(one);
+  return { id: one.id, owner, looks, rank, tag: one.tagName, index: all.indexOf(one) };
+}
+
+function alike(part, owner, looks) {
+  const all = [...part.querySelectorAll(FOCUSABLE)];
+  return all.filter((other) => nameOf(ownerOf(other)) === owner && looksOf(other) === looks);
+}
+
+function placed(part, at) {
+  const byId = at.id && part.querySelector(`#${CSS.escape(at.id)}`);
+  const found = byId || alike(part, at.owner, at.looks)[at.rank];
+  if (found) {
+    return found;
+  }
+  const owner = at.owner && [...part.querySelectorAll(OWNERS)].some((one) => nameOf(one) === at.owner);
+  const there = at.owner && !owner ? part.querySelectorAll(FOCUSABLE)[at.index] : null; // the row is gone
+  if (there?.tagName === at.tag) {
+    return there;
+  }
+  part.tabIndex = -1; // what is gone must not become another button, nor the keyboard begin at the top of the page
+  return part;
 }
 
 function recall(part, kept) {
@@ -95,9 +240,6 @@ function recall(part, kept) {
   part.querySelectorAll(".scroll").forEach((one, index) => {
     [one.scrollLeft, one.scrollTop] = kept.scrolled[index] ?? [0, 0];
   });
-  if (kept.focus) {
-    part.querySelector(kept.focus)?.focus({ preventScroll: true });
-  }
 }
 
 function follow() {
@@ -105,24 +247,23 @@ function follow() {
   if (!address) {
     return;
   }
-  const mark = document.querySelector("[data-live-mark]");
-  let stream = null;
-  const open = () => {
-    stream = new EventSource(address);
+  const becomes = (following) => {
+    isFollowing = following;
+    showMark();
+  };
+  document.addEventListener("selectionchange", askWhatWasHeld);
+  document.addEventListener("focusout", () => setTimeout(askWhatWasHeld));
+  document.addEventListener("visibilitychange", () => becomes(false));
+  whileSeen(address, (stream) => {
     stream.addEventListener("change", refresh);
-    stream.addEventListener("open", () => mark && (mark.hidden = false));
+    stream.addEventListener("open", () => becomes(true));
     stream.addEventListener("error", () => {
-      if (mark) {
-        mark.hidden = true;
-      }
+      becomes(false);
       if (stream.readyState === EventSource.CLOSED) {
-        refresh(); // refused: leads to signing in where that is why
-        setTimeout(open, 2000); // the browser itself does not come again
+        refresh(); // refused: leads to signing in where that is why, or says why
       }
     });
-  };
-  open();
-  addEventListener("pagehide", () => stream.close());
+  });
 }
 
 // ---- clocks: what goes on counts on
@@ -150,6 +291,8 @@ function duration(seconds) {
 
 // ---- forms: a second click on the same button does nothing (and the server would not do it twice either)
 
+const SENDING_SECONDS = 10;
+
 function guardForms() {
   document.addEventListener("submit", (event) => {
     const form = event.target;
@@ -161,6 +304,7 @@ function guardForms() {
       return;
     }
     form.dataset.sent = "yes";
+    setTimeout(() => delete form.dataset.sent, SENDING_SECONDS * 1000); // given up by the reader, or lost on the way
   });
   addEventListener("pageshow", () => {
     for (const form of document.querySelectorAll("form[data-sent]")) {
@@ -237,38 +381,38 @@ function runLog(part) {
 
 function followLog(log, lines, isHidden, searched, toEnd) {
   const words = log.querySelector("[data-log-words]");
-  const stream = new EventSource(log.dataset.logStream);
   let attempt = null;
   let anew = true; // the stream begins with the first line again whenever it is opened
+  let top = null; // where the reader was before that, until there are lines enough again
   let total = 0;
   let waiting = [];
   const draw = () => {
     const atEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;
     if (anew) {
+      top = atEnd ? null : lines.scrollTop;
       lines.replaceChildren();
       anew = false;
     }
     lines.append(...waiting);
     waiting = [];
-    const all = lines.querySelectorAll(".line");
-    for (let index = 0; index < all.length - LOG_LINES; index += 1) {
-      all[index].remove();
-    }
+    trimLines(lines);
     lines.hidden = false;
     words.hidden = true;
     countLines(log, lines, searched(), total);
-    if (atEnd) {
+    if (top !== null) {
+      lines.scrollTop = top;
+      top = lines.scrollTop < top ? top : null;
+    } else if (atEnd) {
       toEnd();
     }
   };
-  stream.addEventListener("open", () => {
+  const opened = () => {
     anew = true;
     attempt = null;
     total = 0;
     waiting = [];
-  });
-  stream.addEventListener("line", (event) => {
-    const line = JSON.parse(event.data);
+  };
+  const take = (line) => {
     if (waiting.length === 0) {
       requestAnimationFrame(draw);
     }
@@ -276,21 +420,49 @@ function followLog(log, lines, isHidden, searched, toEnd) {
       attempt = line.attempt;
       waiting.push(element("h3", "", `Attempt ${attempt}`));
     }
-    const look = Object.keys(LOG_LOOKS).find((one) => LOG_LOOKS[one].test(line.text)) ?? "";
-    const drawn = element("div", `line ${look}${line.stream === "stderr" ? " err" : ""}`, "");
-    if (line.stream === "stderr") {
-      drawn.append(element("span", "mark", "stderr"));
-    }
-    drawn.append(line.text);
+    const drawn = logLine(line);
     drawn.hidden = isHidden(drawn);
     total += 1;
     waiting.push(drawn);
     if (waiting.length > 2 * LOG_LINES) {
-      waiting = waiting.slice(-LOG_LINES); // a page in the background draws nothing
+      const heading = waiting.slice(0, -LOG_LINES).findLast((one) => one.tagName === "H3");
+      waiting = waiting.slice(-LOG_LINES);
+      if (heading && waiting[0].tagName !== "H3") {
+        waiting.unshift(heading);
+      }
     }
+  };
+  const end = whileSeen(log.dataset.logStream, (stream) => {
+    stream.addEventListener("open", opened);
+    stream.addEventListener("line", (event) => take(JSON.parse(event.data)));
+    stream.addEventListener("end", () => {
+      end();
+      log.querySelector("[data-log-count]").setAttribute("role", "status"); // from here on it changes by a search only
+    });
   });
-  stream.addEventListener("end", () => stream.close());
-  addEventListener("pagehide", () => stream.close());
+}
+
+function logLine(line) {
+  const look = Object.keys(LOG_LOOKS).find((one) => LOG_LOOKS[one].test(line.text)) ?? "";
+  const drawn = element("div", `line ${look}${line.stream === "stderr" ? " err" : ""}`, "");
+  if (line.stream === "stderr") {
+    drawn.append(element("span", "mark", "stderr"));
+  }
+  drawn.append(line.text);
+  return drawn;
+}
+
+// The newest lines stay, each below the heading of its attempt; headings without lines go.
+function trimLines(lines) {
+  const all = lines.querySelectorAll(".line");
+  for (let index = 0; index < all.length - LOG_LINES; index += 1) {
+    all[index].remove();
+  }
+  for (const heading of lines.querySelectorAll("h3")) {
+    if (heading.nextElementSibling?.tagName === "H3") {
+      heading.remove();
+    }
+  }
 }
 
 function element(tag, classes, text) {
