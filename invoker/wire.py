@@ -260,6 +260,17 @@ def subject_matches(pattern: str, subject: str) -> bool:
     return len(wanted) == len(given)
 
 
+def pattern_covers(wide: str, narrow: str) -> bool:
+    """Whether every subject that the second pattern matches is matched by the first one."""
+    wanted, given = wide.split("."), narrow.split(".")
+    for position, token in enumerate(wanted):
+        if token == ">":
+            return len(given) > position
+        if position >= len(given) or given[position] == ">" or (token != "*" and token != given[position]):
+            return False
+    return len(wanted) == len(given)
+
+
 def header(headers: Mapping[str, str] | None, name: str) -> str | None:
     """The header's value, whatever the case it was written in; exact spelling wins."""
     if not headers:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from invoker import wire
-from invoker.errors import InputRefusedError, ServerUnreachableError
+from invoker.errors import ForbiddenError, InputRefusedError, ServerUnreachableError
 from invoker.gateway.access.scopes import Action, Caller
 from invoker.gateway.answers import JsonResponse
 from invoker.gateway.conditional import tagged
@@ -129,8 +129,29 @@ async def visible_function(gateway: Gateway, caller: Caller, name: str) -> Funct
 async def check_operable(gateway: Gateway, caller: Caller, name: str) -> None:
     """Raise `UnknownIdError` for a function that the caller does not see, `ForbiddenError` for one that he may not
     operate."""
-    await visible_function(gateway, caller, name)
-    caller.check(Action.OPERATE, function=name)
+    check_operates(caller, await visible_function(gateway, caller, name))
+
+
+def operates(caller: Caller, function: FunctionInfo) -> bool:
+    """Whether the caller may operate the function itself, not only its runs on some topics. Pure."""
+    return not _beyond(caller, function)
+
+
+def check_operates(caller: Caller, function: FunctionInfo) -> None:
+    """Raise `ForbiddenError`, naming the topics that are missing, unless the caller may operate the function itself."""
+    missing = _beyond(caller, function)
+    if missing:
+        raise ForbiddenError(
+            f"{caller.name} may not operate {function.name} on all of its topics: {', '.join(missing)} is missing",
+            hint=f"ask for a key with the scope 'operate {','.join(missing)} {function.name}'",
+        )
+
+
+def _beyond(caller: Caller, function: FunctionInfo) -> tuple[str, ...]:
+    """The function's topics on which the caller may not operate it. One that only is called, or whose subscriptions are
+    not known, is anybody's who may operate it on every topic."""
+    topics = tuple(dict.fromkeys(one.topic for one in function.subscriptions)) or (">",)
+    return caller.uncovered(Action.OPERATE, topics, function.name)
 
 
 def _event_data(order: ExplainOrder) -> Any:

@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from invoker import wire
 from invoker.gateway.access.scopes import Action, Caller, Grant
+from invoker.gateway.dashboard.forms import new_key
 from invoker.gateway.dashboard.payloads import input_shown
 from invoker.gateway.dashboard.veils import MAX_STEPS
 from invoker.gateway.run_table import RunTable
@@ -24,9 +25,9 @@ from invoker.gateway.sight import Sight
 from tests.conftest import eventually
 from tests.custody.workload import function
 from tests.dashboard.visitor import Visitor, visiting
-from tests.gateway.access_world import add_key, guarded_gateway
+from tests.gateway.access_world import add_key, bearer, guarded_gateway
 from tests.gateway.reading import world_of
-from tests.gateway.stack import FILE, INPUT, Stack, running_stack
+from tests.gateway.stack import FILE, INPUT, Stack, running_stack, session
 
 CARD, PASSWORD, PIN, ENV = "4000-1234-5678", "hunter2", "pin-9876", "value-of-env"
 SECRET_CARD = {"properties": {"card": {"type": "string", "x-secret": True}}}
@@ -233,6 +234,7 @@ async def test_while_the_table_of_runs_is_read_outputs_stay_secret(town: Town) -
     view = await client.stored.request(request_id)
     shown = await input_shown(Sight(gateway, reader), view)
     assert shown.hides
+    assert "Ada" in str(shown), "its function was found in what is stored"
     assert CARD not in str(shown)
     boss = replace(reader, grants=(Grant(frozenset({Action.OPERATE})),))
     assert CARD in str(await input_shown(Sight(gateway, boss), view))
@@ -248,3 +250,28 @@ async def test_when_the_function_is_gone_its_output_is_not_shown_as_an_event(tow
 
     await eventually(hidden, within=90, what="a page without the payload")
     await town.hides(f"/ui/requests/{request_id}", CARD, "Ada")
+
+
+async def test_who_operates_other_topics_is_no_operator_of_the_function(town: Town) -> None:
+    """`mail.>` covers nothing that `bill` listens to: neither its source nor its pause is his, here or over the API."""
+    postman, cashier = town.visitor("postman"), town.visitor("cashier")
+    page = await postman.get("/ui/functions/bill")
+    assert page.status == 200
+    assert ENV not in page.text
+    assert "/ui/functions/bill/pause" not in page.text
+    whole = (await cashier.get("/ui/functions/bill")).text
+    assert ENV in whole
+    assert "/ui/functions/bill/pause" in whole
+    for verb in ("pause", "resume"):
+        asked = await postman.get(f"/ui/functions/bill/{verb}")
+        refused = await postman.ask("POST", f"/ui/functions/bill/{verb}", f"once={new_key()}")
+        assert (asked.status, refused.status) == (403, 403)
+        assert "bill.*" in refused.text, "it says which topics are missing"
+        assert (await cashier.get(f"/ui/functions/bill/{verb}")).status == 200
+    async with session(town.url) as http:
+        for name, status in (("postman", 403), ("viewer", 403), ("cashier", 200)):
+            for verb in ("pause", "resume"):
+                path, headers = f"/v1/functions/bill/{verb}", bearer(town.keys[name])
+                async with http.post(path, headers=headers) as answer:
+                    assert answer.status == status, (name, verb)
+                    assert status == 200 or "operate bill.* bill" in (await answer.json())["hint"]

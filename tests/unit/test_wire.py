@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 from hypothesis import assume, example, given
@@ -119,6 +120,33 @@ def test_a_topic_matches_itself_and_what_covers_it(topic: str) -> None:
     assert wire.subject_matches(">", topic)
     assert wire.subject_matches(".".join(["*"] * len(parts)), topic)
     assert not wire.subject_matches(".".join(["*"] * (len(parts) + 1)), topic)
+
+
+few = st.builds(
+    lambda parts, rest: ".".join([*parts, *rest]),
+    st.lists(st.sampled_from(["a", "b", "*"]), max_size=3),
+    st.sampled_from([[], [">"]]),
+).filter(bool)
+SUBJECTS = [".".join(parts) for length in range(1, 6) for parts in product("abc", repeat=length)]
+"""Every subject that tells two such patterns apart is among them: `c` stands in none."""
+
+
+@given(few, few)
+@example("a.>", "a")
+@example(">", ">")
+@example("*", ">")
+@example("*.>", ">")
+@example(">", "*.>")
+def test_a_pattern_covers_another_when_it_matches_all_that_the_other_does(wide: str, narrow: str) -> None:
+    matched = [one for one in SUBJECTS if wire.subject_matches(narrow, one)]
+    assert wire.pattern_covers(wide, narrow) == all(wire.subject_matches(wide, one) for one in matched)
+
+
+@given(patterns, topics)
+def test_a_topic_is_a_pattern_that_is_covered_when_it_is_matched(pattern: str, topic: str) -> None:
+    assert wire.pattern_covers(pattern, topic) == wire.subject_matches(pattern, topic)
+    assert wire.pattern_covers(">", pattern)
+    assert wire.pattern_covers(pattern, pattern)
 
 
 # reply subjects

@@ -46,6 +46,10 @@ class Grant:
             return False
         return function is None or any(fnmatchcase(function, pattern) for pattern in self.functions)
 
+    def covers_pattern(self, action: Action, pattern: str, function: str) -> bool:
+        """Whether it allows that on every topic of the pattern."""
+        return self.covers(action, None, function) and any(wire.pattern_covers(one, pattern) for one in self.topics)
+
     @property
     def is_unlimited(self) -> bool:
         return ">" in self.topics and "*" in self.functions
@@ -83,6 +87,13 @@ class Caller:
     def may_do_everything(self) -> bool:
         """Whether nothing at all is refused to the caller."""
         return any(grant.is_unlimited and Action.ADMIN in grant.actions for grant in self.grants)
+
+    def uncovered(self, action: Action, patterns: Iterable[str], function: str) -> tuple[str, ...]:
+        """Those of the topic patterns on which the action with that function is not allowed as a whole. Each is covered
+        by a single pattern of a grant, or it is not."""
+        return tuple(
+            one for one in patterns if not any(grant.covers_pattern(action, one, function) for grant in self.grants)
+        )
 
     def check(self, action: Action, *, topic: str | None = None, function: str | None = None) -> None:
         """Raise `ForbiddenError`, naming what was asked for, unless the caller may."""

@@ -13,6 +13,7 @@ from invoker.gateway.dashboard.functions import function_now, present_catalog
 from invoker.gateway.dashboard.paths import FUNCTIONS, RELOAD, url_for
 from invoker.gateway.dashboard.rendering import Pages, query
 from invoker.gateway.door import caller_of
+from invoker.gateway.functions import check_operates
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.sight import needs_nats
 from invoker.views import FunctionInfo
@@ -93,7 +94,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
 async def _operable(gateway: Gateway, caller: Caller, name: str) -> FunctionInfo:
     """A function that can run and that the caller may operate. Raises `UnknownIdError` or `ForbiddenError`."""
     info, _, _ = await function_now(gateway, caller, name)
-    caller.check(Action.OPERATE, function=name)
+    check_operates(caller, info)
     if info.status == "broken":
         raise UnknownIdError(f"the function {name!r} cannot run: its file is refused", function=name)
     return info

@@ -18,6 +18,7 @@ from invoker.gateway.dashboard.histogram import histogram
 from invoker.gateway.dashboard.paths import FUNCTIONS, RELOAD, RUNS, live_url
 from invoker.gateway.dashboard.rendering import Pages, query
 from invoker.gateway.door import caller_of
+from invoker.gateway.functions import operates as may_operate
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.run_figures import FunctionFigures
 from invoker.gateway.runs import visible_rows
@@ -80,7 +81,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         """One function: how it stands, what it is, what it did lately."""
         sight = Sight(gateway, caller_of(request))
         info, catalog, problem = await function_now(gateway, sight.caller, name)
-        operates = sight.caller.may(Action.OPERATE, function=name)
+        operates = may_operate(sight.caller, info)
         sees = sees_topics(sight, name)
         source, source_problem = await _source(gateway, info, masked=not operates)
         rows = await recent_rows(sight, name)
