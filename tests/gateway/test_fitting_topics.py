@@ -93,8 +93,6 @@ async def test_dropped_topics_are_found_again_when_they_come_again() -> None:
         topics.forget()
         assert await fitting(database, topics, "orders.>") == set()
         add(database, "mail.again", "orders.new")
-        assert await fitting(database, topics, "orders.>") == {"orders.x.y.z", "orders.new"}, (
-            "numbers do not come again"
-        )
+        assert await fitting(database, topics, "orders.>") == {"orders.new"}, "numbers do not come again"
     topics.forget()
     assert await fitting(database, topics, "orders.>") == {"orders.new"}
