@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from itertools import count
 from typing import Any
@@ -25,7 +26,9 @@ from invoker.gateway.dashboard.payload_view import (
     payload_view,
     readable,
 )
+from invoker.gateway.dashboard.payloads import view_of
 from invoker.gateway.dashboard.secrets import SecretPlaces, Veil, veil_of
+from invoker.request import Content
 from invoker.schema_secrets import CONCEALED
 
 JSON = "application/json"
@@ -349,6 +352,33 @@ def test_large_documents_are_cut_and_say_so() -> None:
     data = bytes(2 * HEX_BYTES)
     assert len(payload_view(data, len(data), None, None, download="/d").rows) == HEX_BYTES // 16
     assert READ_BYTES >= TEXT_BYTES
+
+
+def test_long_names_of_fields_are_cut_and_say_so() -> None:
+    data = json.dumps({"k" * 200_000: 1}).encode()
+    view = payload_view(data, len(data), JSON, None, download="/d")
+    assert view.cut
+    assert len(drawn(view)) < 10_000
+    short = payload_view(b'{"kk": 1}', 9, JSON, None, download="/d")
+    assert not short.cut
+    hidden = payload_view(data, len(data), JSON, None, download="/d", veil=veil_of([{"x-secret": True}]))
+    assert len(drawn(hidden)) < 10_000
+
+
+async def test_others_go_on_while_a_large_payload_is_veiled() -> None:
+    """Thousands of keys are tried with a pattern each: nobody waits for that but who asked."""
+    value = {f"field-{number}": "x" for number in range(9_000)}
+    data = json.dumps(value).encode()
+    assert 32 * 1024 < len(data) < READ_BYTES
+    veil = veil_of([{"patternProperties": {"^secret-": {"x-secret": True}}}])
+    content = Content.inline(data, JSON)
+    drawing = asyncio.create_task(view_of(content, data, "0" * 64, download="/d", veil=veil))
+    turns = 0
+    while not drawing.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert (await drawing).kind == "json"
+    assert turns > 10, "the loop stood still"
 
 
 def test_a_character_cut_in_the_middle_is_left_out_and_wrong_ones_are_no_text() -> None:

@@ -200,6 +200,9 @@ async def test_a_dead_letter_of_a_chain_hides_what_the_output_was(town: Town) ->
         seen = await town.hides(f"/ui/dead-letters/{dead_id}", CARD, of=reader)
         assert "Ada" in seen
         await town.gives_no_bytes(f"/ui/dead-letters/{dead_id}/body", of=reader)
+    question = await town.visitor("postman").get(f"/ui/dead-letters/{dead_id}/redrive")
+    assert question.status == 200
+    assert CARD not in question.text, "who may send it again sees no more of it"
 
 
 async def test_a_redriven_letter_hides_what_the_letter_does(town: Town) -> None:

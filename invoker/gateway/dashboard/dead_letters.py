@@ -14,8 +14,8 @@ from invoker.gateway.dashboard import dead_letter_view as view
 from invoker.gateway.dashboard.at_once import some_at_once
 from invoker.gateway.dashboard.forms import Form, read_form
 from invoker.gateway.dashboard.paths import DEAD_LETTERS, live_url, url_for
-from invoker.gateway.dashboard.payload_view import PayloadView, editable, gone, payload_view
-from invoker.gateway.dashboard.payloads import beginning, check_unveiled
+from invoker.gateway.dashboard.payload_view import PayloadView, editable, gone
+from invoker.gateway.dashboard.payloads import beginning, check_unveiled, view_of
 from invoker.gateway.dashboard.rendering import Pages, query
 from invoker.gateway.dashboard.run_actions import edited_payload
 from invoker.gateway.dashboard.secrets import Veil
@@ -224,7 +224,7 @@ async def _shown(gateway: Gateway, letter: DeadLetter, veil: Veil) -> PayloadVie
     except ClaimCheckError:
         return gone(body.size_bytes, body.content_type)
     download = url_for("dead-letter", letter.id, "body")
-    return payload_view(data, body.size_bytes, body.content_type, sha256_of(body), download=download, veil=veil)
+    return await view_of(body, data, sha256_of(body), download=download, veil=veil)
 
 
 async def _editable(sight: Sight, letter: DeadLetter) -> tuple[str | None, str]:

@@ -194,6 +194,8 @@ def _media_type(content_type: str | None) -> str:
 def _node(value: Any, key: str | None, level: int, places: Iterator[int], left: list[int]) -> Node:
     left[0] -= 1
     at = next(places)
+    if key is not None and len(key) > MAX_STRING:
+        key = f"{key[:MAX_STRING]}…"
     if not isinstance(value, dict | list):
         return _leaf(value, key, at)
     kind: Literal["object", "array"] = "object" if isinstance(value, dict) else "array"
@@ -234,7 +236,7 @@ def _opened(node: Node, made: int, level: int = 0) -> Node:
 
 
 def _is_cut(node: Node) -> bool:
-    return node.kind == "cut" or node.more > 0 or any(map(_is_cut, node.children))
+    return node.kind == "cut" or node.more > 0 or len(node.key or "") > MAX_STRING or any(map(_is_cut, node.children))
 
 
 def _hex_row(start: int, data: bytes) -> HexRow:

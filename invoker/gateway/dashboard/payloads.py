@@ -6,7 +6,9 @@ bytes of one that has such fields.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -27,6 +29,7 @@ from invoker.request import Content, RequestRecord
 from invoker.views import RequestView, RunView
 
 _MAGIC_BYTES = 16
+_VEILED_AT_ONCE = 32 * 1024
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -108,9 +111,18 @@ async def _shown(gateway: Gateway, content: Content, sha256: str, download: str,
         data = await beginning(gateway, content)
     except ClaimCheckError:
         return gone(content.size_bytes, content.content_type)
-    return payload_view(
-        data, content.size_bytes, content.content_type, sha256, download=download, image=f"{download}/image", veil=veil
+    return await view_of(content, data, sha256, download=download, image=f"{download}/image", veil=veil)
+
+
+async def view_of(
+    content: Content, data: bytes, sha256: str, *, download: str, image: str | None = None, veil: Veil
+) -> PayloadView:
+    """The view of a payload of which these are the first bytes. A large one is veiled in a thread: its schema may have
+    patterns, and it many thousand keys to be tried with each, while the gateway has other callers."""
+    view = partial(
+        payload_view, data, content.size_bytes, content.content_type, sha256, download=download, image=image, veil=veil
     )
+    return await asyncio.to_thread(view) if veil.hides and len(data) > _VEILED_AT_ONCE else view()
 
 
 async def _input(gateway: Gateway, request: Request, request_id: str) -> tuple[RequestView, RequestRecord]:
