@@ -36,12 +36,14 @@ BILL = {"as": "file"}, {"from": "stdout", "schema": SECRET_CARD}
 
 
 def catalog() -> list[dict[str, Any]]:
-    giving = f"echo '{json.dumps({'name': 'Ada', 'card': CARD})}'"
+    giving = """printf '{"name": "Ada", "card": "%s"}' "$CARD\""""
+    card = {"name": "CARD", "value": CARD}
     given, gives = BILL
     return [
         function("bill", "bill.*", giving, input=given, output=gives, onSuccess={"publish": "mail.send"},
-                 env=[{"name": "TOKEN", "value": ENV}]),
-        function("leaving", "leaving.*", giving, input=given, output=gives, onSuccess={"publish": "mail.left"}),
+                 env=[{"name": "TOKEN", "value": ENV}, card]),
+        function("leaving", "leaving.*", giving, input=given, output=gives, onSuccess={"publish": "mail.left"},
+                 env=[card]),
         function("mail", "mail.*", INPUT, **FILE),
         function("strict", "strict.*", "true", input={"as": "file", "schema": SECRET_PASSWORD},
                  onFailure={"publish": "failures.strict"}),
@@ -125,6 +127,15 @@ async def test_who_operates_other_topics_does_not_see_it(town: Town) -> None:
     await town.hides(f"/ui/requests/{request_id}", CARD, of="postman")
     await town.gives_no_bytes(f"/ui/requests/{request_id}/input", of="postman")
     assert CARD in (await town.visitor("cashier").get(f"/ui/requests/{request_id}")).text, "he operates its function"
+
+
+async def test_a_direct_call_is_not_everybodys_who_operates_some_topic(town: Town) -> None:
+    """Neither is what it gave, nor the event that this becomes."""
+    run_id = wire.run_id_of(await town.done(town.stack.client.names.direct_topic("bill"), {}), "bill")
+    await town.hides(f"/ui/runs/{run_id}", CARD, of="postman")
+    await town.gives_no_bytes(f"/ui/runs/{run_id}/output", of="postman")
+    await town.hides(f"/ui/requests/{wire.chained_id(run_id, 'onSuccess', 0)}", CARD, of="postman")
+    assert CARD in (await town.visitor("cashier").get(f"/ui/runs/{run_id}")).text
 
 
 async def test_a_replay_hides_what_its_original_does(town: Town) -> None:

@@ -16,6 +16,7 @@ from invoker.gateway.access.scopes import Action
 from invoker.gateway.dashboard.advice import repeats_payload
 from invoker.gateway.dashboard.dead_letter_view import listeners_of
 from invoker.gateway.dashboard.secrets import NO_VEIL, UNKNOWN_VEIL, SecretPlaces, Veil, veil_of
+from invoker.gateway.functions import operates
 from invoker.gateway.sight import ANY_FUNCTION, Sight
 from invoker.request import RequestRecord
 from invoker.views import DeadLetter, FunctionInfo, RequestView, RunView
@@ -66,7 +67,7 @@ async def sent_veil(sight: Sight, sent: Sent) -> Veil:
 def output_veil(sight: Sight, run: RunView, topic: str) -> Veil:
     """What of the output is kept from the caller: what the function's present version declares secret, or that which
     ran."""
-    if sight.may(Action.OPERATE, topic, run.function):
+    if _may_operate(sight, topic, run.function):
         return NO_VEIL
     catalog = sight.gateway.catalog
     function = catalog.function(run.function)
@@ -179,7 +180,7 @@ def _functions_of(sight: Sight, sent: Sent) -> tuple[list[FunctionInfo], bool]:
     """The functions that the event is for and that the caller may not operate, and whether there may be more."""
     if not sent.functions:
         return _listening(sight, sent.topic)
-    names = [one for one in sent.functions if not sight.may(Action.OPERATE, sent.topic, one)]
+    names = [one for one in sent.functions if not _may_operate(sight, sent.topic, one)]
     return _readable([sight.gateway.catalog.function(name) for name in names])
 
 
@@ -188,14 +189,22 @@ def _listening(sight: Sight, topic: str) -> tuple[list[FunctionInfo], bool]:
     file is refused it is not known what that one listens to."""
     catalog = sight.gateway.catalog
     called = sight.gateway.client.names.function_of_direct_topic(topic)
-    if sight.may(Action.OPERATE, topic, called or ANY_FUNCTION):
+    if _may_operate(sight, topic, called or ANY_FUNCTION):
         return [], False
     functions = catalog.present.functions
     listening = listeners_of(functions, topic, called)
-    hidden, unknown = _readable([one for one in listening if not sight.may(Action.OPERATE, topic, one.name)])
+    hidden, unknown = _readable([one for one in listening if not _may_operate(sight, topic, one.name)])
     if called is not None:
         return hidden, unknown or not listening
     return hidden, unknown or not catalog.is_known or any(one.status == "broken" for one in functions)
+
+
+def _may_operate(sight: Sight, topic: str, name: str) -> bool:
+    """Whether nothing that the function declares secret is kept from the caller, for an event of that topic. A direct
+    call has no topic: it is for who may operate the function itself."""
+    if sight.gateway.client.names.function_of_direct_topic(topic) is None:
+        return sight.may(Action.OPERATE, topic, name)
+    return operates(sight.caller, sight.gateway.catalog.function(name) or FunctionInfo(name=name))
 
 
 def _readable(found: Iterable[FunctionInfo | None]) -> tuple[list[FunctionInfo], bool]:
