@@ -130,7 +130,7 @@ async def primary(window: Window) -> str:
     return await window.page.locator("form[method=post] button.primary").inner_text()
 
 
-@covers("GET /ui/selection", "POST /ui/selection")
+@covers("POST /ui/selection")
 async def test_many_runs_are_cancelled_and_replayed(shop: Shop, open_page: OpenWindow) -> None:
     ids = [await running_report(shop, f"reports.many-{number}") for number in range(3)]
     window = await open_page(shop.url, "/ui/runs?topic=reports.>&state=running", java_script_enabled=False)

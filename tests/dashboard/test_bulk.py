@@ -158,6 +158,22 @@ async def test_a_form_without_sense_is_refused(stack: Stack, visitor: Visitor) -
     assert not page.has("button", class_="primary")
 
 
+async def test_the_list_asks_in_a_form_however_many_are_chosen(stack: Stack, visitor: Visitor) -> None:
+    """Two hundred ids in an address are more than many a proxy takes."""
+    (going,) = await waiting(stack, "gate.long-list", 1)
+    page = await visitor.page("/ui/runs?topic=gate.*")
+    form = page.form("Cancel…")
+    assert (form.method, form.action) == ("post", "/ui/selection?ask=1")
+    others = [new_request_id() for _ in range(199)]
+    with structlog.testing.capture_logs() as lines:
+        seen = await visitor.send(form, do="cancel", run=[going.run_id, *others])
+    assert (seen.status, seen.page.one("h1").text) == (200, "Cancel 1 run?")
+    assert facts(seen.page)["Looked at"] == "200 runs"
+    assert [line["ids"] for line in lines if line.get("component") == "audit"] == [{"asked": "cancel"}]
+    assert not (await stack.client.run(going.run_id)).finished, "a question changes nothing"
+    assert (await send(visitor, seen.page)).page.one("h1").text == "1 run cancelled"
+
+
 async def test_the_audit_line_names_every_run(stack: Stack, visitor: Visitor) -> None:
     runs = [await done(stack, "echo.audited") for _ in range(11)]
     page = await visitor.page(asked("replay", *runs))

@@ -46,12 +46,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
     """The routes of this group."""
     routes = APIRouter(include_in_schema=False, dependencies=[needs_nats(gateway)])
 
-    @routes.get(SELECTION)
-    async def ask(request: Request) -> Response:
-        """What would be done with the selected runs, or with all that fit the filters."""
-        sight = Sight(gateway, caller_of(request))
-        sight.caller.check(Action.OPERATE)
-        fields = Form(request.query_params.multi_items())
+    async def question(request: Request, sight: Sight, fields: Form) -> Response:
         query, wish = read_query(fields), fields.get("do", "")
         change = _change(wish.removesuffix(_ALL))
         plan = await (_all(sight, query, change) if wish.endswith(_ALL) else _selected(sight, fields, change))
@@ -68,12 +63,26 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             plan=plan,
         )
 
+    @routes.get(SELECTION)
+    async def ask(request: Request) -> Response:
+        """What would be done with the selected runs, or with all that fit the filters."""
+        sight = Sight(gateway, caller_of(request))
+        sight.caller.check(Action.OPERATE)
+        return await question(request, sight, Form(request.query_params.multi_items()))
+
     @routes.post(SELECTION)
     async def act(request: Request) -> Response:
-        """Do it with the runs that the form names, and say what became of each. Safe to repeat."""
+        """Do it with the runs that the form names, and say what became of each. Safe to repeat.
+
+        The list's own form (`?ask=1`) only asks. It is not read as an address, because two hundred ids are longer than
+        many a proxy lets one be.
+        """
         sight = Sight(gateway, caller_of(request))
         sight.caller.check(Action.OPERATE)
         form = await read_form(request)
+        if "ask" in request.query_params:
+            audit(request, asked=_change(form.get("do", "").removesuffix(_ALL)))
+            return await question(request, sight, form)
         change, once, chosen = _change(form.get("do", "")), form.once, run_ids(form.all("run"))
         count_as(request, len(chosen))
         headers = passed_on(request)
