@@ -28,8 +28,9 @@ _SHOWABLE = re.compile(r"[A-Za-z0-9_.~+/=-]{1,3900}")
 """Keys and tokens that fit into a cookie as they are; browsers keep 4096 bytes."""
 _SESSION = "invoker.session"
 
-Refusal = Callable[[int, bytes, str, bool], Response]
-"""From a status, a problem document, the address that was asked for, and whether a cookie was shown, to a page."""
+Refusal = Callable[[int, bytes, str | None, bool], Response]
+"""From a status, a problem document, the address that was asked for (None of a change), and whether a cookie was shown,
+to a page."""
 
 
 class BrowserSession:
@@ -147,10 +148,10 @@ class _Page:
         await self._send({"type": "http.response.body", "body": bytes(answer.body)})
 
 
-def _asked_for(scope: Scope) -> str:
-    """The page that was asked for, to come back to; of a change the home page."""
+def _asked_for(scope: Scope) -> str | None:
+    """The page that was asked for, to come back to; None of a change."""
     if scope["method"] not in ("GET", "HEAD"):
-        return HOME
+        return None
     path = quote(scope["path"])
     return f"{path}?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else path
 

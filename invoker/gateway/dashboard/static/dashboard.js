@@ -495,7 +495,15 @@ function adorn(part) {
   }
 }
 
+// A page that could not be had for now is asked for again by itself.
+function comeAgain() {
+  if ("again" in document.body.dataset) {
+    setTimeout(() => location.reload(), 2000);
+  }
+}
+
 guardForms();
 follow();
+comeAgain();
 adorn(document);
 setInterval(tick, 1000);
