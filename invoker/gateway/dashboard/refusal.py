@@ -14,7 +14,7 @@ from invoker.gateway.dashboard.session import login_address
 
 
 def refusal_page(status: int, body: bytes, asked_for: str | None, had_session: bool) -> Response:
-    """The answer for a problem document of that status; `asked_for` is the page that was asked for, None of a change."""
+    """The answer for a problem document of that status; `asked_for` is the page that was wanted, None of a change."""
     if status == 401:
         return RedirectResponse(login_address(asked_for or HOME, refused=had_session), 303)
     try:
