@@ -65,9 +65,11 @@ def _node(node: ChainNode) -> JsonObject:
 
 def row_document(row: RunRow) -> JsonObject:
     """A line of a list of runs."""
-    return {**asdict(row), "state": str(row.state), "reason": str(row.reason) if row.reason else None} | {
-        key: _instant(getattr(row, key)) for key in ("queued_at", "started_at", "finished_at")
-    }
+    document = {**asdict(row), "state": str(row.state), "reason": str(row.reason) if row.reason else None}
+    document |= {key: _instant(getattr(row, key)) for key in ("queued_at", "started_at", "finished_at")}
+    for unasked in ("percent", "text"):  # lists do not ask for progress: a null would say that there is none
+        del document[unasked]
+    return document
 
 
 def receipt_document(receipt: Receipt) -> JsonObject:

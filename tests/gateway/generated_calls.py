@@ -116,7 +116,7 @@ def _call_one(
             del case.headers[name]
         if next(turn):
             _make_real(case, real)
-        response = case.call(base_url=url, timeout=60)
+        response = case.call(base_url=url, timeout=180)
         calls[operation.label, response.status_code] += 1
         case.validate_response(response, checks=checks)
 
