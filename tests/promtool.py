@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.skips import without
 
 UNPACKED = Path(__file__).parents[1] / "build" / "prometheus"
 """Where `scripts/fetch-prometheus` puts the programs."""
@@ -17,10 +16,7 @@ def program(name: str) -> str:
     """The program of that name; without one the test is skipped, or fails where INVOKER_REQUIRE_PROMETHEUS is set."""
     found = shutil.which(name) or shutil.which(name, path=str(UNPACKED))
     if found is None:
-        words = f"there is no {name} here (scripts/fetch-prometheus)"
-        if os.environ.get("INVOKER_REQUIRE_PROMETHEUS") == "1":
-            pytest.fail(words)
-        pytest.skip(words)
+        without(f"there is no {name} here (scripts/fetch-prometheus)", needed_if="INVOKER_REQUIRE_PROMETHEUS")
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -13,6 +12,8 @@ from pathlib import Path
 from socket import socket
 
 import pytest
+
+from tests.skips import without
 
 WITHIN_SECONDS = 60.0
 
@@ -74,9 +75,7 @@ def redis_binary() -> str:
     found = shutil.which("redis-server")
     if found is None:
         words = "there is no redis-server here (apt-get install redis-server)"
-        if os.environ.get("INVOKER_REQUIRE_REDIS") == "1":
-            pytest.fail(words)
-        pytest.skip(words)
+        without(words, needed_if="INVOKER_REQUIRE_REDIS")
     return found
 
 

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from typing import NoReturn
 
 import pytest
 
 ALLOWED_IN_CI: tuple[str, ...] = ()
 """Beginnings of the reasons that CI accepts; each with a comment that says why CI cannot do it."""
+
+
+def without(words: str, needed_if: str) -> NoReturn:
+    """Skip the test, since what it needs is not here: `words` say what, and how it is had. Where the variable
+    `needed_if` is 1, as in `.ci/run`, the test fails instead."""
+    if os.environ.get(needed_if) == "1":
+        pytest.fail(f"{needed_if}=1, but: {words}")
+    pytest.skip(words)
 
 
 def is_refused(reason: str, *, ci: bool) -> bool:

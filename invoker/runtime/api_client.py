@@ -161,14 +161,14 @@ class RunApiClient:
                 raise
             # A kept connection that the server has closed meanwhile says nothing about the server.
             return self._fresh(method, name, headers, body, spill, seconds)
-        except BaseException:
-            self.close()  # whatever interrupted us (SIGTERM, a timeout): half an answer must not be taken for the next
+        except BaseException:  # whatever interrupted us (SIGTERM, a timeout): half an answer is not taken for the next
+            self.close()
             raise
 
     def _fresh(self, *arguments: Any) -> Answer:
         try:
             return self._once(*arguments)
-        except BaseException:  # as above
+        except BaseException:  # interrupted, too: half an answer is not taken for the next
             self.close()
             raise
 

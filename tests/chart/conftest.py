@@ -22,6 +22,7 @@ from tests.cluster.facts import Cluster
 from tests.cluster.fixtures import make_namespace, remove_namespace
 from tests.cluster.folders import locked, write_whole
 from tests.cluster.processes import Process
+from tests.skips import without
 
 NOT_BUILT = "helm is not built here (a part of Kubernetes for the tests); try: make cluster-build"
 SAMPLES = ROOT / "functions" / "samples"
@@ -34,9 +35,7 @@ def helm() -> Helm:
     program = helm_program()
     if program is not None:
         return Helm(program)
-    if os.environ.get("INVOKER_REQUIRE_CLUSTER") == "1":
-        pytest.fail(f"INVOKER_REQUIRE_CLUSTER=1, but: {NOT_BUILT}")
-    pytest.skip(NOT_BUILT)
+    without(NOT_BUILT, needed_if="INVOKER_REQUIRE_CLUSTER")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tests.chart.helm import CHART, Helm
 from tests.chart.release import eventually
 from tests.cluster.facts import Cluster, KubectlError
 from tests.cluster.folders import locked
+from tests.skips import without
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -36,9 +36,7 @@ def operated(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     files = [DEFINITIONS / f"{name.partition('.')[0]}.yaml" for name in NAMES]
     if not all(file.exists() for file in files):
         words = "the Prometheus operator's definitions are not here (scripts/fetch-operator-crds)"
-        if os.environ.get("INVOKER_REQUIRE_CLUSTER") == "1":
-            pytest.fail(f"INVOKER_REQUIRE_CLUSTER=1, but: {words}")
-        pytest.skip(words)
+        without(words, needed_if="INVOKER_REQUIRE_CLUSTER")
     with locked(cluster.state or tmp_path_factory.getbasetemp(), "definitions.lock"):
         try:
             for file in files:

@@ -16,6 +16,7 @@ from tests.cluster.facts import Cluster, KubectlError
 from tests.cluster.folders import state_folder
 from tests.cluster.lookup import NoClusterError, cluster_for_session, leave_cluster
 from tests.cluster.one_node import complaints
+from tests.skips import without
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
@@ -26,9 +27,7 @@ def cluster() -> Cluster:
     try:
         return cluster_for_session()
     except NoClusterError as reason:
-        if os.environ.get("INVOKER_REQUIRE_CLUSTER") == "1":
-            pytest.fail(f"INVOKER_REQUIRE_CLUSTER=1, but: {reason}")
-        pytest.skip(str(reason))
+        without(str(reason), needed_if="INVOKER_REQUIRE_CLUSTER")
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from tests.cluster.folders import CHECKOUT
 from tests.cluster.lookup import reason_against_starting
 from tests.cluster.network import bridge_name, router_link
 from tests.cluster.processes import Process, marked_processes
+from tests.skips import without
 
 pytestmark = pytest.mark.cluster
 
@@ -39,9 +40,7 @@ def state() -> Iterator[Path]:
     """The state folder of a cluster beside the shared one, in a short path, since sockets lie in it."""
     reason = reason_against_starting()
     if reason is not None:
-        if os.environ.get("INVOKER_REQUIRE_CLUSTER") == "1":
-            pytest.fail(f"INVOKER_REQUIRE_CLUSTER=1, but: {reason}")
-        pytest.skip(reason)
+        without(reason, needed_if="INVOKER_REQUIRE_CLUSTER")
     folder = Path(tempfile.mkdtemp(prefix="cluster-"))
     yield folder
     one_node.stop(folder)

@@ -7,7 +7,6 @@ security policy, a request to another host, a request that failed. What a test d
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,12 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, async_playwright
 
 from invoker.gateway.dashboard.paths import HOME
 from invoker.gateway.dashboard.session import COOKIE
+from tests.skips import without
 
+SWITCH = "INVOKER_REQUIRE_BROWSER"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 AXE = Path(__file__).parents[2] / "build" / "axe" / "axe.min.js"
 """Where `scripts/fetch-axe` puts the rules of accessibility."""
@@ -38,18 +38,14 @@ addEventListener("securitypolicyviolation", (event) => {
 def program() -> str:
     """The browser; without one the test is skipped, or fails where INVOKER_REQUIRE_BROWSER is set."""
     found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
-    return found or _missing(f"there is no browser here ({', '.join(PROGRAMS)})")
+    return found or without(f"there is no browser here ({', '.join(PROGRAMS)})", needed_if=SWITCH)
 
 
 def axe_source() -> str:
     """The text of axe-core; without it the test is skipped, or fails where INVOKER_REQUIRE_BROWSER is set."""
-    return AXE.read_text() if AXE.exists() else _missing("there is no axe-core here (scripts/fetch-axe)")
-
-
-def _missing(words: str) -> str:
-    if os.environ.get("INVOKER_REQUIRE_BROWSER") == "1":
-        pytest.fail(words)
-    pytest.skip(words)
+    if not AXE.exists():
+        without("there is no axe-core here (scripts/fetch-axe)", needed_if=SWITCH)
+    return AXE.read_text()
 
 
 @asynccontextmanager

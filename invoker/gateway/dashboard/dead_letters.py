@@ -7,17 +7,17 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from invoker import wire
-from invoker.errors import ClaimCheckError, InvokerError, NotReadyError
+from invoker.errors import ClaimCheckError, InvokerError
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.content import content_answer, sha256_of
 from invoker.gateway.dashboard import dead_letter_view as view
 from invoker.gateway.dashboard.at_once import some_at_once
 from invoker.gateway.dashboard.forms import Form, read_form
 from invoker.gateway.dashboard.paths import DEAD_LETTERS, live_url, url_for
-from invoker.gateway.dashboard.payload_view import PayloadView, editable, gone
+from invoker.gateway.dashboard.payload_editing import NOT_YOURS_TO_EDIT, editable_text, edited_payload
+from invoker.gateway.dashboard.payload_view import PayloadView, gone
 from invoker.gateway.dashboard.payloads import beginning, check_unveiled, view_of
 from invoker.gateway.dashboard.rendering import Pages, query
-from invoker.gateway.dashboard.run_actions import edited_payload
 from invoker.gateway.dashboard.secrets import Veil
 from invoker.gateway.dashboard.veils import Sent, sent_veil
 from invoker.gateway.dead_letters import letter_cursor, redriven, visible_letter, visible_letters
@@ -70,7 +70,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         return pages.question(
             request, plan.question, action=_MANY, yes=plan.question.rstrip("?"), back=DEAD_LETTERS,
             section="dead-letters", facts=plan.facts, fields=[("id", one.id) for one in chosen],
-            template="dead_letters_redrive.html", plan=plan,
+            nothing=None if plan.chosen else "Back to the dead letters",
         )  # fmt: skip
 
     @routes.post(_MANY)
@@ -230,11 +230,7 @@ async def _shown(gateway: Gateway, letter: DeadLetter, veil: Veil) -> PayloadVie
 async def _editable(sight: Sight, letter: DeadLetter) -> tuple[str | None, str]:
     """The payload as text to be edited, or None and why not."""
     if not sight.may(Action.PUBLISH, letter.topic):
-        return None, "To edit the payload one must be allowed to publish on the topic."
+        return None, NOT_YOURS_TO_EDIT
     if (await _veil(sight, letter)).hides:
         return None, "The payload may have fields that another function declares secret, so it is not shown here."
-    try:
-        text = editable(await beginning(sight.gateway, letter.body), letter.body.size_bytes)
-    except ClaimCheckError as error:
-        raise NotReadyError("the payload is not kept any more, so it cannot be published again") from error
-    return text, "" if text is not None else "The payload is too large, or no text, to be edited here."
+    return await editable_text(sight.gateway, letter.body)

@@ -100,14 +100,16 @@ class Pages:
         section: str = "",
         facts: Sequence[tuple[str, str]] = (),
         fields: Sequence[tuple[str, str]] = (),
+        nothing: str | None = None,
         template: str = "confirm.html",
         **values: Any,
     ) -> Response:
         """The page that asks once before a change: `action` is where its form is sent, with a key of its own, so that
-        sending it twice is the same as once."""
+        sending it twice is the same as once. With `nothing` there is nothing to do: only the way back, in these
+        words."""
         return self.page(
             request, template, title=question, section=section, question=question, action=action, yes=yes, back=back,
-            facts=facts, fields=fields, once=new_key(), **values,
+            facts=facts, fields=fields, nothing=nothing, once=new_key(), **values,
         )  # fmt: skip
 
 

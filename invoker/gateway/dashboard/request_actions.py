@@ -9,9 +9,10 @@ from starlette.responses import RedirectResponse, Response
 from invoker.gateway.access.scopes import Action
 from invoker.gateway.dashboard.forms import read_form
 from invoker.gateway.dashboard.paths import HOME, url_for
+from invoker.gateway.dashboard.payload_editing import editable_payload, edited_payload
 from invoker.gateway.dashboard.payloads import input_content
 from invoker.gateway.dashboard.rendering import Pages, query
-from invoker.gateway.dashboard.run_actions import MAX_MESSAGE, editable_payload, edited_payload
+from invoker.gateway.dashboard.run_actions import MAX_MESSAGE
 from invoker.gateway.door import audit, caller_of
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.requests import accepted_record, cancel_runs, check_replay, replay_of

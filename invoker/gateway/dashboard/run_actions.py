@@ -6,20 +6,18 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from invoker.errors import ClaimCheckError, NotReadyError, PayloadTooLargeError
 from invoker.gateway.access.scopes import Action
-from invoker.gateway.dashboard.forms import Form, read_form, text_bytes, text_digest
+from invoker.gateway.dashboard.forms import read_form
 from invoker.gateway.dashboard.paths import HOME, url_for
-from invoker.gateway.dashboard.payload_view import editable
-from invoker.gateway.dashboard.payloads import beginning, input_content
+from invoker.gateway.dashboard.payload_editing import editable_payload, edited_payload
+from invoker.gateway.dashboard.payloads import input_content
 from invoker.gateway.dashboard.rendering import Pages, query
-from invoker.gateway.dashboard.veils import input_veil
 from invoker.gateway.door import audit, caller_of
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.requests import accepted_record, replay_of
 from invoker.gateway.sight import Sight, needs_nats
 from invoker.quantities import short_id, size
-from invoker.views import RequestView, RunView
+from invoker.views import RunView
 
 MAX_MESSAGE = 500
 
@@ -100,33 +98,6 @@ async def _operable(gateway: Gateway, request: Request, run_id: str) -> tuple[Si
     run, topic = await sight.run(run_id)
     sight.check(Action.OPERATE, topic, run.function)
     return sight, run, topic
-
-
-async def editable_payload(sight: Sight, view: RequestView, function: str | None) -> tuple[str | None, str]:
-    """The event's payload as text to be edited for that function, or for all; or None and why not."""
-    record = accepted_record(view)
-    if not sight.may(Action.PUBLISH, view.topic, function):
-        return None, "To edit the payload one must be allowed to publish on the topic."
-    if (await input_veil(sight, view)).hides:
-        return None, "The payload has fields that another function declares secret, so it is not shown here."
-    try:
-        text = editable(await beginning(sight.gateway, record.body), record.body.size_bytes)
-    except ClaimCheckError as error:
-        raise NotReadyError("the payload is not kept any more, so it cannot be published again") from error
-    return text, "" if text is not None else "The payload is too large, or no text, to be edited here."
-
-
-def edited_payload(form: Form, limit_bytes: int) -> bytes | None:
-    """The payload that the form brings, None when it comes back as it was drawn: then that of the event is sent, byte
-    for byte. Raises `PayloadTooLargeError`. Pure."""
-    if "data" not in form or text_digest(form["data"]) == form.get("drawn"):
-        return None
-    data = text_bytes(form["data"])
-    if len(data) > limit_bytes:
-        raise PayloadTooLargeError(
-            f"the payload is larger than {limit_bytes} bytes (INVOKER_MAX_EVENT_BYTES)", limit_bytes=limit_bytes
-        )
-    return data
 
 
 def _named(run: RunView, topic: str) -> list[tuple[str, str]]:

@@ -59,8 +59,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             section="runs",
             facts=plan.facts,
             fields=[("do", change), *query.pairs(), *(("run", one.run_id) for one in plan.chosen)],
-            template="selection.html",
-            plan=plan,
+            nothing=None if plan.chosen else "Back to the runs",
         )
 
     @routes.get(SELECTION)
