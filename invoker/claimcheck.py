@@ -163,6 +163,16 @@ class ClaimStore:
             # What is stored about the bytes stays: the claim check is a publisher's word, and may be wrong.
             await self._put_meta(stored.name, stored.nuid, stored.size_bytes, stored.chunks, stored.digest)
 
+    async def withdraw(self, claim: ClaimCheck | None, *, kept: ClaimCheck | None) -> None:
+        """Remove the bytes behind a claim check that nobody will be given, unless they are the `kept` ones; repeating
+        is harmless. Never raises for NATS: what cannot be removed now is swept."""
+        if claim is None or (kept is not None and kept.object == claim.object):
+            return
+        with suppress(InvokerError):
+            stored = await self.find(claim.object)
+            if stored is not None:
+                await self._delete(stored)
+
     async def sweep(self, *, before: datetime) -> int:
         """Remove every object last used before that instant and return how many; repeating is harmless.
 

@@ -54,7 +54,8 @@ class HeldRun:
     its message, at `sequence`, is deleted instead, unless it is delivered meanwhile. `function` is the version the run
     was started with; `status` the engine's latest level; `ended` is set once the engine says that nothing of the run
     lives any more. `start_answered` is there once the engine was asked to start the run, and is set when it has
-    answered, whatever it said: in between nobody knows whether something of the run lives.
+    answered, whatever it said: in between nobody knows whether something of the run lives. `settling` is whether its
+    result is being looked up or made, and `told_again` whether there was news of it meanwhile.
     """
 
     ticket: RunTicket
@@ -67,6 +68,8 @@ class HeldRun:
     started: bool = False
     started_at: datetime | None = None
     start_answered: Once | None = None
+    settling: bool = False
+    told_again: bool = False
     concluding: bool = False
     overdue: bool = False
     expires_at: datetime | None = None

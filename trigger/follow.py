@@ -98,17 +98,34 @@ class Follower:
             tasks.create_task(self._finisher.conclude(held, result, record))
 
     async def settle(self, held: HeldRun) -> None:
-        """Conclude a held run if it has a result, or if its engine side has ended: then it gets one here."""
+        """Conclude a held run if it has a result, or if its engine side has ended: then it gets one here.
+
+        One at a time for a run, since notices and look-ups tell of the same end: two would each store its output. What
+        is told meanwhile is looked at afterwards.
+        """
+        if held.settling:
+            held.told_again = True
+            return
+        held.settling = True
+        try:
+            await self._settle_until_quiet(held)
+        finally:
+            held.settling = False
+
+    async def _settle_until_quiet(self, held: HeldRun) -> None:
         while not held.concluding:
+            held.told_again = False
             try:
                 await self._settle(held)
-                return
             except (BackPressureError, ServerUnreachableError) as error:
                 log.warning("waiting to settle a run", **held.ids(), error_message=error.message)
                 await asyncio.sleep(RETRY_SECONDS)
+                continue
             except Exception:
                 # A bug must not stop other runs: this one stays held, and the next look-up tries again.
                 log.exception("a run could not be settled", **held.ids())
+                return
+            if not held.told_again:
                 return
 
     async def _settle(self, held: HeldRun) -> None:

@@ -43,6 +43,7 @@ class Sealer:
     ) -> Result:
         """The run's result: this verdict, or the one that was stored before it. Safe to repeat."""
         log_tail, log_claim = await self._log(status)
+        content = await self._content(output, verdict.content_type)
         result = result_of(
             ticket,
             record,
@@ -50,7 +51,7 @@ class Sealer:
             facts=facts or RunFacts(),
             status=status,
             now=self._now(),
-            output=await self._content(output, verdict.content_type),
+            output=content,
             log_tail=log_tail,
             log_claim=log_claim,
         )
@@ -60,6 +61,9 @@ class Sealer:
         stored = await self._results.result(ticket.request_id, ticket.function)
         if stored is None:
             raise InvokerError(f"the result of run {ticket.run_id} expired while it was being sealed")
+        # Nothing points at what was stored for a result that is none.
+        await self._claims.withdraw(content.claim if content else None, kept=stored.output.claim)
+        await self._claims.withdraw(log_claim, kept=stored.log_claim)
         return stored
 
     async def _content(self, output: bytes | None, content_type: str | None) -> Content | None:

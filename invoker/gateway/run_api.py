@@ -239,6 +239,8 @@ class RunApi:
             self._on_sealed(result, record)
         else:
             stands = await self._results.result(call.address.request_id, call.address.function)
+            # Nothing points at what was stored for a result that is none.
+            await self._claims.withdraw(content.claim, kept=stands.output.claim if stands else None)
             if stands is None or not _same_output(stands, content.size_bytes, _sha256(content)):
                 raise RunFinishedError(f"run {call.run_id} got its result meanwhile: this output is not taken")
         return _sealed(call)

@@ -135,6 +135,19 @@ async def test_above_the_limit_nothing_is_kept(client: NatsClient, claims: Claim
     assert (await client.jetstream().stream_info(STREAM)).state.messages == 0
 
 
+async def test_what_is_withdrawn_is_gone_and_what_is_kept_stays(client: NatsClient, claims: ClaimStore) -> None:
+    ours = await claims.put(some_bytes(2 * CHUNK_BYTES), owner="output")
+    theirs = await claims.put(some_bytes(2 * CHUNK_BYTES), owner="output")
+    await claims.withdraw(ours, kept=ours)  # what was sealed is our own, after all
+    await claims.withdraw(None, kept=theirs)
+    assert (await client.jetstream().stream_info(STREAM)).state.messages == 6
+    for _ in range(2):
+        await claims.withdraw(ours, kept=theirs)
+    assert await claims.find(ours.object) is None
+    assert await claims.read(theirs) == some_bytes(2 * CHUNK_BYTES)
+    assert (await client.jetstream().stream_info(STREAM)).state.messages == 3
+
+
 async def test_a_stream_that_fails_leaves_nothing(client: NatsClient, claims: ClaimStore) -> None:
     async def failing() -> AsyncIterator[bytes]:
         yield some_bytes(3 * CHUNK_BYTES)

@@ -183,6 +183,27 @@ async def test_a_verdict_that_comes_while_the_output_is_uploaded_stands(world: R
     result = await run.result()
     assert result is not None
     assert result.state is State.CANCELLED
+    assert await stored_objects(world) == 0, "an output that is no result takes no room"
+
+
+async def test_the_same_output_twice_at_once_is_stored_once(world: RunWorld) -> None:
+    """A pod whose connection broke sends again while the first upload is still being stored."""
+    run = await world.accept(b"x")
+    both = asyncio.Barrier(2)
+    loop = asyncio.get_running_loop()
+
+    def body() -> Any:
+        yield b"x" * 400_000
+        asyncio.run_coroutine_threadsafe(both.wait(), loop).result(60)
+        yield b"y" * 100_000
+
+    answers = await asyncio.gather(*(run.call("PUT", "output", body()) for _ in range(2)))
+    assert [answer.status for answer in answers] == [answers[0].status] * 2
+    result = await run.result()
+    assert result is not None
+    assert result.output.claim is not None
+    assert len(await world.claims.read(result.output.claim)) == 500_000
+    assert await stored_objects(world) == 5, "four chunks and what tells of them"
 
 
 # who may ask
