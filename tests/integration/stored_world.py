@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from invoker.claimcheck import ClaimStore
 from invoker.request import Content, RequestRecord, RunTicket
 from invoker.result import Reason, Result, RunStatusDocument, State
 from invoker.results.nats import ResultStream
+from tests.conftest import eventually
 
 
 @dataclass
@@ -102,3 +104,23 @@ class StoredWorld:
             wire.H_STATE: str(result.state), wire.H_REASON: str(result.reason), wire.H_RUNS: str(runs),
         }  # fmt: skip
         await self.client.publish(reply_to, data, headers=given | headers)
+
+
+def run_id(request_id: str, function: str) -> str:
+    return wire.run_id_of(request_id, function)
+
+
+async def put_letter(world: StoredWorld, letter: dict[str, Any]) -> None:
+    """A dead letter, as the controller stores it."""
+    headers = {wire.H_REQUEST_ID: letter.get("request_id") or "", wire.H_REASON: letter["reason"]}
+    await world.client.jetstream().publish(world.names.dead(letter["id"]), json.dumps(letter).encode(), headers=headers)
+
+
+async def followed(world: StoredWorld) -> None:
+    """Wait until somebody follows RESULTS (or STATUS is of no interest): then the wait has really begun."""
+    js = world.client.jetstream()
+
+    async def consumers() -> bool:
+        return (await js.stream_info(world.names.results_stream)).state.consumer_count > 0
+
+    await eventually(consumers, what="a follower")

@@ -1,0 +1,128 @@
+"""Waiting for results: when a wait ends, what it gives as runs finish, and what one in vain still tells."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client as NatsClient
+
+from invoker import Client, wire
+from invoker.connection import ConnectionOptions, connect
+from invoker.errors import UnknownIdError, WaitExpiredError
+from invoker.nats_server import nats_server
+from invoker.streams import StreamLimits, ensure_streams
+from invoker.views import RequestState, RequestView
+from tests.conftest import eventually
+from tests.integration.stored_world import StoredWorld, followed, run_id
+
+pytestmark = pytest.mark.integration
+NAMES = wire.Names()
+
+
+async def test_a_wait_ends_when_the_last_run_finishes(sdk: Client, world: StoredWorld) -> None:
+    await world.accept("r1", "f", "g")
+    await world.finish("r1", "f")
+    waiting = asyncio.create_task(sdk.result("r1", wait=60))
+    await followed(world)
+    assert not waiting.done()
+    await world.finish("r1", "g")
+    assert (await waiting).succeeded
+
+
+async def test_a_wait_may_begin_before_the_event_is_accepted_or_even_published(sdk: Client, world: StoredWorld) -> None:
+    waiting = asyncio.create_task(sdk.result("later", wait=60))
+    await followed(world)
+    await world.accept("later", "f")
+    await world.finish("later", "f")
+    assert (await waiting).succeeded
+    assert (await sdk.result("later", wait=60)).succeeded
+
+
+async def test_a_wait_in_vain_loses_nothing(sdk: Client, world: StoredWorld) -> None:
+    await world.accept("r1", "f", "g")
+    await world.finish("r1", "f", b"out")
+    with pytest.raises(WaitExpiredError, match=r"1 of 2 runs finished within 0\.2 s") as caught:
+        await sdk.result("r1", wait=0.2)
+    assert caught.value.exit_code == 5
+    assert caught.value.fields["request_id"] == "r1"
+    partial = caught.value.partial
+    assert isinstance(partial, RequestView)
+    assert [result.function for result in partial.results] == ["f"]
+    with pytest.raises(WaitExpiredError, match="not accepted yet"):
+        await sdk.result("nobody-knows-it", wait=0.2)
+    with pytest.raises(UnknownIdError, match="empty"):
+        await sdk.result("", wait=60)
+
+
+async def test_waiting_for_one_run_does_not_wait_for_the_others(sdk: Client, world: StoredWorld) -> None:
+    await world.accept("r1", "f", "g")
+    waiting = asyncio.create_task(sdk.result(run_id("r1", "g"), wait=60))
+    await followed(world)
+    await world.finish("r1", "g")
+    view = await waiting
+    assert [run.function for run in view.runs] == ["g"]
+    assert view.succeeded
+
+
+async def test_a_no_match_ends_a_wait(sdk: Client, world: StoredWorld) -> None:
+    waiting = asyncio.create_task(sdk.result("r1", wait=60))
+    await followed(world)
+    await world.accept("r1")
+    assert (await waiting).state is RequestState.NO_MATCH
+
+
+async def test_results_come_as_runs_finish(sdk: Client, world: StoredWorld) -> None:
+    await world.accept("r1", "f", "g", "h")
+    await world.finish("r1", "g")
+    seen: list[str] = []
+    async for result in sdk.results("r1", wait=60):
+        seen.append(result.function)
+        if len(seen) < 3:
+            await world.finish("r1", {"g": "h", "h": "f"}[result.function])
+    assert seen == ["g", "h", "f"]
+    assert [result.function async for result in sdk.results("r1")] == ["g", "h", "f"]
+
+
+async def test_results_in_vain(sdk: Client, world: StoredWorld) -> None:
+    await world.accept("r1", "f", "g")
+    await world.finish("r1", "f")
+    seen: list[str] = []
+
+    async def read() -> None:
+        async for result in sdk.results("r1", wait=0.3):
+            seen.append(result.function)
+
+    with pytest.raises(WaitExpiredError) as caught:
+        await read()
+    assert seen == ["f"]
+    assert len(caught.value.partial.results) == 1
+
+
+async def test_a_wait_outlives_a_server_that_restarts(tmp_path: Path) -> None:
+    async with nats_server(tmp_path / "js") as server:
+        client = await connect(ConnectionOptions(url=server.url))
+        await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+        world = StoredWorld.of(client, NAMES)
+        await world.accept("r1", "f", "g")
+        await world.finish("r1", "f")
+        sdk = await Client.connect(server.url, names=NAMES)
+        waiting = asyncio.create_task(sdk.result("r1", wait=60))
+        await followed(world)
+    async with nats_server(tmp_path / "js", port=server.port):
+        await eventually(lambda: _flushed(client), what="the world's own connection")
+        await world.finish("r1", "g")
+        began = asyncio.get_running_loop().time()
+        assert (await waiting).succeeded
+        assert asyncio.get_running_loop().time() - began < 4.5, "asked again at once, not after a heartbeat was missed"
+        await sdk.close()
+        await client.close()
+
+
+async def _flushed(client: NatsClient) -> bool:
+    try:
+        await client.flush(timeout=1)
+        return client.is_connected
+    except Exception:
+        return False
