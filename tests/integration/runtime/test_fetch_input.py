@@ -7,7 +7,6 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from invoker.request import Content
 from invoker.runtime import FETCH_ENTRY
 from tests.conftest import eventually
 from tests.integration.run_world import Run, RunWorld, run_world, served
-from tests.integration.test_runtime import Ended
+from tests.integration.runtime.function_place import Ended
 
 pytestmark = pytest.mark.integration
 
@@ -65,12 +64,6 @@ class Mount:
 
     async def fetch(self, run: Run, **more: str) -> Ended:
         return await self.ended(await self.start(run, **more))
-
-
-@pytest.fixture
-async def world(client: NatsClient) -> AsyncIterator[RunWorld]:
-    async with run_world(client) as running:
-        yield running
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from nats.aio.client import Client as NatsClient
 
 from invoker.nats_server import NatsServer
 from invoker.request import Content
-from tests.integration.run_world import RunWorld, run_world
-from tests.integration.test_runtime import Place
+from tests.integration.run_world import RunWorld
+from tests.integration.runtime.function_place import Place
 
 pytestmark = pytest.mark.integration
 
@@ -37,12 +36,6 @@ def handle(event, context):
     context.publish("copied", target)
     return target
 """
-
-
-@pytest.fixture
-async def world(client: NatsClient) -> AsyncIterator[RunWorld]:
-    async with run_world(client) as running:
-        yield running
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads a process's memory from /proc")
