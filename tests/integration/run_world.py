@@ -136,6 +136,12 @@ class RunWorld:
         return found
 
 
+async def stored_objects(world: RunWorld) -> int:
+    """How many messages the payloads take: chunks, and what tells of them."""
+    info = await world.client.jetstream().stream_info(f"OBJ_{world.names.payloads_bucket}")
+    return int(info.state.messages)
+
+
 @asynccontextmanager
 async def run_world(
     client: NatsClient,
