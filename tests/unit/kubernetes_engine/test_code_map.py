@@ -11,15 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invoker.errors import StartRefusedError
+from tests.unit.kubernetes_engine.planned_jobs import POLICY, made, plan
 from trigger.kubernetes_engine import names
-from trigger.kubernetes_engine.code_map import (
-    MAX_CODE_BYTES,
-    CodeFile,
-    CodeMap,
-    code_map,
-    content_hash,
-    inline_files,
-)
+from trigger.kubernetes_engine.code_map import MAX_CODE_BYTES, CodeFile, CodeMap, code_map, content_hash, inline_files
 from trigger.kubernetes_engine.policy import refusals
 from trigger.pod_names import CONFIG_KEY
 
@@ -141,8 +135,6 @@ def test_long_and_strange_paths_have_legal_keys() -> None:
 
 def job_with(code: CodeMap) -> list[str]:
     """What the policy says of the volume that these items are mounted by."""
-    from tests.unit.kubernetes_engine.test_manifest import POLICY, made, plan
-
     return refusals(made(plan(), code=code), POLICY)
 
 
