@@ -64,6 +64,8 @@ HasOutputSchema = Callable[[str, str], bool]
 """(function, spec hash) -> whether its output is checked at all; outputs that are not are never held in memory."""
 LearnFunction = Callable[[str, str], Awaitable[None]]
 """(function, spec hash) -> asked before the two above, by who has to fetch what they need."""
+LookUp = Callable[[str, str], Awaitable[Result | None]]
+"""(request id, function) -> the run's result, as far as it is seen there."""
 OnSealed = Callable[[Result, RequestRecord], None]
 """Told of every result that was stored here, for a controller in the same process: a short cut, never the only way."""
 
@@ -204,11 +206,12 @@ class RunApi:
         told = _attempt_told(request.headers.get(wire.H_ATTEMPT))
         return RunCall(request, address, run_id, self._book.number(run_id, pod_uid, told))
 
-    async def _standing(self, call: RunCall) -> Standing:
+    async def _standing(self, call: RunCall, look: LookUp | None = None) -> Standing:
+        """`look` finds the result: the leader's word, unless the caller is told for certain later."""
         address = call.address
         ticket, result, record = await asyncio.gather(
             self._results.ticket(call.run_id, address.function),
-            self._results.result(address.request_id, address.function),
+            (look or self._results.result)(address.request_id, address.function),
             self._results.record(address.request_id),
         )
         return Standing(ticket, result, record)
@@ -229,7 +232,9 @@ class RunApi:
 
     async def _output(self, call: RunCall) -> Response:
         run_body.refuse_larger(call.request, self._max_output_bytes, self._output_too_large)
-        standing, status = await asyncio.gather(self._standing(call), self._status(call))
+        # A result that a replica has not got yet is met again when this one is stored, which the leader does once.
+        look = self._results.result_nearby
+        standing, status = await asyncio.gather(self._standing(call, look), self._status(call))
         if standing.result is not None:
             return await self._repeated(call, standing.result)
         record = standing.unfinished(call.run_id)

@@ -1,7 +1,8 @@
 """The RESULTS stream: request records and results, create-only, and the questions that are asked of them.
 
-Reads that decide something (`record`, `result`) are answered by the stream's leader: on three replicas a direct get
-right after a write misses it now and then. `answers` is for pollers and uses one direct batch read.
+What is missing decides only when the stream's leader says so (`record`, `result`): on three replicas a direct get right
+after a write misses it now and then. What is there may be read anywhere, since it is stored once and never changes.
+`answers` is for pollers and uses one direct batch read.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
 
@@ -29,6 +31,9 @@ WRONG_LAST_SEQUENCE = 10071
 """JetStream's code for "this subject has a message already" when it was published with expected sequence 0."""
 
 _TOO_MANY = "413"
+_DIRECT_SECONDS = 5.0
+_NEAR_SECONDS = 1.0
+"""A replica that hangs must not take longer than this from who can ask the leader."""
 _RUNS_AT_ONCE = _REQUESTS_AT_ONCE = 500
 """Below the number of messages (1,024) that the server hands out in one batch."""
 
@@ -55,6 +60,7 @@ class ResultStream:
         self._client = client
         self._js = jetstream
         self._names = names
+        self._direct_get = f"$JS.API.DIRECT.GET.{names.results_stream}"
 
     @property
     def names(self) -> wire.Names:
@@ -100,14 +106,23 @@ class ResultStream:
         return await self._create(subject, ticket.to_json(), {wire.H_REQUEST_ID: ticket.request_id})
 
     async def record(self, request_id: str) -> RequestRecord | None:
-        """The request's record as the leader has it, None when there is none."""
-        data = await self._last(self._names.results_stream, self._names.accepted(request_id))
+        """The request's record, None when the leader has none."""
+        subject = self._names.accepted(request_id)
+        # A record never changes: any server's copy of one is true, only a missing one may be on its way there.
+        data = await self._near(subject)
+        if data is None:
+            data = await self._last(self._names.results_stream, subject)
         return _parsed(RequestRecord, data)
 
     async def result(self, request_id: str, function: str) -> Result | None:
         """The run's result as the leader has it, None while it is unfinished (or expired)."""
         data = await self._last(self._names.results_stream, self._names.result(request_id, function))
         return _parsed(Result, data)
+
+    async def result_nearby(self, request_id: str, function: str) -> Result | None:
+        """The run's result as the nearest server has it: one that is found stands, None may be some moments old. For
+        who stores a result next and so is told for certain; it takes half the time of asking the leader."""
+        return _parsed(Result, await self._near(self._names.result(request_id, function)))
 
     async def sealed(self, runs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         """Those of the runs, as (request id, function), that have a result. For many at once, so by direct reads: one
@@ -198,6 +213,17 @@ class ResultStream:
             except nats.js.errors.NotFoundError:
                 return None
 
+    async def _near(self, subject: str) -> bytes | None:
+        """The last message of a subject of RESULTS by a direct read, which any replica answers; None when it has none,
+        and when it does not answer: the leader may."""
+        request = json.dumps({"last_by_subj": subject}).encode()
+        with nats_errors(f"reading {subject}"):
+            try:
+                found = await self._client.request(self._direct_get, request, timeout=_NEAR_SECONDS)
+            except (nats.errors.TimeoutError, nats.errors.NoRespondersError):
+                return None
+        return found.data if (found.headers or {}).get("Status") is None else None
+
     async def _last_of_each(self, subjects: list[str]) -> list[Msg] | None:
         """One batch direct get: the last message of every subject, ended by a message with status 204. None when
         there are more than the server hands out at once."""
@@ -206,10 +232,10 @@ class ResultStream:
         with nats_errors("reading results"):
             subscription = await self._client.subscribe(inbox)
             try:
-                await self._client.publish(f"$JS.API.DIRECT.GET.{self._names.results_stream}", request, reply=inbox)
+                await self._client.publish(self._direct_get, request, reply=inbox)
                 found: list[Msg] = []
                 while True:
-                    message = await subscription.next_msg(timeout=5)
+                    message = await subscription.next_msg(timeout=_DIRECT_SECONDS)
                     headers = message.headers or {}
                     if headers.get("Nats-Subject") is None:
                         # 204: end of batch, 404: nothing there, 413: too many

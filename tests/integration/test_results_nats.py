@@ -124,6 +124,25 @@ async def test_the_first_result_stands_among_many_at_once(results: ResultStream)
     assert found.message == f"number {stored.index(True)}"
 
 
+async def test_a_result_is_read_nearby_as_at_the_leader(results: ResultStream) -> None:
+    assert await results.result_nearby("r", "f") is None
+    assert await results.put_result(result(message="the first"))
+    assert await results.result_nearby("r", "f") == await results.result("r", "f")
+    assert await results.result_nearby("r", "g") is None
+
+
+async def test_what_no_copy_answers_the_leader_is_asked(client: NatsClient, results: ResultStream) -> None:
+    """Somebody edited the stream: nobody answers direct reads any more, as when every other replica is gone."""
+    config = (await client.jetstream().stream_info(NAMES.results_stream)).config
+    await client.jetstream().update_stream(dataclasses.replace(config, allow_direct=False))
+    first = record("r", "f")
+    assert await results.put_record(first)
+    assert await results.record("r") == first
+    assert await results.put_result(result())
+    assert await results.result_nearby("r", "f") is None
+    assert await results.result("r", "f") is not None
+
+
 async def test_a_ticket_is_there_once_and_can_be_found_without_its_function(results: ResultStream) -> None:
     ticket = RunTicket(run_id="x", request_id="r", function="f")
     assert await results.put_ticket(ticket)
