@@ -23,6 +23,8 @@ from typing import Any
 PATIENCE = 100.0
 """Seconds until a test gives up on a moment that must come. Long, since it costs only who fails: with four tests on two
 cores a command takes seconds before it says anything, and a pod half a minute."""
+WAIT = f"{PATIENCE:g}"
+"""The same, as what `--wait` takes."""
 INVOKER = str(Path(sys.executable).parent / "invoker")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 FUNCTION = """\
@@ -52,6 +54,16 @@ class Ran:
     @property
     def lines(self) -> list[str]:
         return self.out.splitlines()
+
+
+def error_lines(ran: Ran) -> list[str]:
+    """The error, which is the last thing said: three lines at most."""
+    lines = ran.err.splitlines()
+    start = max(number for number, line in enumerate(lines) if line.startswith("error: "))
+    found = lines[start:]
+    assert len(found) <= 3, ran.err
+    assert "Traceback" not in ran.err
+    return found
 
 
 @dataclass
