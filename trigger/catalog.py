@@ -20,7 +20,8 @@ from trigger.match import Matcher
 class BrokenFunction:
     """A function (or a whole file: `name` None) that cannot be used, and why: `message` begins with `file:line:`.
 
-    `kept` says that its last good version is still in the catalog. `hint` is the next step when there is one.
+    `kept` says that its last good version is still in the catalog. `errors` are all findings as (line, field, detail),
+    when there are several; the message has the first one.
     """
 
     file: str
@@ -29,6 +30,7 @@ class BrokenFunction:
     line: int | None = None
     field: str | None = None
     kept: bool = False
+    errors: tuple[tuple[int | None, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,18 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from invoker import wire
 from invoker.errors import TopicError
@@ -114,18 +122,39 @@ class Fields(BaseModel):
         strict=True, extra="forbid", frozen=True, alias_generator=lambda name: _camel(name), validate_by_name=False
     )
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _only_known_keys(cls, value: Any) -> Any:
+    def _only_known_keys(cls, value: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(value, dict):
             raise PydanticCustomError("not_a_mapping", "must be a mapping of keys, not {what}", {"what": spoken(value)})
         known = [field.alias or name for name, field in cls.model_fields.items()]
-        for key in value:
-            if key not in known:
-                why = cls.REFUSED.get(key)
-                sentence = unknown(key, known) if why is None else f"is not allowed: {why}"
-                raise PydanticCustomError("unknown_key", "{sentence}", {"sentence": sentence, "key": key})
-        return value
+        strangers = [key for key in value if key not in known]
+        if not strangers:
+            return validated(value)
+        found = [cls._stranger(key, known, value) for key in strangers]
+        try:
+            validated({key: given for key, given in value.items() if key in known})
+        except ValidationError as error:
+            # What is missing, or does not go together, probably stands under the wrong key.
+            inner = [one for one in error.errors() if one["loc"] and (len(one["loc"]) > 1 or one["type"] != "missing")]
+            found += [_again(one) for one in inner]
+        raise ValidationError.from_exception_data(cls.__name__, found)
+
+    @classmethod
+    def _stranger(cls, key: Any, known: list[str], value: Any) -> InitErrorDetails:
+        why = cls.REFUSED.get(key)
+        sentence = unknown(key, known) if why is None else f"is not allowed: {why}"
+        custom = PydanticCustomError("unknown_key", "{sentence}", {"sentence": sentence, "key": key})
+        return InitErrorDetails(type=custom, loc=(), input=value)
+
+
+def _again(detail: ErrorDetails) -> InitErrorDetails:
+    """What pydantic found, to be told once more beside other findings."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind not in ("unknown_key", "not_a_mapping"):
+        return InitErrorDetails(type=kind, loc=detail["loc"], input=detail["input"], ctx=context)
+    template = "{sentence}" if kind == "unknown_key" else "must be a mapping of keys, not {what}"
+    return InitErrorDetails(type=PydanticCustomError(kind, template, context), loc=detail["loc"], input=detail["input"])
 
 
 class KubernetesFields(Fields):

@@ -272,6 +272,8 @@ def _next(fields: NextFields | None) -> NextTopic | None:
 
 
 def _broken(error: CatalogError, name: str | None = None) -> BrokenFunction:
+    listed = tuple((one["line"], one["field"], one["detail"]) for one in error.fields["errors"])
     return BrokenFunction(
-        error.fields["file"], error.message, name, error.fields["line"], error.fields["field"] or None
-    )
+        error.fields["file"], error.message, name, error.fields["line"], error.fields["field"] or None,
+        errors=listed if len(listed) > 1 else (),
+    )  # fmt: skip

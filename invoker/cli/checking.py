@@ -60,14 +60,21 @@ def check_path(path: Path) -> Checked:
 
 def _checked(path: Path, root: Path, catalog: Catalog, only: str | None) -> Checked:
     functions = tuple(one.name for one in catalog.functions.values() if only in (None, one.file))
-    problems = tuple(_problem(one, root) for one in catalog.broken if only in (None, one.file))
+    broken = (one for one in catalog.broken if only in (None, one.file))
+    problems = tuple(problem for one in broken for problem in _problems(one, root))
     return Checked(path, functions, problems)
 
 
-def _problem(broken: BrokenFunction, root: Path) -> Problem:
-    """The same with the path as the user would open it; the catalog's own begin at its root."""
+def _problems(broken: BrokenFunction, root: Path) -> list[Problem]:
+    """Everything that is wrong, with the path as the user would open it; the catalog's own begin at its root."""
     seen = str(root / broken.file)
     message = broken.message
     if message.startswith(broken.file):
         message = seen + message.removeprefix(broken.file)
-    return Problem(message, seen, broken.line, broken.field)
+    if not broken.errors:
+        return [Problem(message, seen, broken.line, broken.field)]
+    return [Problem(f"{_place(seen, line, field)}: {what}", seen, line, field) for line, field, what in broken.errors]
+
+
+def _place(file: str, line: int | None, field: str) -> str:
+    return f"{file}{'' if line is None else f':{line}'}{f': {field}' if field else ''}"
