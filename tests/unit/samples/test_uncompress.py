@@ -73,11 +73,6 @@ def zip_entry(name: str, mode: int, data: bytes = b"", flags: int = 0) -> bytes:
     return bytes(raw)
 
 
-@pytest.fixture
-def context(tmp_path: Path) -> RecordingContext:
-    return fresh_context(tmp_path)
-
-
 def run(data: bytes, context: RecordingContext, name: str = "a.archive", **params: Any) -> dict[str, Any]:
     summary: dict[str, Any] = uncompress.handle(
         event(data, topic="collected.x", headers={"File-Name": quote(name)}, params=params), context
