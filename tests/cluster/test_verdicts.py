@@ -5,28 +5,20 @@ One test per verdict, named after it; so the list of these tests is the list of 
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-import yaml
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from invoker.errors import EngineUnavailableError, StartRefusedError
 from invoker.result import Reason, State
 from tests.cluster.aftermath import attempts, left_of, released_without_trace, soon_gone
 from tests.cluster.engine_world import BASE_IMAGE, KubernetesWorld, kubernetes_world
 from tests.cluster.facts import Cluster
+from tests.cluster.hindrances import RUNNING_STATUS, bound_pod, empty_registry, evict, only_looking, quota, silent_node
 from tests.conformance.engine_suite import STAY, ended, run, running
 from trigger.engine import Phase
 from trigger.kubernetes_engine import KubernetesEngine
@@ -169,26 +161,6 @@ async def test_image_whose_registry_does_not_answer(world: KubernetesWorld) -> N
     await released_without_trace(world, plan.run_id)
 
 
-@asynccontextmanager
-async def empty_registry() -> AsyncIterator[str]:
-    """A registry on this machine that has no image: `host:port`. containerd speaks plain HTTP with localhost only."""
-
-    async def unknown(request: Request) -> JSONResponse:
-        problem = {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}
-        return JSONResponse({"errors": [problem]}, status_code=404)
-
-    routes = [Route("/{path:path}", unknown, methods=["GET", "HEAD"])]
-    config = uvicorn.Config(Starlette(routes=routes), host="127.0.0.1", port=0, log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    sockets = [config.bind_socket()]
-    serving = asyncio.create_task(server.serve(sockets))
-    try:
-        yield f"localhost:{sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await serving
-
-
 async def test_config_error_of_a_missing_secret(world: KubernetesWorld) -> None:
     reference = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "no-such-secret", "key": "password"}}}
     plan = world.plan("exit 0", limits=soon_gone(pending_timeout_seconds=600), pod={"env": [reference]})
@@ -275,12 +247,6 @@ def staying_once(world: KubernetesWorld) -> str:
     return f"{world.failing(1).replace('exit 1', f'{{ echo ready; {STAY}; }}')}; echo done"
 
 
-async def evict(world: KubernetesWorld, pod: str) -> None:
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": world.namespace}}
-    path = f"/api/v1/namespaces/{world.namespace}/pods/{pod}/eviction"
-    await world.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(eviction))
-
-
 async def test_node_lost(cluster: Cluster, module_namespace: str) -> None:
     """A node whose kubelet does not answer: the pod is told to end, and nobody says that it has."""
     async with kubernetes_world(cluster, module_namespace, NODE_LOST_SOON) as world, silent_node(world) as node:
@@ -302,45 +268,6 @@ async def test_node_lost(cluster: Cluster, module_namespace: str) -> None:
         assert end.message == "its node does not answer, in attempt 1 of 2"
         assert attempts(status) == [(1, Reason.NODE_LOST, None)]
         await released_without_trace(world, plan.run_id)
-
-
-def RUNNING_STATUS() -> dict[str, Any]:  # noqa: N802 - reads as the constant that it is, but for the clock
-    container = {
-        "name": "function",
-        "ready": True,
-        "restartCount": 0,
-        "image": BASE_IMAGE,
-        "imageID": BASE_IMAGE,
-        "state": {"running": {"startedAt": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}},
-    }
-    return {"phase": "Running", "containerStatuses": [container]}
-
-
-async def bound_pod(world: KubernetesWorld, run_id: str) -> str | None:
-    return next((one["metadata"]["name"] for one in await world.pods(run_id) if one["spec"].get("nodeName")), None)
-
-
-@asynccontextmanager
-async def silent_node(world: KubernetesWorld) -> AsyncIterator[str]:
-    """A node that only the scheduler believes in, and that takes only pods that ask for it."""
-    name = f"silent-{world.instance}"
-    node = {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "labels": {"silent": name}},
-        "spec": {"taints": [{"key": "silent", "effect": "NoSchedule"}]},
-    }
-    room = {"cpu": "4", "memory": "4Gi", "pods": "10", "ephemeral-storage": "10Gi"}
-    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": ""}
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    ready |= {"lastHeartbeatTime": now, "lastTransitionTime": now}
-    await world.apply(node)
-    try:
-        status = {"conditions": [ready], "capacity": room, "allocatable": room}
-        await world.patch("node", name, {"status": status}, "--subresource=status")
-        yield name
-    finally:
-        await world.kubectl("delete", "node", name)
 
 
 @pytest.mark.parametrize("cascade", ["background", "foreground"])
@@ -421,17 +348,6 @@ async def test_quota_of_pods_exceeded(own_world: KubernetesWorld) -> None:
     await released_without_trace(own_world, plan.run_id)
 
 
-async def quota(world: KubernetesWorld, hard: dict[str, str]) -> None:
-    await world.apply(
-        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": hard}}
-    )
-
-    async def is_counted() -> bool:
-        return bool((await world.get("quota"))[0].get("status", {}).get("used"))
-
-    await world.until(is_counted)
-
-
 async def started(world: KubernetesWorld, plan: RunPlan) -> bool:
     try:
         await world.engine.start(plan)
@@ -466,23 +382,6 @@ async def test_refused_by_the_role(world: KubernetesWorld, tmp_path: Path) -> No
         assert f"{account} may not create jobs in namespace {world.namespace}" in refusal.value.message
         assert "its Role lacks that right" in refusal.value.message
     assert await left_of(world, plan.run_id) == []
-
-
-async def only_looking(world: KubernetesWorld, folder: Path) -> Path:
-    """A kubeconfig of an account that may list and watch Jobs and pods."""
-    await world.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": world.instance}})
-    account = f"{world.namespace}:{world.instance}"
-    verbs = ("--verb=get,list,watch", "--resource=jobs,pods")
-    await world.kubectl("create", "role", world.instance, *verbs)
-    await world.kubectl(
-        "create", "rolebinding", world.instance, f"--role={world.instance}", f"--serviceaccount={account}"
-    )
-    token = (await world.kubectl("create", "token", world.instance)).strip()
-    config = yaml.safe_load(await world.kubectl("config", "view", "--raw", "--flatten"))
-    config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
-    file = folder / "kubeconfig"
-    file.write_text(yaml.safe_dump(config))
-    return file
 
 
 @pytest.mark.parametrize(
