@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 100_000
 BAR_WIDTH = 20
+GAP = 2
 BODY_SHOWN = 400
 _FUNCTION_STYLES = {"ready": "green", "kept": "yellow", "broken": "red"}
 
@@ -89,9 +91,32 @@ def sign(state: State) -> Text:
     return Text(f"{mark} {state}", style=style)
 
 
+class Grid(Table):
+    """A table whose widest columns give way first, so that one long cell takes no other column off the screen."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wanted = [
+            max((cell_len(str(cell)) for cell in (column.header, *column.cells)), default=0) for column in self.columns
+        ]
+        for column, width in zip(
+            self.columns, fitted(wanted, options.max_width - GAP * (len(wanted) - 1)), strict=True
+        ):
+            column.max_width = width
+        yield from super().__rich_console__(console, options)
+
+
+def fitted(wanted: Sequence[int], room: int) -> list[int]:
+    """The widths of columns that want these and have so much room together: the widest are cut, all to the same."""
+    widths, left = list(wanted), max(room, len(wanted))
+    for place, (width, column) in enumerate(sorted((width, column) for column, width in enumerate(wanted))):
+        widths[column] = min(width, left // (len(wanted) - place))
+        left -= widths[column]
+    return widths
+
+
 def grid(head: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> Table:
     """A table without lines: heads dim, columns two apart, nothing wrapped."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    table = Grid(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim", show_edge=False)
     for name in head:
         table.add_column(name, no_wrap=True, overflow="ellipsis")
     for line in lines:
