@@ -13,30 +13,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import nats.js.errors
 import pytest
 from nats.aio.client import Client as NatsClient
 from nats.js import api
 
 from invoker import wire
 from invoker.claimcheck import ClaimStore
-from invoker.connection import nats_errors
 from invoker.nats_server import NatsServer
-from invoker.request import Content, Event, RequestRecord, RunTicket
+from invoker.request import Content, Event, RunTicket
 from invoker.result import Reason, State
-from invoker.results.nats import ResultStream, _parsed
 from tests.conftest import eventually
 from tests.controllers import View
 from tests.custody.assembly import RIGHT, Rules, assembled
 from tests.custody.processes import processes_with
+from tests.custody.without_a_rule import (
+    Deaf,
+    Doomed,
+    FollowsCatalogOnly,
+    ForgetsStarts,
+    Hesitant,
+    LooksOnce,
+    RecordsApart,
+    ReleasesOwnOnly,
+    UnfencedResults,
+)
 from tests.custody.workload import CALL, NOTE, function, read_notes, write_catalog
 from trigger.accept import record_of
-from trigger.app import Controller
-from trigger.custody import HeldRun
-from trigger.engine import AdoptedRun
 from trigger.local_engine.engine import LocalEngine
-from trigger.moments import Moment, Moments
-from trigger.plan import RunPlan
+from trigger.moments import Moments
 from trigger.seal import Sealer
 from trigger.verdict import Verdict
 
@@ -182,13 +186,6 @@ async def test_events_have_no_age(rule: bool, server: NatsServer, view: View, no
             assert await view.results.record("waits") is None
 
 
-class UnfencedResults(ResultStream):
-    """Knows of no result: the run API gives every input to everybody."""
-
-    async def result(self, request_id: str, function: str) -> None:
-        return None
-
-
 @WITH_AND_WITHOUT
 async def test_input_only_while_unfinished(
     rule: bool, server: NatsServer, view: View, notes: Path, tmp_path: Path
@@ -217,34 +214,6 @@ async def test_input_only_while_unfinished(
         result = await view.results.result("r", "slow")
         assert result is not None
         assert result.state is State.CANCELLED
-
-
-class LosesPowerAtAck(Moments):
-    """The power of a controller that fails between the ack of a run and its release."""
-
-    def reached(self, moment: Moment) -> None:
-        if moment is Moment.RUN_ACKED:
-            raise asyncio.CancelledError
-
-
-class Doomed(Controller):
-    """Never gets from an ack to the release."""
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._finisher._moments = LosesPowerAtAck()
-
-
-class ReleasesOwnOnly(Controller):
-    """Does not look at what others left behind."""
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._keeper.release_ended = _nothing  # type: ignore[method-assign]  # the rule that is left out
-
-
-async def _nothing() -> None:
-    return
 
 
 @WITH_AND_WITHOUT
@@ -279,44 +248,6 @@ async def test_anybody_releases_what_is_finished(
             else:
                 await asyncio.sleep(1.5)  # three audits
                 assert await kept()
-
-
-class Hesitant(LocalEngine):
-    """Answers one of its questions only when it is told to, as one does whose API server is in trouble."""
-
-    def __init__(self, state_dir: Path, question: str) -> None:
-        super().__init__(state_dir)
-        self._question = question
-        self.asked = asyncio.Event()
-        self.may_answer = asyncio.Event()
-
-    async def settle(self) -> None:
-        await self._hesitate("settle")
-
-    async def start(self, plan: RunPlan) -> None:
-        await self._hesitate("start")
-        await super().start(plan)
-
-    async def adopt(self, run_id: str) -> AdoptedRun | None:
-        await self._hesitate("adopt")
-        return await super().adopt(run_id)
-
-    async def _hesitate(self, question: str) -> None:
-        if question == self._question:
-            self.asked.set()
-            await self.may_answer.wait()
-
-
-class ForgetsStarts(Controller):
-    """Does not know which starts are under way."""
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._dispatcher._ask_to_start = self._only_start  # type: ignore[method-assign]  # the rule that is left out
-
-    async def _only_start(self, held: HeldRun, plan: RunPlan) -> None:
-        held.started, held.started_at = True, datetime.now(UTC)
-        await self._dispatcher._engine.start(plan)
 
 
 @WITH_AND_WITHOUT
@@ -379,25 +310,6 @@ async def _has_noted(notes: Path) -> bool:
     return bool(read_notes(notes))
 
 
-class Deaf(Controller):
-    """Hears of no result that another one stores: what it knows it has looked up."""
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._follower._notice = lambda *_: None  # type: ignore[method-assign]  # the stream's news, lost on their way
-
-
-class LooksOnce(Deaf):
-    """Believes its first look, however long ago that was."""
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._dispatcher._is_finished = self._never  # type: ignore[method-assign]  # the rule that is left out
-
-    async def _never(self, held: HeldRun, record: RequestRecord) -> bool:
-        return False
-
-
 @WITH_AND_WITHOUT
 async def test_the_last_look_comes_after_the_last_wait(
     rule: bool, server: NatsServer, view: View, notes: Path, tmp_path: Path
@@ -420,14 +332,6 @@ async def test_the_last_look_comes_after_the_last_wait(
             assert not read_notes(notes)
         else:
             await eventually(lambda: _has_noted(notes), what="a finished run that works")
-
-
-class FollowsCatalogOnly(Controller):
-    """Has consumers for the functions of its catalog, and for no others."""
-
-    async def _follow_functions(self, *, at_start: bool = False) -> None:
-        functions = set(self.catalog.functions)
-        await self._dispatcher.follow_catalog(functions, self._make_pull, self._owner(), at_start=at_start)
 
 
 @WITH_AND_WITHOUT
@@ -463,28 +367,6 @@ async def test_consumers_follow_the_runs(
             assert await view.results.result("waits", "slow") is None
             assert not view.replies_to("waits")
             assert await view.queued() == (0, 2), "nobody can ever ack them"
-
-
-class RecordsApart(ResultStream):
-    """Keeps request records in a stream of their own."""
-
-    STREAM = "RECORDS"
-
-    async def record(self, request_id: str) -> RequestRecord | None:
-        with nats_errors("reading a record"):
-            try:
-                message = await self._js.get_msg(self.STREAM, subject=self._names.accepted(request_id))
-            except nats.js.errors.NotFoundError:
-                return None
-        return _parsed(RequestRecord, message.data)
-
-    @classmethod
-    def streams(cls, config: api.StreamConfig) -> Sequence[api.StreamConfig]:
-        """RESULTS without the records, which get an age of their own."""
-        if config.name != NAMES.results_stream:
-            return [config]
-        records = replace(config, name=cls.STREAM, subjects=[NAMES.accepted("*")], max_age=3600.0)
-        return [records, replace(config, subjects=[NAMES.result("*", "*")], max_age=1.0, duplicate_window=1.0)]
 
 
 @WITH_AND_WITHOUT
