@@ -130,3 +130,9 @@ async def engine_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Async
         yield world
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+@pytest.fixture
+def world(engine_world: LocalWorld) -> LocalWorld:
+    """The same world under a shorter name, with its own type."""
+    return engine_world
