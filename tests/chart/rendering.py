@@ -85,3 +85,22 @@ def variables(pod: Document) -> dict[str, str]:
 
 def annotations_of_pods(documents: list[Document], kind: str, name: str) -> dict[str, str]:
     return dict(the(documents, kind, name)["spec"]["template"]["metadata"].get("annotations", {}))
+
+
+def named(documents: list[Document], kind: str) -> set[str]:
+    return {one["metadata"]["name"] for one in of_kind(documents, kind)}
+
+
+def references(pod: Document) -> set[tuple[str, str]]:
+    """The Secrets, ConfigMaps and accounts that a pod cannot start without."""
+    found = {("ServiceAccount", pod["spec"].get("serviceAccountName", "default"))}
+    for volume in pod["spec"]["volumes"]:
+        if "secret" in volume:
+            found.add(("Secret", volume["secret"]["secretName"]))
+        if "configMap" in volume:
+            found.add(("ConfigMap", volume["configMap"]["name"]))
+    for container in containers(pod):
+        for one in container.get("env", []):
+            if "valueFrom" in one:
+                found.add(("Secret", one["valueFrom"]["secretKeyRef"]["name"]))
+    return found

@@ -12,7 +12,8 @@ import yaml
 
 from tests.chart.helm import CHART, Helm
 from tests.chart.rendering import NAME, RELEASE, Document, annotations_of_pods, decoded, the
-from tests.chart.values_cases import CONTROLLER, EXTERNAL
+from tests.chart.values_cases import EXTERNAL
+from tests.chart.whole_values import CONTROLLER
 from tests.cluster.facts import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]

@@ -25,7 +25,8 @@ from tests.chart.rendering import (
     the,
 )
 from tests.chart.restricted import violations
-from tests.chart.values_cases import ALL, CONTROLLER, EVERYTHING, EXTERNAL, SECRET, TENANTS
+from tests.chart.values_cases import EXTERNAL, SECRET
+from tests.chart.whole_values import ALL, CONTROLLER, EVERYTHING, TENANTS
 from tests.docs.transcript import ROOT
 
 # rights

@@ -6,15 +6,13 @@ shows would be hidden by others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tests.chart.rendering import NAME, Document
+from tests.chart.value_places import ABSENT, Place, container, env, meta, pod, policy, volume
 
-Step = str | int | tuple[str, str]
-Place = tuple[str, str, tuple[Step, ...]]
-ABSENT = object()
 SECRET = "a-secret-of-mine"
 EXTERNAL = {"nats": {"url": "nats://nats.example.org:4222", "evaluation": {"enabled": False}}}
 """The values of a release that has its NATS elsewhere."""
@@ -37,53 +35,6 @@ class Case:
         for part in reversed(self.path.split(".")):
             document = {part: document}
         return document  # type: ignore[no-any-return]  # a path has at least one part
-
-
-def look(documents: Sequence[Document], place: Place) -> Any:
-    """What is at the place: `ABSENT` where the object or a step of the way is not there.
-
-    A step is a key, an index, or (key, value) for the one item of a list that has it.
-    """
-    kind, name, steps = place
-    found: Any = next((one for one in documents if (one["kind"], one["metadata"]["name"]) == (kind, name)), ABSENT)
-    for step in steps:
-        if found is ABSENT:
-            break
-        found = _after(found, step)
-    return found
-
-
-def _after(found: Any, step: Step) -> Any:
-    if isinstance(step, tuple):
-        return next((item for item in found if item.get(step[0]) == step[1]), ABSENT)
-    if isinstance(step, int):
-        return found[step] if isinstance(found, list) and step < len(found) else ABSENT
-    return found.get(step, ABSENT) if isinstance(found, Mapping) else ABSENT
-
-
-def pod(component: str, *steps: Step) -> Place:
-    kind = "StatefulSet" if component == "nats" else "Deployment"
-    return (kind, f"{NAME}-{component}", ("spec", "template", "spec", *steps))
-
-
-def container(component: str, *steps: Step) -> Place:
-    return pod(component, "containers", ("name", component), *steps)
-
-
-def env(component: str, variable: str) -> Place:
-    return container(component, "env", ("name", variable), "value")
-
-
-def volume(component: str, name: str, *steps: Step) -> Place:
-    return pod(component, "volumes", ("name", name), *steps)
-
-
-def _policy(name: str, *steps: Step) -> Place:
-    return ("NetworkPolicy", f"{NAME}-{name}", ("spec", *steps))
-
-
-def _meta(kind: str, name: str, *steps: Step) -> Place:
-    return (kind, name, ("metadata", *steps))
 
 
 def _of_pods(component: str) -> list[Case]:
@@ -222,13 +173,13 @@ CASES: tuple[Case, ...] = (
     Case(
         "nameOverride",
         "robot",
-        _meta("Deployment", "rel-robot-controller", "labels", "app.kubernetes.io/name"),
+        meta("Deployment", "rel-robot-controller", "labels", "app.kubernetes.io/name"),
         "robot",
         "name",
     ),
     Case("fullnameOverride", "engine", ("Deployment", "engine-controller", ("spec", "replicas")), 2, "fullname"),
-    Case("commonLabels", {"owner": "me"}, _meta("Role", f"{NAME}-controller", "labels", "owner"), "me"),
-    Case("commonAnnotations", {"page": "here"}, _meta("Role", f"{NAME}-controller", "annotations", "page"), "here"),
+    Case("commonLabels", {"owner": "me"}, meta("Role", f"{NAME}-controller", "labels", "owner"), "me"),
+    Case("commonAnnotations", {"page": "here"}, meta("Role", f"{NAME}-controller", "annotations", "page"), "here"),
     Case(
         "image.repository",
         "images.test/team/invoker",
@@ -265,9 +216,9 @@ CASES: tuple[Case, ...] = (
         },
     ),
     Case("jobs.namespace", "work", env("controller", "INVOKER_KUBE_NAMESPACE"), "work", "jobs"),
-    Case("jobs.networkPolicy.dns", _PEER, _policy("functions", "egress", 1, "to"), _PEER),
-    Case("jobs.networkPolicy.egress", _RULE, _policy("functions", "egress", 2), _RULE[0]),
-    Case("jobs.networkPolicy.ingress", [{"from": _PEER}], _policy("functions", "ingress"), [{"from": _PEER}]),
+    Case("jobs.networkPolicy.dns", _PEER, policy("functions", "egress", 1, "to"), _PEER),
+    Case("jobs.networkPolicy.egress", _RULE, policy("functions", "egress", 2), _RULE[0]),
+    Case("jobs.networkPolicy.ingress", [{"from": _PEER}], policy("functions", "ingress"), [{"from": _PEER}]),
     Case(
         "catalog.functions",
         {"hello": {"function.yaml": "kind: Function", "lib/more.py": "pass"}},
@@ -420,10 +371,10 @@ CASES: tuple[Case, ...] = (
     Case("gateway.jwt.audience", "invoker", env("gateway", "INVOKER_GATEWAY_JWT_AUDIENCE"), "invoker"),
     Case("gateway.service.type", "LoadBalancer", ("Service", f"{NAME}-gateway", ("spec", "type")), "LoadBalancer"),
     Case("gateway.service.port", 8443, ("Service", f"{NAME}-gateway", ("spec", "ports", 0, "port")), 8443),
-    Case("gateway.service.annotations", {"lb": "x"}, _meta("Service", f"{NAME}-gateway", "annotations", "lb"), "x"),
+    Case("gateway.service.annotations", {"lb": "x"}, meta("Service", f"{NAME}-gateway", "annotations", "lb"), "x"),
     Case("gateway.ingress.enabled", True, ("Ingress", f"{NAME}-gateway", ("kind",)), "Ingress"),
     Case("gateway.ingress.className", "nginx", ("Ingress", f"{NAME}-gateway", ("spec", "ingressClassName")), "nginx"),
-    Case("gateway.ingress.annotations", {"a": "b"}, _meta("Ingress", f"{NAME}-gateway", "annotations", "a"), "b"),
+    Case("gateway.ingress.annotations", {"a": "b"}, meta("Ingress", f"{NAME}-gateway", "annotations", "a"), "b"),
     Case("gateway.ingress.hosts", [_HOST], ("Ingress", f"{NAME}-gateway", ("spec", *_RULES, "path")), "/v1"),
     Case(
         "gateway.ingress.tls",
@@ -459,9 +410,9 @@ CASES: tuple[Case, ...] = (
         )
     ],
     Case("networkPolicy.enabled", False, ("NetworkPolicy", f"{NAME}-functions", ()), ABSENT, "no-policies"),
-    Case("networkPolicy.gatewayFrom", _PEER, _policy("gateway", "ingress", 0, "from", 0), _PEER[0]),
-    Case("networkPolicy.metricsFrom", _PEER, _policy("gateway", "ingress", 1, "from"), _PEER),
-    Case("networkPolicy.natsFrom", _PEER, _policy("nats", "ingress", 0, "from", 1), _PEER[0]),
+    Case("networkPolicy.gatewayFrom", _PEER, policy("gateway", "ingress", 0, "from", 0), _PEER[0]),
+    Case("networkPolicy.metricsFrom", _PEER, policy("gateway", "ingress", 1, "from"), _PEER),
+    Case("networkPolicy.natsFrom", _PEER, policy("nats", "ingress", 0, "from", 1), _PEER[0]),
     Case("metrics.serviceMonitor.enabled", True, ("ServiceMonitor", f"{NAME}-gateway", ("kind",)), "ServiceMonitor"),
     Case(
         "metrics.serviceMonitor.interval",
@@ -472,24 +423,22 @@ CASES: tuple[Case, ...] = (
     Case(
         "metrics.serviceMonitor.labels",
         {"prometheus": "one"},
-        _meta("ServiceMonitor", f"{NAME}-controller", "labels", "prometheus"),
+        meta("ServiceMonitor", f"{NAME}-controller", "labels", "prometheus"),
         "one",
     ),
     Case("metrics.prometheusRule.enabled", True, ("PrometheusRule", NAME, ("kind",)), "PrometheusRule"),
     Case(
         "metrics.prometheusRule.labels",
         {"prometheus": "two"},
-        _meta("PrometheusRule", NAME, "labels", "prometheus"),
+        meta("PrometheusRule", NAME, "labels", "prometheus"),
         "two",
     ),
     Case("metrics.dashboards.enabled", True, ("ConfigMap", f"{NAME}-dashboard", ("kind",)), "ConfigMap"),
-    Case(
-        "metrics.dashboards.labels", {"folder": "f"}, _meta("ConfigMap", f"{NAME}-dashboard", "labels", "folder"), "f"
-    ),
+    Case("metrics.dashboards.labels", {"folder": "f"}, meta("ConfigMap", f"{NAME}-dashboard", "labels", "folder"), "f"),
     Case(
         "metrics.dashboards.annotations",
         {"place": "p"},
-        _meta("ConfigMap", f"{NAME}-dashboard", "annotations", "place"),
+        meta("ConfigMap", f"{NAME}-dashboard", "annotations", "place"),
         "p",
     ),
     Case("test.enabled", False, ("Pod", f"{NAME}-test", ()), ABSENT, "no-test"),
@@ -531,29 +480,3 @@ SHOWN_ELSEWHERE = {
     "admissionPolicy.images": "test_the_admission_policy_says_what_the_settings_say",
 }
 """Values whose effect is no single place: the test that shows it."""
-
-
-def merged(cases: Sequence[Case]) -> Document:
-    """The values of all of them at once."""
-    values: Document = {}
-    for case in cases:
-        _merge(values, case.values)
-    return values
-
-
-def _merge(into: Document, given: Mapping[str, Any]) -> None:
-    for key, value in given.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
-
-
-CONTROLLER = ("Deployment", f"{NAME}-controller")
-EVERYTHING = merged([case for case in CASES if case.group == "all"])
-TENANTS = {
-    "jobs": {"namespace": "work"},
-    "tenants": {"blue": {"jobs": {"namespace": "blue"}, "settings": {"instance": "acme-1", "topicPrefix": "in"}}},
-}
-ALL = [{}, EVERYTHING, merged([case for case in CASES if case.group == "external"]), TENANTS]
-"""Renderings that between them have every object of the chart."""
