@@ -1,4 +1,4 @@
-"""What the chart renders, without a cluster: tenants beside each other, names, labels, and all that is named is there."""
+"""What the chart renders, without a cluster: tenants beside each other, names, labels, and that nothing is missing."""
 
 from __future__ import annotations
 
