@@ -73,7 +73,9 @@ _REASONS: dict[Reason, ReasonInfo] = {
     Reason.COMPLETED: ReasonInfo("success", 200, 0, "The function returned."),
     Reason.ERROR: ReasonInfo("function", 502, 3, "The function raised, or ended with an exit code other than 0."),
     Reason.OUT_OF_MEMORY: ReasonInfo("function", 502, 3, "The function used more than its memory limit."),
-    Reason.TIMEOUT: ReasonInfo("function", 504, 3, "An attempt ran past timeoutSeconds, or the run past 0.9 R."),
+    Reason.TIMEOUT: ReasonInfo(
+        "function", 504, 3, "An attempt ran past timeoutSeconds, or the run past 0.9 of the retention."
+    ),
     Reason.PENDING_TIMEOUT: ReasonInfo("platform", 504, 3, "The run could not start within pendingTimeoutSeconds."),
     Reason.IMAGE_PULL: ReasonInfo("platform", 502, 3, "The function's image cannot be had."),
     Reason.CONFIG: ReasonInfo("platform", 502, 3, "Something the function refers to is missing or unusable."),

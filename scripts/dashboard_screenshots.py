@@ -16,7 +16,7 @@ import struct
 import sys
 import tempfile
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,35 @@ PICTURES = {
 """Those on docs/dashboard.md: name and address."""
 
 
+async def _publish_wrong(window: Window, shop: Shop) -> None:
+    await window.open(url_for("function", "take-order", "publish"))
+    await _press(window, "Publish")
+
+
+async def _replay_many(window: Window, shop: Shop) -> None:
+    runs = [shop.day.run("crash", "add-up"), shop.day.run("order", "take-order"), "0" * 26]
+    await window.open("/ui/selection?do=replay" + "".join(f"&run={one}" for one in runs))
+    await _press(window, "Replay 2 runs")
+
+
+async def _redrive_many(window: Window, shop: Shop) -> None:
+    await window.open(f"/ui/dead-letters/redrive?id={shop.day.dead}&id={shop.day.hostile_dead}")
+    await _press(window, "Send 2 events again")
+
+
+async def _press(window: Window, button: str) -> None:
+    async with window.page.expect_navigation():
+        await window.page.get_by_role("button", name=button, exact=True).click()
+
+
+ANSWERS: dict[str, Callable[[Window, Shop], Awaitable[None]]] = {
+    "answer-publish-wrong": _publish_wrong,
+    "answer-replay-many": _replay_many,
+    "answer-redrive-many": _redrive_many,
+}
+"""Pages that only a form leads to, by what leads there. After all others: they change something."""
+
+
 async def take_all(word: str) -> int:
     """Every page at every size and scheme; how many."""
     ALL.mkdir(parents=True, exist_ok=True)
@@ -95,7 +124,21 @@ async def take_all(word: str) -> int:
                     await seen(window, address, scheme)
                     await window.page.screenshot(path=ALL / f"{name}-{size}-{scheme}.png", full_page=True)
                     count += 1
+        for name, reached in ANSWERS.items():
+            if word in name:
+                await reached(window, shop)
+                count += await taken_as_it_is(window, name)
     return count
+
+
+async def taken_as_it_is(window: Window, name: str) -> int:
+    """The page that the window is at, at every size and scheme; how many."""
+    for size, viewport in SIZES.items():
+        await window.page.set_viewport_size(viewport)
+        for scheme in ("light", "dark"):
+            await window.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+            await window.page.screenshot(path=ALL / f"{name}-{size}-{scheme}.png", full_page=True)
+    return 2 * len(SIZES)
 
 
 async def take_those_of_docs() -> list[str]:
@@ -122,7 +165,7 @@ async def opened(*, calm: bool) -> AsyncIterator[tuple[Shop, Window]]:
             running_chromium() as browser,
             open_window(browser, shop.url) as window,
         ):
-            window.allow_statuses(404)
+            window.allow_statuses(404, 422)
             yield shop, window
 
 
@@ -139,6 +182,8 @@ def named(shop: Shop) -> list[tuple[str, str]]:
     """A file name and an address for every page."""
     found = []
     for template, made in ADDRESSES.items():
+        if template == "/ui/":
+            continue  # only leads to the overview
         words = re.sub(r"\W+", "-", template.removeprefix("/ui")).strip("-") or "overview"
         found += [(f"{words}-{number}", address) for number, address in enumerate(made(shop.day))]
     return [*found, ("login-0", "/ui/login"), ("not-found-0", url_for("run", "none"))]

@@ -86,11 +86,11 @@ async def test_one_run_is_cancelled_and_replayed(shop: Shop, open_page: OpenWind
     request_id = await running_report(shop, "reports.cancel-me")
     (run,) = (await shop.client.result(request_id)).runs
     window = await open_page(shop.url, url_for("run", run.run_id), java_script_enabled=False)
-    await follow(window, "Cancel")
+    await follow(window, "Cancel…")
     assert "Cancel this run of report?" in await window.text()
     await follow(window, "No, go back")
     assert (await shop.client.run(run.run_id)).state in LIVE, "nothing is done by asking"
-    await follow(window, "Cancel")
+    await follow(window, "Cancel…")
     await window.page.get_by_label("Why").fill("the wrong day")
     await double(window, "Cancel the run")
     assert window.address == url_for("run", run.run_id) + "?done=cancelled"
@@ -101,7 +101,7 @@ async def test_one_run_is_cancelled_and_replayed(shop: Shop, open_page: OpenWind
     assert "the wrong day" in str(ended.result.message)
     before = await count_of(shop, "take-order")
     await window.open(url_for("run", shop.day.run("order", "take-order"), "replay"))
-    await double(window, "Run it again")
+    await double(window, "Replay the run")
     assert "/ui/requests/" in window.address
     await has_runs(shop, "take-order", before + 1)
 
@@ -127,7 +127,7 @@ async def test_a_request_is_cancelled_and_replayed(shop: Shop, open_page: OpenWi
 
 async def primary(window: Window) -> str:
     """The words of the button that does it."""
-    return await window.page.locator("form[method=post] button.primary").inner_text()
+    return await window.page.locator("form[method=post] :is(button.primary, button.danger)").inner_text()
 
 
 @covers("POST /ui/selection")
@@ -281,7 +281,7 @@ async def test_a_day_at_the_keyboard(shop: Shop, open_page: OpenWindow) -> None:
     await tab_to(window, run_id[:8])
     await press("Enter")
     await window.page.wait_for_url(f"**{url_for('run', run_id)}")
-    await tab_to(window, "Cancel")
+    await tab_to(window, "Cancel…")
     await press("Enter")
     await window.page.wait_for_url("**/cancel")
     await tab_to(window, "Cancel the run")

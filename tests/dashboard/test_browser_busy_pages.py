@@ -230,7 +230,7 @@ async def test_a_button_that_was_given_up_works_again(stack: Stack, open_page: O
         return await route.fulfill(status=204)  # the page stays, as after the key Escape
 
     await page.route(re.compile("/cancel$"), nothing)
-    button = page.locator("form[method=post] button.primary")
+    button = page.locator("form[method=post] button.danger")
     await button.click(no_wait_after=True)
     await button.click(no_wait_after=True)
     assert len(sent) == 1, "a second click does nothing"

@@ -20,6 +20,9 @@ OVERFLOW = """() => {
   const found = [...document.querySelectorAll("body *")].filter(outside).slice(-3);
   return [`${document.documentElement.scrollWidth} px`, ...found.map((one) => one.outerHTML.slice(0, 200))];
 }"""
+CUT_TABLES = """() => [...document.querySelectorAll(".scroll")]
+  .filter((one) => one.querySelector("table") && one.scrollWidth > one.clientWidth + 1)
+  .map((one) => `${one.getAttribute("aria-label")}: ${one.scrollWidth} px of ${one.clientWidth}`)"""
 INTRUDERS = """() => [...document.querySelectorAll("*")]
   .filter((one) => [...one.attributes].some((each) => each.name.startsWith("on")) || one.matches("img[src=x]"))
   .map((one) => one.outerHTML.slice(0, 200))"""
@@ -45,8 +48,8 @@ async def settled(window: Window) -> None:
 @pytest.mark.timeout(600)  # some sixty pages, each judged twice
 @pytest.mark.parametrize("about", ["runs", "the rest"])
 async def test_every_page_is_for_everybody(shop: Shop, open_page: OpenWindow, about: str) -> None:
-    """On a desk by day and on a phone by night: nothing serious for axe-core, nothing wider than the window, one main
-    heading, and no markup that a publisher or a function wrote."""
+    """On a desk by day and on a phone by night: nothing serious for axe-core, nothing wider than the window, no table
+    that has to be pushed sideways on a phone, one main heading, and no markup that a publisher or a function wrote."""
     window = await open_page(shop.url)
     chosen = [one for one in addresses(shop) if one.startswith("/ui/runs") is (about == "runs")]
     faults = []
@@ -59,6 +62,7 @@ async def test_every_page_is_for_everybody(shop: Shop, open_page: OpenWindow, ab
         await window.page.set_viewport_size(PHONE)
         await window.page.emulate_media(color_scheme="dark")
         found += [f"phone, dark: {one}" for one in [*await grave_faults(window.page), *await too_wide(window)]]
+        found += [f"phone, cut table: {one}" for one in await window.page.evaluate(CUT_TABLES)]
         found += [f"markup of others: {one}" for one in await window.page.evaluate(INTRUDERS)]
         if await window.page.locator("h1").count() != 1:
             found.append("not one main heading")

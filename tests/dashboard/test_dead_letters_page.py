@@ -103,6 +103,10 @@ async def test_one_letter_says_why_it_is_there_and_where_it_came_from(stack: Sta
     assert (seen.status, seen.body) == (200, HOSTILE.encode())
     assert seen.headers["Content-Disposition"].startswith("attachment")
     assert "sandbox" in seen.headers["Content-Security-Policy"]
+    wrong = (await visitor.get("/ui/dead-letters?topic=a..b")).page
+    assert wrong.one("p", role="alert").text.startswith("Topic pattern 'a..b'")
+    assert wrong.one("input", id="topic")["aria-invalid"] == "true"
+    assert "Mend the filter" in wrong.one("section", id="letters").text
     assert (await visitor.get("/ui/dead-letters/nope")).status == 404
     assert (await visitor.get("/ui/dead-letters/nope/body")).status == 404
 

@@ -168,7 +168,7 @@ async def test_progress_is_told_as_the_run_tells_it(tmp_path: Path) -> None:
 async def test_broken_functions_and_dead_letters_are_named(tmp_path: Path) -> None:
     async with running_stack(tmp_path) as stack, visiting(stack.url) as visitor, session(stack.url) as http:
         page = await visitor.page("/ui")
-        assert "Every function's file is right." in page.one("section", id="broken").text
+        assert "There are none." in page.one("section", id="broken").text
         assert "There are none." in page.one("section", id="dead").text
         async with events(http, "/ui/live") as stream:
             await stream.until("change")

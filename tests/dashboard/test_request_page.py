@@ -169,22 +169,22 @@ async def test_unfinished_runs_are_cancelled_after_a_question(stack: Stack, visi
 async def test_a_replay_is_made_once_whole_or_for_one_function(stack: Stack, visitor: Visitor) -> None:
     view = await done(stack, "pair.replayed", b"again")
     question = await visitor.page((await visitor.page(f"/ui/requests/{view.request_id}")).link("Replay…"))
-    form = question.form("Publish it again")
+    form = question.form("Replay the request")
     first, second = await asyncio.gather(visitor.send(form), visitor.send(form))
     assert first.status == second.status == 303
     assert first.location == second.location
     made = first.location.partition("?")[0].rpartition("/")[2]
     assert [run.function for run in (await stack.client.result(made, wait=60)).runs] == ["pair-a", "pair-b"]
     page = await visitor.page(first.location)
-    assert "Published again" in page.one("div", id="notices").text
+    assert "Replayed, as a new request" in page.one("div", id="notices").text
     other = await visitor.page(f"/ui/requests/{view.request_id}/replay")
-    alone = await visitor.send(other.form("Publish it again"), function="pair-b")
+    alone = await visitor.send(other.form("Replay the request"), function="pair-b")
     made = alone.location.partition("?")[0].rpartition("/")[2]
     assert [run.function for run in (await stack.client.result(made, wait=60)).runs] == ["pair-b"]
-    edited = await visitor.send(other.form("Publish it again"), data="quite another", once=new_key())
+    edited = await visitor.send(other.form("Replay the request"), data="quite another", once=new_key())
     made = edited.location.partition("?")[0].rpartition("/")[2]
     assert (await stack.client.result(made, wait=60)).results[0].output.inline_bytes() == b"a quite another"
-    nobody = await visitor.send(other.form("Publish it again"), function="echo")
+    nobody = await visitor.send(other.form("Replay the request"), function="echo")
     assert nobody.status == 404
 
 

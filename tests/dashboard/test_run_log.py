@@ -54,7 +54,7 @@ async def test_while_it_runs_its_lines_have_attempt_and_stream(world: World) -> 
     assert [one.text for one in log.all("h3")] == ["Attempt 1"]
     lines = {one.raw_text: one.classes for one in log.all("div", class_="line")}
     assert lines == {"begun <b>here</b>": {"line"}, "stderrwarning: slow today": {"line", "warn", "err"}}
-    assert "2 lines, 1 like warnings" in log.text
+    assert "2 lines, 1 likely warning" in log.text
     await world.open_gate(run_id)
     await world.finished(run_id)
 
@@ -81,7 +81,7 @@ async def test_afterwards_the_end_of_it_is_there_and_all_of_it_as_a_file(world: 
     await world.finished(run_id)
     log = await log_with(world, run_id, "an ERROR in the last line")
     assert log.has("div", class_="bad")
-    assert "1 like errors, 1 like warnings" in log.text
+    assert "1 likely error, 1 likely warning" in log.text
     seen = await world.anyone.get(log.link("Download"))
     assert set(seen.text.splitlines()) == {
         "begun <b>here</b>", "warning: slow today", "an ERROR in the last line"
@@ -117,12 +117,12 @@ async def test_a_browser_follows_the_log_and_the_run_to_its_end(world: World, op
     await world.open_gate(run_id)
     await expect(lines).to_have_count(3)
     await expect(window.page.locator("#run-head h1")).to_contain_text("succeeded")
-    await expect(window.page.locator("[data-log-count]")).to_have_text("3 lines, 1 like errors, 1 like warnings")
+    await expect(window.page.locator("[data-log-count]")).to_have_text("3 lines, 1 likely error, 1 likely warning")
     await window.page.get_by_label("Only lines with").fill("ERROR")
     await expect(window.page.locator("#run-log .line:visible")).to_have_count(1)
     await expect(window.page.locator("[data-log-count]")).to_contain_text("1 of 3 lines")
     await window.page.get_by_role("button", name="To the end").click()
-    await expect(window.page.get_by_role("link", name="Run again")).to_be_visible()
+    await expect(window.page.get_by_role("link", name="Replay…")).to_be_visible()
 
 
 @covers("GET /ui/runs/{run_id}")

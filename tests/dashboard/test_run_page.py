@@ -38,7 +38,7 @@ async def test_a_run_that_succeeded_shows_json_its_version_and_commands(world: W
     run_id = await world.run("echo.json", {"name": "Ada", "list": [1, 2.50]}, headers={"X-Shop": "Berlin"})
     page = await world.page(run_id)
     head = page.one("section", id="run-head")
-    assert head.one("h1").text == "echo succeeded completed"
+    assert head.one("h1").text == "echo succeeded"
     assert head.one(class_="lead").text == "The function returned."
     assert page.one("section", id="run-time").has("rect", class_="attempt")
     assert "attempt 1" in page.one("svg", class_="timeline")["aria-label"]
@@ -51,8 +51,8 @@ async def test_a_run_that_succeeded_shows_json_its_version_and_commands(world: W
     assert "The function's present version is the same." in spec
     assert f"invoker runs replay {run_id}" in spec
     assert "kubectl" not in spec, "it ran on this machine"
-    assert page.link("Run again") == f"/ui/runs/{run_id}/replay"
-    assert not page.has("a", text="Cancel")
+    assert page.link("Replay…") == f"/ui/runs/{run_id}/replay"
+    assert not page.has("a", text="Cancel…")
 
 
 async def test_bytes_are_given_as_files_that_no_browser_runs(world: World) -> None:
@@ -146,15 +146,15 @@ async def test_a_running_one_has_progress_and_can_be_cancelled_twice(world: Worl
     assert "is at work" in head.one(class_="lead").text
     assert page.one("section", id="run-time").get("data-redraw") is not None
     assert page.one("svg", class_="timeline").has("rect", class_="active")
-    assert not page.has("a", text="Run again")
-    question = await world.anyone.page(page.link("Cancel"))
+    assert not page.has("a", text="Replay…")
+    question = await world.anyone.page(page.link("Cancel…"))
     form = question.form("Cancel the run")
     for _ in range(2):
         done = await world.anyone.send(form, message="no longer <wanted>")
         assert (done.status, done.location) == (303, f"/ui/runs/{run_id}?done=cancelled")
     await world.finished(run_id)
     page = await world.anyone.page(done.location)
-    assert page.one("section", id="run-head").one("h1").text == "steps cancelled cancelled"
+    assert page.one("section", id="run-head").one("h1").text == "steps cancelled"
     assert "no longer <wanted>" in page.one("section", id="run-head").text.lower()
     assert "Cancelled." in page.one(id="notices").text
 
@@ -203,25 +203,25 @@ async def test_a_stage_of_a_chain_leads_to_the_others(world: World) -> None:
 
 async def test_replaying_sends_the_same_event_once_however_often_the_form_comes(world: World) -> None:
     run_id = await world.run("echo.again", {"a": 1})
-    form = (await world.anyone.page(f"/ui/runs/{run_id}/replay")).form("Run it again")
+    form = (await world.anyone.page(f"/ui/runs/{run_id}/replay")).form("Replay the run")
     assert form.value("data") == '{"a":1}'
     first, second = [await world.anyone.send(form) for _ in range(2)]
     assert first.status == 303
     assert first.location == second.location
     assert first.location.endswith("?done=replayed")
     page = await world.page(await replayed(world, first))
-    assert page.one("section", id="run-head").one("h1").text == "echo succeeded completed"
+    assert page.one("section", id="run-head").one("h1").text == "echo succeeded"
     assert "Replay of" in page.one("section", id="run-head").text
     assert page.one("section", id="run-head").has("a", href=f"/ui/requests/{await world.request_of(run_id)}")
 
 
 async def test_replaying_with_another_payload_sends_what_was_written(world: World) -> None:
     run_id = await world.run("echo.again", b"\nfirst\n", content_type="text/plain")
-    form = (await world.anyone.page(f"/ui/runs/{run_id}/replay")).form("Run it again")
+    form = (await world.anyone.page(f"/ui/runs/{run_id}/replay")).form("Replay the run")
     assert form.value("data") == "\nfirst\n"
     page = await world.page(await replayed(world, await world.anyone.send(form, data="\r\nfirst\r\n")))
     assert page.one("section", id="run-output").one("pre").raw_text == "\nfirst\n", "as it was"
-    form = (await world.anyone.page(f"/ui/runs/{run_id}/replay")).form("Run it again")
+    form = (await world.anyone.page(f"/ui/runs/{run_id}/replay")).form("Replay the run")
     done = await world.anyone.send(form, data="two\r\nlines")
     page = await world.page(await replayed(world, done))
     assert page.one("section", id="run-output").one("pre").raw_text == "two\nlines"
@@ -250,7 +250,7 @@ async def test_who_may_only_read_sees_no_secret_and_gets_no_bytes(world: World) 
         assert len(section.all("span", class_="secret")) == 2
         assert not section.has("a", text="Download")
         assert "sha256" not in section.text
-    assert not seen.page.has("a", text="Run again")
+    assert not seen.page.has("a", text="Replay…")
     for address in (f"/ui/runs/{run_id}/output", f"/ui/requests/{request_id}/input"):
         for more in ("", "/image"):
             refused = await world.viewer.get(address + more)
@@ -322,7 +322,7 @@ async def test_who_may_only_read_changes_nothing(world: World) -> None:
         assert (await world.viewer.get(f"/ui/runs/{run_id}/{below}")).status == 403
         sent = await world.viewer.ask("POST", f"/ui/runs/{run_id}/{below}", "once=abc")
         assert sent.status == 403
-    form = (await world.operator.page(f"/ui/runs/{run_id}/replay")).form("Run it again")
+    form = (await world.operator.page(f"/ui/runs/{run_id}/replay")).form("Replay the run")
     assert (await world.operator.send(form)).status == 303
     foreign = await world.operator.ask("POST", f"/ui/runs/{run_id}/replay", form.sent(), Sec_Fetch_Site="cross-site")
     assert foreign.status == 403
@@ -332,7 +332,7 @@ async def test_who_may_not_publish_replays_only_what_was_sent(world: World) -> N
     run_id = await world.run("accounts.plain", {"name": "Ada"}, function="audit")
     question = await world.keeper.page(f"/ui/runs/{run_id}/replay")
     assert "allowed to publish" in question.text
-    form = question.form("Run it again")
+    form = question.form("Replay the run")
     assert form.value("data") is None
     refused = await world.keeper.send(form, data="mine")
     assert refused.status == 403

@@ -103,9 +103,19 @@ def test_what_is_short_beside_the_rest_is_seen_all_the_same() -> None:
 
 
 def test_attempts_beside_each_other_are_measured_by_the_longest() -> None:
-    columns = attempt_columns([attempt(1, 0, 10, Reason.ERROR), attempt(2, 20)], None, at(60))
+    columns = attempt_columns([attempt(1, 0, 10, Reason.ERROR), attempt(2, 20)], State.RUNNING, None, at(60))
     assert [(one.seconds, one.width, one.goes_on) for one in columns] == [(10, 25, False), (40, 100, True)]
-    assert attempt_columns([Attempt(number=1)], at(3), at(60))[0].seconds is None
+    assert attempt_columns([Attempt(number=1)], State.LOST, at(3), at(60))[0].seconds is None
+
+
+def test_an_attempt_that_a_cancel_ended_looks_neither_good_nor_bad() -> None:
+    """Neither in the drawing nor in its column; one that had failed before that stays so."""
+    attempts = [attempt(1, 1, 3, Reason.ERROR), attempt(2, 5)]
+    kinds = [one.kind for one in drawn(State.CANCELLED, *attempts, finished=9).segments]
+    assert kinds == ["waiting", "failed", "pause", "ended"]
+    assert [one.was_ended for one in attempt_columns(attempts, State.CANCELLED, at(9), at(60))] == [False, True]
+    told_so = attempt(1, 1, 3, Reason.CANCELLED)
+    assert drawn(State.CANCELLED, told_so, finished=3).segments[-1].kind == "ended"
 
 
 def test_commands_are_quoted_and_of_kubernetes_only_where_it_ran_there() -> None:
@@ -186,6 +196,10 @@ def test_the_words_name_what_there_is() -> None:
 def test_a_message_that_only_repeats_the_reason_is_said_once_and_one_that_may_quote_a_secret_not_at_all() -> None:
     meaning = reason_info(Reason.COMPLETED).meaning
     assert advice(ended(Reason.COMPLETED, meaning), None, None).happened == meaning
+    more = advice(ended(Reason.INVALID_INPUT, "the input does not fit the schema of f"), None, None)
+    assert more.happened == "The input does not fit the schema of f."
+    assert advice(ended(Reason.CANCELLED, "cancelled on request"), None, None).happened == "The run was cancelled."
+    assert advice(ended(Reason.CANCELLED, "a mistake"), None, None).happened == "The run was cancelled. A mistake."
     hidden = advice(ended(Reason.INVALID_INPUT, "'hunter2' is too short"), None, None, hides=True)
     assert "hunter2" not in hidden.happened
 

@@ -92,7 +92,7 @@ async def test_topics_and_what_nothing_matched(stack: Stack, visitor: Visitor) -
     assert "token 1 is 'ecko', wanted 'echo'" in answer.text
     listed = await visitor.page("/ui/unmatched?text=ecko")
     assert [row[0] for row in table(listed, "Requests that nothing matched, newest first")] == ["ecko.seen"]
-    assert "Everything matched something." in (await visitor.page("/ui/unmatched?text=nowhere")).text
+    assert "No request fits." in (await visitor.page("/ui/unmatched?text=nowhere")).text
 
 
 async def test_one_topic_with_its_requests_runs_and_subscriptions(stack: Stack, visitor: Visitor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from invoker.gateway.dashboard.words import sentence
 from invoker.quantities import count
 from invoker.result import Reason, Result, RunStatusDocument, State, reason_info
 from invoker.views import FunctionInfo, RunView
@@ -11,6 +12,9 @@ from invoker.views import FunctionInfo, RunView
 LOG = "The log below has what the function wrote last."
 REPLAY = "Then replay the run: that publishes the same event again, as a new request."
 PLATFORM = "This is not the function's fault."
+_UNSAID = "cancelled on request"
+"""What a cancel says of which nobody said why."""
+_ALIKE_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +139,16 @@ def repeats_payload(reason: Reason | None) -> bool:
 
 def _of_result(result: Result, *, hides: bool) -> Advice:
     words = reason_info(result.reason).meaning
-    if result.message.rstrip(".") not in ("", words.rstrip(".")) and not hides:
-        words = f"{words} {_sentence(result.message)}"
+    if result.message.rstrip(".") not in ("", _UNSAID, words.rstrip(".")) and not hides:
+        more = sentence(result.message)
+        words = more if _begins_alike(more, words) else f"{words} {more}"
     return Advice(words, _STEPS[result.reason], _RUNBOOKS.get(result.reason))
+
+
+def _begins_alike(one: str, other: str) -> bool:
+    """Whether both say the same, the one more exactly."""
+    first, second = (words.lower().split()[:_ALIKE_WORDS] for words in (one, other))
+    return first == second
 
 
 def _of_queued(function: FunctionInfo | None, problem: str | None) -> Advice:
@@ -183,7 +194,7 @@ def _of_starting(status: RunStatusDocument | None, problem: str | None) -> Advic
     if status is not None and status.engine == "kubernetes":
         words = "A controller has it; its Job waits for a pod, and the pod for a node, its image or its volume."
     if status is not None and status.text:
-        words = f"{words} {_sentence(status.text)}"
+        words = f"{words} {sentence(status.text)}"
     return Advice(
         words,
         ("Nothing, if it has just begun. It ends by itself after pendingTimeoutSeconds; cancel it to end it now.",),
@@ -212,9 +223,3 @@ _NO_CONTROLLER = Advice(
 
 def _wait(number: int) -> str:
     return "waits" if number == 1 else "wait"
-
-
-def _sentence(text: str) -> str:
-    """The words as a sentence of their own."""
-    text = text.strip()
-    return text if text.endswith((".", "!", "?")) else f"{text[:1].upper()}{text[1:]}."

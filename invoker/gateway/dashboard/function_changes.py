@@ -20,7 +20,7 @@ from invoker.views import FunctionInfo
 
 _QUESTIONS = {
     "pause": ("Pause {}?", "Pause it", "What runs goes on to its end. What comes stays queued; nothing is lost."),
-    "resume": ("Let {} go on?", "Resume it", "What is queued starts, as many at once as its concurrency allows."),
+    "resume": ("Resume {}?", "Resume it", "What is queued starts, as many at once as its concurrency allows."),
 }
 
 

@@ -69,7 +69,10 @@ def _column(bar: Bar, x: float, step: float, base: float, most: int) -> Column:
 
 
 def _ticks(bars: tuple[Bar, ...], step: float) -> tuple[Tick, ...]:
-    """The edges of bars that have room for their words, both ends among them."""
+    """The edges of bars that have room for their words, both ends among them; below a single bar both in one text."""
+    if len(bars) == 1:
+        low, high = duration(bars[0].low_seconds), duration(bars[0].high_seconds)
+        return (Tick(_SIDE, "start", low if low == high else f"{low} to {high}"),)
     room = max(1, min(_MOST_TICKS, int((WIDTH - 2 * _SIDE) // _LABEL_WIDTH)))
     every = -(-len(bars) // room)
     edges = [(index, bars[index].low_seconds) for index in range(0, len(bars), every) if len(bars) - index >= every]
@@ -85,6 +88,8 @@ def _ticks(bars: tuple[Bar, ...], step: float) -> tuple[Tick, ...]:
 
 
 def _words(figures: DurationFigures) -> str:
+    if figures.count == 1:
+        return f"1 run: it took {duration(figures.p50_seconds)}"
     return (
         f"{count(figures.count, 'run')}: half took up to {duration(figures.p50_seconds)}, 95 of 100 up to "
         f"{duration(figures.p95_seconds)}, 99 of 100 up to {duration(figures.p99_seconds)}"

@@ -13,11 +13,13 @@ from invoker.gateway.access.scopes import Action
 from invoker.gateway.dashboard import overview_view as view
 from invoker.gateway.dashboard.paths import HOME, live_url
 from invoker.gateway.dashboard.rendering import Pages
+from invoker.gateway.dashboard.run_filters import UNFINISHED, RunsQuery
 from invoker.gateway.dashboard.running_now import running_now
 from invoker.gateway.door import caller_of
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.run_figures import HourFigures
 from invoker.gateway.sight import Sight, needs_nats
+from invoker.quantities import count as counted
 
 
 def router(gateway: Gateway, pages: Pages) -> APIRouter:
@@ -48,6 +50,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             problem=catalog.problem, figures=view.figures(functions, hour, datetime.now(UTC)), going=going,
             rate=view.rate_drawing(hour.minutes), is_whole=hour.is_whole, reasons=view.reason_shares(hour),
             slowest=view.slowest(hour), broken=[(one, view.place_of(one)) for one in view.broken(functions)],
+            rate_minutes=counted(view.RATE_MINUTES, "minute"), unfinished=RunsQuery(states=UNFINISHED).address(),
             dead_count=dead_count, dead_more=dead_more, dead=dead,
         )  # fmt: skip
 

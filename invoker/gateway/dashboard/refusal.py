@@ -18,7 +18,7 @@ def refusal_page(status: int, body: bytes, asked_for: str | None, had_session: b
     if status == 401:
         return RedirectResponse(login_address(asked_for or HOME, refused=had_session), 303)
     try:
-        title = HTTPStatus(status).phrase
+        title = HTTPStatus(status).phrase.capitalize()
     except ValueError:
         title = "Refused"
     return bare_page(

@@ -101,15 +101,16 @@ class Pages:
         facts: Sequence[tuple[str, str]] = (),
         fields: Sequence[tuple[str, str]] = (),
         nothing: str | None = None,
+        ends: bool = False,
         template: str = "confirm.html",
         **values: Any,
     ) -> Response:
         """The page that asks once before a change: `action` is where its form is sent, with a key of its own, so that
         sending it twice is the same as once. With `nothing` there is nothing to do: only the way back, in these
-        words."""
+        words. What `ends` something looks so: its button is not taken for one that only asks."""
         return self.page(
             request, template, title=question, section=section, question=question, action=action, yes=yes, back=back,
-            facts=facts, fields=fields, nothing=nothing, once=new_key(), **values,
+            facts=facts, fields=fields, nothing=nothing, ends=ends, once=new_key(), **values,
         )  # fmt: skip
 
 
@@ -152,6 +153,7 @@ def _environment() -> Environment:
         "ago": words.ago,
         "instant": words.instant,
         "number": words.number,
+        "sentence": words.sentence,
     }
     environment.globals |= {
         "sections": SECTIONS,

@@ -39,6 +39,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             f"Cancel {count(len(going), 'run')} of this request?" if going else "Nothing of this request is unfinished",
             action=url_for("request", view.request_id, "cancel"),
             yes="Cancel what is unfinished",
+            ends=True,
             back=url_for("request", view.request_id),
             section="runs",
             facts=[
@@ -69,9 +70,9 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         text, why = await editable_payload(sight, whole, None)
         return pages.question(
             request,
-            "Publish this event again?",
+            "Replay this request?",
             action=url_for("request", whole.request_id, "replay"),
-            yes="Publish it again",
+            yes="Replay the request",
             back=url_for("request", whole.request_id),
             section="runs",
             facts=[

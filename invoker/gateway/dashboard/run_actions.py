@@ -36,9 +36,14 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             f"Cancel this run of {run.function}?",
             action=url_for("run", run.run_id, "cancel"),
             yes="Cancel the run",
+            ends=True,
             back=page,
             section="runs",
-            facts=[*_named(run, topic), ("State", f"{run.state}: what has finished keeps its result")],
+            facts=[
+                *_named(run, topic),
+                ("State", str(run.state)),
+                ("What happens", "Its process or pod is ended; when it has finished meanwhile, it keeps its result"),
+            ],
             template="run_cancel.html",
             max_message=MAX_MESSAGE,
         )
@@ -60,9 +65,9 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
         text, why = await editable_payload(sight, view, run.function)
         return pages.question(
             request,
-            f"Run {run.function} again on this event?",
+            f"Replay this run of {run.function}?",
             action=url_for("run", run.run_id, "replay"),
-            yes="Run it again",
+            yes="Replay the run",
             back=url_for("run", run.run_id),
             section="runs",
             facts=[

@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from invoker.gateway.dashboard.timeline import was_ended
 from invoker.gateway.request_documents import RunDetail
 from invoker.quantities import between
-from invoker.result import Attempt
+from invoker.result import Attempt, State
 from invoker.views import FunctionInfo
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptColumn:
     """One attempt beside the others. `width` is its part of the longest one, from 0 to 100; `seconds` of one that
-    `goes_on` are so far."""
+    `goes_on` are so far. A cancel ended one that `was_ended`."""
 
     attempt: Attempt
     seconds: float | None
     width: float
     goes_on: bool
+    was_ended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,14 @@ class SpecUsed:
     runtime: str | None = None
 
 
-def attempt_columns(attempts: Sequence[Attempt], finished_at: datetime | None, now: datetime) -> list[AttemptColumn]:
+def attempt_columns(
+    attempts: Sequence[Attempt], state: State, finished_at: datetime | None, now: datetime
+) -> list[AttemptColumn]:
     """The attempts in their order."""
     spans = [between(one.started_at, one.finished_at or finished_at or now) for one in attempts]
     longest = max((span for span in spans if span is not None), default=0.0)
     return [
-        AttemptColumn(one, span, _part(span, longest), _goes_on(one, finished_at))
+        AttemptColumn(one, span, _part(span, longest), _goes_on(one, finished_at), was_ended(one, state))
         for one, span in zip(attempts, spans, strict=True)
     ]
 

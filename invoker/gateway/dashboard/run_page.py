@@ -104,7 +104,7 @@ async def _facts(sight: Sight, run: RunView, detail: RunDetail, view: RequestVie
         "advice": advice(run, function, problem, hides=hides),
         "time": _timeline(run, detail, now),
         "time_width": WIDTH,
-        "attempts": attempt_columns(detail.attempts, detail.finished_at, now),
+        "attempts": attempt_columns(detail.attempts, run.state, detail.finished_at, now),
         "backoff_limit": function.backoff_limit if function is not None else None,
         "errors": [{**one, "detail": CONCEALED} if hides else one for one in detail.errors],
         "spec": spec_used(detail.spec_hash, function, problem),

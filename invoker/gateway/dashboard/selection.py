@@ -55,6 +55,7 @@ def router(gateway: Gateway, pages: Pages) -> APIRouter:
             plan.question,
             action=SELECTION,
             yes=plan.question.rstrip("?"),
+            ends=plan.change is Change.CANCEL,
             back=query.address(),
             section="runs",
             facts=plan.facts,

@@ -18,7 +18,7 @@ WIDTH = 1_000.0
 NARROWEST = 3.0
 """What is too short to be seen is drawn so wide."""
 
-Kind = Literal["queued", "starting", "waiting", "attempt", "failed", "active", "pause", "finishing"]
+Kind = Literal["queued", "starting", "waiting", "attempt", "failed", "ended", "active", "pause", "finishing"]
 _NAMES: dict[Kind, str] = {
     "queued": "queued",
     "starting": "starting",
@@ -94,7 +94,7 @@ def _stretches(
     found = _before(state, queued_at, starting_at, first, end)
     for index, attempt in enumerate(attempts):
         following = attempts[index + 1].started_at if index + 1 < len(attempts) else None
-        found += _attempt(attempt, following, finished_at, now)
+        found += _attempt(attempt, following, finished_at, now, was_ended(attempt, state))
     last = found[-1].end if found else None
     if attempts and finished_at is not None and last is not None and last < finished_at:
         found.append(_stretch("finishing", last, finished_at))
@@ -122,7 +122,7 @@ def _before(
 
 
 def _attempt(
-    attempt: Attempt, following: datetime | None, finished_at: datetime | None, now: datetime
+    attempt: Attempt, following: datetime | None, finished_at: datetime | None, now: datetime, was_ended: bool
 ) -> list[_Stretch]:
     """An attempt, and the pause behind it."""
     start = attempt.started_at
@@ -130,7 +130,7 @@ def _attempt(
         return []
     ended = attempt.finished_at or following or finished_at
     end = max(start, ended or now)
-    kind: Kind = "active" if ended is None else "attempt" if _was_good(attempt) else "failed"
+    kind: Kind = "active" if ended is None else "ended" if was_ended else "attempt" if _was_good(attempt) else "failed"
     found = [_Stretch(kind, f"attempt {attempt.number}", start, end, ended is None)]
     if attempt.finished_at is not None and (following or finished_at is None):
         pause_end = max(end, following or now)
@@ -139,6 +139,12 @@ def _attempt(
         elif following is None:
             found.append(_stretch("finishing", end, pause_end, True))
     return found
+
+
+def was_ended(attempt: Attempt, state: State) -> bool:
+    """Whether a cancel ended the attempt: it neither succeeded nor failed."""
+    told_nothing = attempt.reason is None and attempt.error is None
+    return attempt.reason is Reason.CANCELLED or (state is State.CANCELLED and told_nothing)
 
 
 def _was_good(attempt: Attempt) -> bool:

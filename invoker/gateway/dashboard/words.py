@@ -8,10 +8,10 @@ from invoker.quantities import duration
 
 NOTICES = {
     "cancelled": "Cancelled. Runs that had finished before keep their result.",
-    "replayed": "Published again, as a new request: this one.",
+    "replayed": "Replayed, as a new request: this one.",
     "paused": "Paused: runs stay queued until it is resumed.",
     "resumed": "Resumed: queued runs start again.",
-    "redriven": "Published again, as a new request: this one.",
+    "redriven": "Sent again, as a new request: this one.",
     "published": "Published, as this request.",
     "sent": "Published. You may not read what becomes of it.",
     "reloaded": "The catalog was read again.",
@@ -38,6 +38,12 @@ def ago(at: datetime | None, now: datetime) -> str:
 def instant(at: datetime | None) -> str:
     """`2026-03-01 12:00:00.250 UTC`; a dash for None."""
     return "–" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} UTC"
+
+
+def sentence(text: str) -> str:
+    """The words of an error as a sentence of a page: a capital at the begin, a full stop at the end."""
+    text = text.strip()
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def number(value: float | None) -> str:

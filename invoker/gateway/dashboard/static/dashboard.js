@@ -364,7 +364,7 @@ function runLog(part) {
     const search = log.querySelector("[data-log-search]");
     const fits = (line) => line.textContent.toLowerCase().includes(search.value.trim().toLowerCase());
     const toEnd = () => (lines.scrollTop = lines.scrollHeight);
-    log.querySelector("[data-log-tools]").hidden = false;
+    log.querySelector("[data-log-tools]").hidden = !lines.querySelector(".line"); // there is nothing to search in none
     log.querySelector("[data-log-end]").addEventListener("click", toEnd);
     search.addEventListener("input", () => {
       for (const line of lines.querySelectorAll(".line")) {
@@ -398,6 +398,7 @@ function followLog(log, lines, isHidden, searched, toEnd) {
     trimLines(lines);
     lines.hidden = false;
     words.hidden = true;
+    log.querySelector("[data-log-tools]").hidden = false;
     countLines(log, lines, searched(), total);
     if (top !== null) {
       lines.scrollTop = top;
@@ -476,15 +477,15 @@ function countLines(log, lines, searched, total) {
   const all = [...lines.querySelectorAll(".line")];
   const bad = all.filter((one) => one.classList.contains("bad")).length;
   const warnings = all.filter((one) => one.classList.contains("warn")).length;
-  const parts = [`${total ?? all.length} ${(total ?? all.length) === 1 ? "line" : "lines"}`];
+  const parts = [`${(total ?? all.length).toLocaleString("en")} ${(total ?? all.length) === 1 ? "line" : "lines"}`];
   if (searched) {
     parts[0] = `${all.filter((one) => !one.hidden).length} of ${all.length} lines`;
   }
   if (bad) {
-    parts.push(`${bad} like errors`);
+    parts.push(`${bad} likely ${bad === 1 ? "error" : "errors"}`);
   }
   if (warnings) {
-    parts.push(`${warnings} like warnings`);
+    parts.push(`${warnings} likely ${warnings === 1 ? "warning" : "warnings"}`);
   }
   log.querySelector("[data-log-count]").textContent = parts.join(", ");
 }
