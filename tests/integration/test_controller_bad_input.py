@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import nats.errors
 import nats.js.errors
 import pytest
-from nats.aio.client import Client as NatsClient
 
 from invoker import wire
-from invoker.nats_server import NatsServer
 from invoker.request import RunTicket
-from tests.controllers import View, problem_of, running_controller
+from tests.controllers import View, problem_of
 from tests.custody.workload import function, write_catalog
-from trigger.app import Running
 
 pytestmark = pytest.mark.integration
 
@@ -23,21 +19,14 @@ FILE = {"input": {"as": "file"}, "output": {"from": "stdout"}}
 
 
 @pytest.fixture
-async def running(server: NatsServer, tmp_path: Path) -> AsyncIterator[Running]:
-    catalog = write_catalog(
+def catalog(tmp_path: Path) -> Path:
+    return write_catalog(
         tmp_path / "catalog",
         function("echo", "echo.>", 'cat "$INVOKER_INPUT_FILE"', **FILE),
         function("also", "echo.>", "true"),
         function("a", "to-a", "true", onSuccess={"publish": "to-b"}),
         function("b", "to-b", "true", onSuccess={"publish": "to-a"}),
     )
-    async with running_controller(server.url, catalog, tmp_path / "state") as controller:
-        yield controller
-
-
-@pytest.fixture
-async def view(running: Running, client: NatsClient) -> View:
-    return await View(client).listen()
 
 
 async def still_works(view: View) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import nats.errors
@@ -17,7 +16,6 @@ from invoker.result import Reason, State
 from tests.conftest import eventually
 from tests.controllers import View, problem_of, running_controller
 from tests.custody.workload import NOTE, function, read_notes, write_catalog
-from trigger.app import Running
 
 pytestmark = pytest.mark.integration
 
@@ -34,17 +32,6 @@ def catalog(tmp_path: Path) -> Path:
         function("talks", "talks", talks),
         function("next", "next", "true"),
     )
-
-
-@pytest.fixture
-async def running(server: NatsServer, catalog: Path, tmp_path: Path) -> AsyncIterator[Running]:
-    async with running_controller(server.url, catalog, tmp_path / "state") as controller:
-        yield controller
-
-
-@pytest.fixture
-async def view(running: Running, client: NatsClient) -> View:
-    return await View(client).listen()
 
 
 async def started(tmp_path: Path, count: int = 1) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from tests.conftest import eventually
 from tests.controllers import View, problem_of, running_controller
 from tests.custody.workload import function, put_function, write_catalog
 from trigger.accept import record_of
-from trigger.app import Running
 
 pytestmark = pytest.mark.integration
 
@@ -40,17 +38,6 @@ def busy(gate: Path, name: str = "busy", topic: str = "busy", **spec: Any) -> di
 @pytest.fixture
 def catalog(tmp_path: Path, gate: Path) -> Path:
     return write_catalog(tmp_path / "catalog", busy(gate), function("idle", "idle", "true"))
-
-
-@pytest.fixture
-async def running(server: NatsServer, catalog: Path, tmp_path: Path) -> AsyncIterator[Running]:
-    async with running_controller(server.url, catalog, tmp_path / "state") as controller:
-        yield controller
-
-
-@pytest.fixture
-async def view(running: Running, client: NatsClient) -> View:
-    return await View(client).listen()
 
 
 async def fill(view: View) -> list[str]:

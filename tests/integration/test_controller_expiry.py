@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from nats.aio.client import Client as NatsClient
 
 from invoker import wire
 from invoker.nats_server import NatsServer
@@ -34,11 +33,6 @@ async def running(server: NatsServer, tmp_path: Path) -> AsyncIterator[Running]:
         server.url, catalog, tmp_path / "state", retention_seconds=RETENTION, audit_seconds=0.2
     ) as controller:
         yield controller
-
-
-@pytest.fixture
-async def view(running: Running, client: NatsClient) -> View:
-    return await View(client).listen()
 
 
 async def test_a_run_that_waits_for_too_long_is_answered_without_having_started(view: View) -> None:

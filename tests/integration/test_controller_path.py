@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 
 from invoker import wire
 from invoker.claimcheck import ClaimStore
-from invoker.nats_server import NatsServer
 from invoker.publish import EventPublisher, OutgoingEvent
 from invoker.request import ClaimCheck, Content
 from invoker.result import Reason, State
 from tests.conftest import eventually
-from tests.controllers import View, problem_of, running_controller
+from tests.controllers import View, problem_of
 from tests.custody.workload import function, write_catalog
-from trigger.app import Running
 
 pytestmark = pytest.mark.integration
 
@@ -46,15 +42,8 @@ CATALOG = [
 
 
 @pytest.fixture
-async def running(server: NatsServer, tmp_path: Path) -> AsyncIterator[Running]:
-    catalog = write_catalog(tmp_path / "catalog", *CATALOG)
-    async with running_controller(server.url, catalog, tmp_path / "state") as controller:
-        yield controller
-
-
-@pytest.fixture
-async def view(running: Running, client: NatsClient) -> View:
-    return await View(client).listen()
+def catalog(tmp_path: Path) -> Path:
+    return write_catalog(tmp_path / "catalog", *CATALOG)
 
 
 async def test_every_matching_function_runs_once_and_replies(view: View) -> None:

@@ -48,18 +48,6 @@ class Line:
     article: str
 
 
-@pytest.fixture
-async def world(client: NatsClient) -> StoredWorld:
-    await ensure_streams(client.jetstream(), NAMES, StreamLimits())
-    return StoredWorld.of(client, NAMES)
-
-
-@pytest.fixture
-async def sdk(server: NatsServer, world: StoredWorld) -> AsyncIterator[Client]:
-    async with Client.connect(server.url, names=NAMES) as connected:
-        yield connected
-
-
 async def stored(world: StoredWorld, sequence: int) -> RawStreamMsg:
     return await world.client.jetstream().get_msg(NAMES.events_stream, sequence)
 
