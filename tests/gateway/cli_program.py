@@ -15,24 +15,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from tests.acceptance.cli_desk import INVOKER, Ran
+
 ROOT = Path(__file__).parents[2]
-INVOKER = str(Path(sys.executable).parent / "invoker")
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
