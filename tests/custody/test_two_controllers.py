@@ -74,10 +74,9 @@ async def _one_running(view: View, notes: Path) -> None:
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
     """A function that takes its time in its first run only."""
-    first = f"[ -e {tmp_path}/again ] || {{ touch {tmp_path}/again; sleep 600; }}"
-    return write_catalog(
-        tmp_path / "catalog", function("slow", "slow", f"{NOTE}\nnote start\n{first}", notes=tmp_path / "notes")
-    )
+    # Before the note, which is what the test waits for: the run may be killed right after it.
+    script = f"{NOTE}\nmkdir {tmp_path}/first 2>/dev/null && pause=600\nnote start\nsleep ${{pause:-0}}"
+    return write_catalog(tmp_path / "catalog", function("slow", "slow", script, notes=tmp_path / "notes"))
 
 
 @pytest.mark.parametrize("heir_is_up", [True, False], ids=["another-is-up", "started-again"])
