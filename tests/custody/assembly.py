@@ -25,8 +25,8 @@ from invoker.results.nats import ResultStream
 from invoker.streams import stream_configs
 from tests.controllers import fast_settings
 from tests.integration.run_world import served
-from trigger.app import Controller
 from trigger.catalog_source.directory import DirectorySource
+from trigger.controller import Controller
 from trigger.engine import Engine
 from trigger.input_file import InputReader
 from trigger.local_engine.engine import LocalEngine

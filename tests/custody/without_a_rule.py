@@ -16,7 +16,7 @@ from invoker import wire
 from invoker.connection import nats_errors
 from invoker.request import RequestRecord
 from invoker.results.nats import ResultStream, _parsed
-from trigger.app import Controller
+from trigger.controller import Controller
 from trigger.custody import HeldRun
 from trigger.engine import AdoptedRun
 from trigger.local_engine.engine import LocalEngine
