@@ -71,8 +71,9 @@ def test_what_is_not_there_leads_on_and_names_no_call_of_the_api() -> None:
     assert "No run 'x' is known." in page.text
     assert "/v1" not in page.text
     assert page.link("All runs") == "/ui/runs"
-    other = refusal_page(403, json.dumps(problem | {"hint": "ask for a key"}).encode(), "/ui", had_session=False)
-    assert "ask for a key" in read_page(bytes(other.body).decode()).text
+    refused = {"detail": "vera may not publish", "hint": "ask for a key", "code": "forbidden"}
+    other = refusal_page(403, json.dumps(refused).encode(), "/ui", had_session=False)
+    assert "vera may not publish Ask for a key." in read_page(bytes(other.body).decode()).text, "names stay as they are"
 
 
 def test_the_style_sheet_closes_what_it_opens() -> None:

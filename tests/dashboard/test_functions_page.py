@@ -100,11 +100,13 @@ async def test_refused_files_stand_first_with_their_problem(stack: Stack, visito
         await stack.gateway.catalog.refresh()
         page = await visitor.page("/ui/functions")
         assert [row[0] for row in page.rows[:2]] == ["bad", "echo"]
+        assert page.rows[0][-1] == "–"
         assert page.rows[0][1].startswith("broken bad.yaml:4: spec")
         assert page.rows[1][1].startswith("kept echo/function.yaml:")
         page = await visitor.page("/ui/functions/bad")
         assert "spec.topic" in page.one("p", class_="bad").text
         assert not page.has("a", text="Publish")
+        assert page.text.count("Not known, as its file is refused.") == 2, "nobody says that it has no subscriptions"
         page = await visitor.page("/ui/functions/echo")
         assert "last good version" in page.text
         assert '"name": "echo"' in page.one("pre", aria_label="Source of echo").raw_text

@@ -314,6 +314,7 @@ async def test_who_may_not_see_a_run_is_told_that_there_is_none(world: World, be
     none = await world.stranger.get(f"/ui/runs/{'a' * 26}{below}")
     assert seen.status == none.status == 404
     assert seen.page.text.replace(run_id, "") == none.page.text.replace("a" * 26, "")
+    assert "There is no run yet that you may see." in (await world.stranger.page("/ui/runs")).text
 
 
 async def test_who_may_only_read_changes_nothing(world: World) -> None:
