@@ -7,6 +7,7 @@ security policy, a request to another host, a request that failed. What a test d
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 
 from invoker.gateway.dashboard.paths import HOME
 from invoker.gateway.dashboard.session import COOKIE
+from tests.dashboard import without_network_news
 from tests.skips import without
 
 SWITCH = "INVOKER_REQUIRE_BROWSER"
@@ -54,7 +56,10 @@ async def running_chromium() -> AsyncIterator[Browser]:
     path = program()
     async with async_playwright() as driver:
         browser = await driver.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=PATIENCE_MS
+            executable_path=without_network_news.__file__,
+            env=dict(os.environ) | {without_network_news.PROGRAM_VARIABLE: path},
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
+            timeout=PATIENCE_MS,
         )
         try:
             yield browser
