@@ -151,25 +151,33 @@ class Lookup:
         return None
 
     async def _latest(self, sees: Sees | None = None) -> Found:
+        """The newest request that no run caused: what somebody published last, however far its chain has come."""
         if sees is None:
             message = await self._reader.last(self._names.results_stream, self._names.accepted("*"))
+            if message is not None and _is_caused(message):
+                message = await self._last_begun(None)
         else:
-            message = await self._last_seen(sees)
+            message = await self._last_begun(sees)
         if message is None:
             raise UnknownIdError("no request has been accepted yet", hint="invoker publish TOPIC DATA")
         return Found(_last_token(message.subject))
 
-    async def _last_seen(self, sees: Sees) -> StoredMessage | None:
+    async def _last_begun(self, sees: Sees | None) -> StoredMessage | None:
+        """The newest that `sees` lets through and no run caused; when all recent ones are of chains, the newest."""
+        newest: StoredMessage | None = None
         subjects = [self._names.accepted("*")]
         async with aclosing(self._reader.backwards(self._names.results_stream, subjects)) as messages:
             looked_at = 0
             async for message in messages:
                 looked_at += 1
                 if looked_at > _RECENT_MESSAGES:
-                    return None
-                if sees(wire.header(message.headers, wire.H_TOPIC) or "", None):
+                    break
+                if sees is not None and not sees(wire.header(message.headers, wire.H_TOPIC) or "", None):
+                    continue
+                if not _is_caused(message):
                     return message
-        return None
+                newest = newest or message
+        return newest
 
     async def _run(self, run_id: str, before: int | None = None) -> Found | None:
         ticket, status = await asyncio.gather(self._results.ticket(run_id), self._results.status(run_id))
@@ -313,6 +321,10 @@ def the_one_fitting(given: str, ids: Iterable[str]) -> str | None:
 def _found_run(message: StoredMessage) -> Found:
     request_id = wire.header(message.headers, wire.H_REQUEST_ID) or ""
     return Found(request_id, wire.header(message.headers, wire.H_FUNCTION))
+
+
+def _is_caused(message: StoredMessage) -> bool:
+    return wire.header(message.headers, wire.H_PARENT_RUN_ID) is not None
 
 
 def _last_token(subject: str) -> str:
