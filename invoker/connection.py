@@ -6,6 +6,7 @@ What is refused here is told in sentences: `invoker.refusals` remembers it, `con
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import time
 from collections import deque
@@ -44,6 +45,7 @@ REFUSED_WAIT_SECONDS = 1.0
 """Who is refused asks less often than who finds nobody: the server writes every refusal into its log."""
 
 UNTRUSTED = "its certificate is not trusted"
+_CONNECT_FAILED = re.compile(r"^\[Errno (\d+)\] Connect call failed")
 _UNTRUSTED = re.compile(r"certificate verify failed: (.+?) \(_ssl")
 _RENEW = "renew the server's certificate, or name the authority that signed it (INVOKER_NATS_CA)"
 
@@ -401,6 +403,9 @@ def _unreachable(options: ConnectionOptions, error: Exception, heard: Iterable[s
 
 
 def _plain(words: str) -> str:
-    """What the TLS library says of a certificate that it refuses, without the names of its own parts."""
+    """What the libraries say of a refused certificate or connection, without the names of their own parts."""
     found = _UNTRUSTED.search(words)
-    return f"{UNTRUSTED}: {found[1]}" if found is not None else words
+    if found is not None:
+        return f"{UNTRUSTED}: {found[1]}"
+    refused = _CONNECT_FAILED.search(words)
+    return "connection refused" if refused is not None and int(refused[1]) == errno.ECONNREFUSED else words

@@ -71,7 +71,8 @@ def read_documents(text: str) -> list[YamlDocument]:
                 behind = node.end_mark.line
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise YamlError(_problem(error), mark.line + 1 if mark else None) from error
+        found = lines[mark.line][mark.column : mark.column + 1] if mark and mark.line < len(lines) else ""
+        raise YamlError(_problem(error, found), mark.line + 1 if mark else None) from error
     except yaml.YAMLError as error:
         raise YamlError(f"not YAML: {' '.join(str(error).split())}"[:200]) from error
     except RecursionError as error:
@@ -95,10 +96,13 @@ def _begin(lines: list[str], behind: int, first: int) -> int:
     return next(marks, first)
 
 
-def _problem(error: yaml.MarkedYAMLError) -> str:
+def _problem(error: yaml.MarkedYAMLError, found: str) -> str:
+    """What the library says, and what to do about it; `found` is the character that it stopped at."""
     problem = error.problem or error.context or "not YAML"
-    if "tab character" in problem or "\\t" in problem:
+    if "tab character" in problem or "\\t" in problem or found == "\t":
         return f"not YAML: {problem}; indent with spaces, not with tabs"
+    if found and "cannot start any token" in problem:
+        return f"not YAML: a value cannot begin with {found!r}; put it in quotes"
     return f"not YAML: {problem}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +14,12 @@ from invoker.cli.options import KubeconfigOption, KubeContextOption, NamespaceOp
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
 from invoker.cli.rendering import ManifestForm, rendered_function, settings_for, written
 from invoker.cli.rendering import server_dry_run as ask_server
-from invoker.cli.session import run, session_of
-from invoker.errors import CatalogError, UnknownIdError
+from invoker.cli.session import Session, run, session_of
+from invoker.errors import CatalogError, InvokerError, UnknownIdError
 from invoker.quantities import count
 
 if TYPE_CHECKING:
+    from invoker.connected import Connected
     from invoker.views import CatalogInfo, FunctionInfo
 
 app = command_group("functions", "List, describe, check, begin, render, pause and reload functions.")
@@ -47,11 +49,15 @@ def list_functions(context: typer.Context, output: FormOption = Form.TABLE) -> N
             screen.show(session, screen.function_rows(found.functions))
         else:
             session.note("the catalog is empty; begin one with: invoker functions new hello")
-        for one in found.functions:
-            if one.problem is not None:
-                session.note(f"{one.name} is {one.status}: {problem_words(one)}")
+        _tell_problems(session, found.functions)
 
     run(work())
+
+
+def _tell_problems(session: Session, functions: Iterable[FunctionInfo]) -> None:
+    for one in functions:
+        if one.problem is not None:
+            session.note(f"{one.name} is {one.status}: {problem_words(one)}")
 
 
 @app.command(
@@ -87,6 +93,18 @@ def known_function(catalog: CatalogInfo, name: str) -> FunctionInfo:
     near = difflib.get_close_matches(name, [one.name for one in catalog.functions], n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else None
     raise UnknownIdError(f"there is no function {name!r}", hint=hint, try_command="invoker functions list")
+
+
+async def note_if_unknown(session: Session, client: Connected, name: str | None) -> None:
+    """Say that a list or a view is of a function that there is not now; its runs may have outlived it."""
+    if name is None or session.quiet:
+        return
+    try:
+        known_function(await client.functions(), name)
+    except UnknownIdError as error:
+        session.note(f"{error.message} now" + (f"; {error.hint}" if error.hint else ""))
+    except InvokerError as error:
+        session.detail(f"functions: {error.message}")
 
 
 def problem_words(one: FunctionInfo) -> str:
@@ -253,9 +271,11 @@ def reload(context: typer.Context, output: FormOption = Form.TABLE) -> None:
     async def work() -> None:
         async with session.connected() as client:
             found = await client.reload()
+            listed = (await client.functions()).functions if found.broken and output.for_people else ()
         if output.for_people:
-            broken = f", {found.broken} broken: invoker functions list" if found.broken else ""
+            broken = f", {found.broken} broken" if found.broken else ""
             session.note(f"catalog {found.catalog}: {count(found.functions, 'function')}{broken}")
+            _tell_problems(session, listed)
         else:
             from invoker.cli.documents import plain
 

@@ -21,6 +21,13 @@ WaitOption = Annotated[
     typer.Option("--wait", metavar="SECONDS", parser=arguments.seconds, help="Wait for the outcome, at most so long."),
 ]
 HeaderOption = Annotated[list[str] | None, typer.Option("--header", metavar="K=V", help="A header; repeatable.")]
+ParamOption = Annotated[
+    list[str] | None, typer.Option("--param", metavar="K=V", help="A parameter that the function declares; repeatable.")
+]
+RequestIdOption = Annotated[
+    str | None,
+    typer.Option("--request-id", metavar="ID", help="Your id for this event; publishing it again makes no second one."),
+]
 TypeOption = Annotated[
     str | None, typer.Option("--content-type", metavar="TYPE", help="Guessed from the data when left out.")
 ]

@@ -9,7 +9,16 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
-from invoker.cli.options import AsIsOption, DataArgument, HeaderOption, TypeOption, WaitOption, pairs
+from invoker.cli.options import (
+    AsIsOption,
+    DataArgument,
+    HeaderOption,
+    ParamOption,
+    RequestIdOption,
+    TypeOption,
+    WaitOption,
+    pairs,
+)
 from invoker.cli.output import Form, FormOption, rendered_item
 from invoker.cli.session import Session, run, session_of
 from invoker.errors import (
@@ -42,13 +51,9 @@ def publish(
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The event's topic, such as orders.created.")],
     data: DataArgument = None,
     wait: WaitOption = None,
-    request_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="Your id for this event; publishing it again makes no second one.")
-    ] = None,
+    request_id: RequestIdOption = None,
     header: HeaderOption = None,
-    param: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="A parameter that the function declares; repeatable.")
-    ] = None,
+    param: ParamOption = None,
     content_type: TypeOption = None,
     reply_to: Annotated[str | None, typer.Option(metavar="SUBJECT", help="Where replies go.")] = None,
     as_is: AsIsOption = False,
@@ -63,7 +68,7 @@ def publish(
     params = pairs(param, "--param")
     topic = topic if as_is else meant_topic(topic)
     payload = arguments.read_data(data)
-    _check_size(payload)
+    check_size(payload)
     kind = content_type or payload.content_type
 
     async def work() -> None:
@@ -81,7 +86,7 @@ def publish(
     run(work())
 
 
-def _check_size(payload: arguments.Payload) -> None:
+def check_size(payload: arguments.Payload) -> None:
     """Refuse what is too large before a gigabyte of it has been sent."""
     from invoker.publish import DEFAULT_MAX_EVENT_BYTES
 

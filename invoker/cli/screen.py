@@ -216,7 +216,7 @@ def run_screen(run: RunView) -> RenderableType:
         attempts: Sequence[Attempt] = run.status.attempts if run.status else ()
         return Group(*parts, *_attempts(attempts))
     parts.append(_field("times", _timeline(result)))
-    parts += _attempts(result.attempts)
+    parts += _attempts(result.attempts, result)
     if result.output.size_bytes:
         kind = f"  {result.output.content_type}" if result.output.content_type else ""
         parts.append(_field("output", f"{size(result.output.size_bytes)}{kind}"))
@@ -235,11 +235,13 @@ def _timeline(result: Result) -> str:
     return f"queued {waited}" + (f", ran {ran}" if ran else ", never started") + f", {_local(result.finished_at)}"
 
 
-def _attempts(attempts: Iterable[Attempt]) -> list[RenderableType]:
+def _attempts(attempts: Iterable[Attempt], result: Result | None = None) -> list[RenderableType]:
+    """A line for each, and the tails of their tracebacks; one that the run's own end cut short ended as the run did."""
     lines: list[RenderableType] = []
     for attempt in attempts:
-        words = [str(attempt.number), str(attempt.reason or "running")]
-        words.append(duration(between(attempt.started_at, attempt.finished_at)))
+        words = [str(attempt.number), str(attempt.reason or (result.reason if result is not None else "running"))]
+        ended = attempt.finished_at or (result.finished_at if result is not None else None)
+        words.append(duration(between(attempt.started_at, ended)))
         if attempt.exit_code:
             words.append(f"exit code {attempt.exit_code}")
         if attempt.error is not None:

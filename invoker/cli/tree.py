@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from invoker.cli import (
+    call,
     controller,
     dead,
     demo,
@@ -43,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (dev, demo, publish, result, explain, watch, top, controller, gateway):
+for _module in (dev, demo, publish, call, result, explain, watch, top, controller, gateway):
     _module.register(app)
 for _group in (runs, functions, dead, keys):
     app.add_typer(_group.app)
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     except (InvokerError, BaseExceptionGroup) as error:
         return _refused(error)
     except TyperException as error:
-        return _said(_usage_lines(error), USAGE)
+        return _said(_usage_lines(error, arguments), USAGE)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -74,20 +75,26 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
 
     What follows `--` is data and stays as it is.
     """
+    front, rest = _parted(arguments)
+    return [*front, *rest]
+
+
+def _parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The global options, and all the rest."""
     front: list[str] = []
     rest: list[str] = []
     left = list(arguments)
     while left:
         one = left.pop(0)
         if one == "--":
-            return [*front, *rest, one, *left]
+            return front, [*rest, one, *left]
         if one in _WITH_VALUE and left:
             front += [one, left.pop(0)]
         elif one in _FLAGS or one.startswith(tuple(f"{name}=" for name in _WITH_VALUE)):
             front.append(one)
         else:
             rest.append(one)
-    return [*front, *rest]
+    return front, rest
 
 
 @app.callback(invoke_without_command=True)
@@ -140,10 +147,21 @@ def first_of_ours(error: BaseException) -> InvokerError | None:
     return next((found for one in below if (found := first_of_ours(one)) is not None), None)
 
 
-def _usage_lines(error: TyperException) -> list[str]:
+def _usage_lines(error: TyperException, arguments: Sequence[str]) -> list[str]:
     """A usage error in the same three lines as every other one."""
-    where = getattr(getattr(error, "ctx", None), "command_path", "invoker")
-    return [f"error: {error.format_message().rstrip('.')}  [usage]", f"  try: {where} --help"]
+    where = getattr(getattr(error, "ctx", None), "command_path", None) or command_path(arguments)
+    what = error.format_message().rstrip(".").replace(": Value error, ", ": ")  # what the library puts before ours
+    return [f"error: {what}  [usage]", f"  try: {where} --help"]
+
+
+def command_path(arguments: Sequence[str]) -> str:
+    """The command that a command line names, `invoker runs list`; the parser does not always say where it stopped."""
+    found, commands = ["invoker"], getattr(typer.main.get_command(app), "commands", {})
+    for one in _parted(arguments)[1]:
+        if one in commands:
+            found.append(one)
+            commands = getattr(commands[one], "commands", {})
+    return " ".join(found)
 
 
 def _said(lines: Sequence[str], code: int) -> int:
