@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import nats.micro
@@ -142,6 +143,9 @@ class ControlServices:
             size_bytes=len(data),
             headers=headers,
         )
+        called = self._names.function_of_direct_topic(topic)
+        if called is not None:
+            return {"topic": topic, **_explained_call(topic, called, self._catalog())}
         matcher = self._catalog().matcher
         return {
             "topic": topic,
@@ -262,6 +266,19 @@ class ControlServices:
             known = ", ".join(sorted(self._catalog().functions)) or "none"
             raise UnknownIdError(f"no function {name!r}; there are: {known}", hint="invoker functions list")
         return name
+
+
+def _explained_call(topic: str, called: str, catalog: Catalog) -> Answer:
+    """The verdict on a direct call: it is for its function, whatever that subscribes to."""
+    found = called in catalog.functions
+    near = [] if found else get_close_matches(called, catalog.functions, n=3)
+    patterns = {name: topic[: len(topic) - len(called)] + name for name in (called, *near)}
+    verdict = {"function": called, "pattern": topic, "matched": True, "clause": "called by its name"}
+    return {
+        "matched": [called] if found else [],
+        "subscriptions": [verdict] if found else [],
+        "nearest": [{"pattern": patterns[name], "function": name} for name in near],
+    }
 
 
 def _answering(

@@ -180,4 +180,14 @@ def _tell(session: Session, outcome: Outcome, output: Form) -> None:
         return
     session.data("".join(f"{line}\n" for line in outcome.lines(short=sys.stdout.isatty())))
     session.note("   why a topic matches nothing:   invoker explain demo.colect   (while a dev runs)")
-    session.note("   make your own:                 invoker functions new hello && invoker dev")
+    session.note(f"   make your own:                 {_activation()}invoker functions new hello && invoker dev")
+
+
+def _activation() -> str:
+    """What puts `invoker` on the path of a shell where it is not: after `make demo` it is in an environment beside."""
+    import os
+
+    script = Path(sys.executable).parent / "activate"
+    if shutil.which("invoker") is not None or not script.is_file():
+        return ""
+    return f". {os.path.relpath(script)} && "

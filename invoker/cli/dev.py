@@ -74,8 +74,9 @@ def dev(
 ) -> None:
     """Run nats-server with JetStream, the controller and an engine; show runs live; Ctrl-C stops.
 
-    A second start on the same state finds the first one, prints its addresses and ends with 0. With -o json the
-    first line on standard output has the addresses, every further one a change of a run.
+    A second start on the same state finds the first one, prints its addresses and ends with 0, or with 2 when it was
+    meant for another catalog. With -o json the first line on standard output has the addresses, every further one a
+    change of a run.
 
     With --engine kubernetes every run is a Job, in an image that INVOKER_RUNTIME_IMAGES names (docs/kubernetes.md).
     """
@@ -90,7 +91,7 @@ def dev(
     check_options(engine, chosen)
     folder = StateFolder((state or settings.default_state_dir()).expanduser().absolute())
     if not folder.lock():
-        _tell_running(session, folder, output, fresh=fresh)
+        _tell_running(session, folder, output, catalog, fresh=fresh)
         return
     try:
         plan = DevPlan(folder, catalog, port, http_port, engine.value, fresh, http_host=http_host, cluster=chosen)
@@ -169,7 +170,7 @@ async def _show(session: Session, ready: Dev, output: Form) -> None:
             return
 
 
-def _tell_running(session: Session, folder: StateFolder, output: Form, *, fresh: bool) -> None:
+def _tell_running(session: Session, folder: StateFolder, output: Form, catalog: Path | None, *, fresh: bool) -> None:
     """What the first one is; it may be starting still."""
     facts = _first_facts(folder)
     if facts is None:
@@ -177,6 +178,12 @@ def _tell_running(session: Session, folder: StateFolder, output: Form, *, fresh:
     if fresh:
         raise SettingsError(
             f"--fresh: an `invoker dev` (pid {facts.pid}) runs on the state {folder.path}", hint="stop it first"
+        )
+    meant = catalog or Path("functions")
+    if facts.catalog and str(meant.resolve()) != facts.catalog and (catalog is not None or meant.is_dir()):
+        raise SettingsError(
+            f"an `invoker dev` (pid {facts.pid}) runs with another catalog: {facts.catalog}",
+            hint="stop it first, or keep both apart: --state DIR here, and INVOKER_STATE=DIR for the other commands",
         )
     if output.for_people:
         session.note(f"an `invoker dev` runs already (pid {facts.pid}) on {folder.path}, catalog {facts.catalog}")

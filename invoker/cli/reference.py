@@ -40,7 +40,7 @@ Made from the program's own help by `python -m invoker.cli.reference`; a test co
 - **Standard output carries data only**: a function's output byte for byte, ids, tables, documents. Notes, hints,
   progress and errors go to standard error; `-q` silences notes and hints.
 - **Ids** of requests and runs may be shortened to at least four characters of their beginning or end, as long as only
-  one fits; `@latest` is the newest request.
+  one fits; `@latest` is the newest request that somebody published, not one that a run of its chain caused.
 - **Errors** take three lines at most: `error: what happened  [code]`, the cause, and a command to try. The codes are
   those of [errors.md](errors.md).
 - **Ctrl-C while waiting** leaves the work alone, prints how to come back to it, and ends with 130.

@@ -9,6 +9,7 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
+from invoker.cli.functions import known_function, note_if_unknown
 from invoker.cli.group import command_group
 from invoker.cli.options import FunctionOption, IdArgument, WaitOption, plain_id
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
@@ -70,6 +71,8 @@ def list_runs(
                 function=function, state=wanted_state, reason=wanted_reason, since=not_before, limit=limit,
                 request=plain_id(request) if request else None, until=before, text=text,
             )  # fmt: skip
+            if not rows and output.for_people:
+                await note_if_unknown(session, client, function)
         if not output.for_people:
             from invoker.cli.documents import row_document
 
@@ -119,12 +122,17 @@ def describe(
     output: FormOption = Form.TABLE,
 ) -> None:
     """Show a run (or all runs of a request) at a glance: outcome in words, times, attempts, output, last lines."""
+    from invoker.cli.waiting import paused_functions
+
     session = session_of(context)
 
     async def work() -> None:
         async with session.connected() as client:
             view = await client.result(plain_id(identifier))
+            paused = await paused_functions(client, view.runs) if output.for_people else []
         _show(session, view, function, output)
+        for name in paused:
+            session.note(f"{name} is paused: invoker functions resume {name}")
 
     run(work())
 
@@ -203,6 +211,8 @@ def replay(
     async def work() -> None:
         async with session.connected() as client:
             changed = arguments.read_data(data) if data is not None else None
+            if function is not None:
+                known_function(await client.functions(), function)
             receipt = await client.replay(
                 plain_id(identifier), data=None if changed is None else changed.data,
                 content_type=None if changed is None else changed.content_type, function=function,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from invoker.cli.output import Form, rendered_item
@@ -35,7 +36,33 @@ async def wait_for_request(
             if not isinstance(error.partial, RequestView):
                 raise
             expired, view = error, error.partial
+            expired = await _with_cause(session, client, error, view.runs)
     await show_request(session, client, view, output, function, expired)
+
+
+async def _with_cause(
+    session: Session, client: Connected, error: WaitExpiredError, runs: Iterable[RunView]
+) -> WaitExpiredError:
+    """The error; with what to do when no waiting helps, since a function is paused."""
+    paused = [] if session.quiet else await paused_functions(client, runs)
+    if not paused:
+        return error
+    one = paused[0]
+    return WaitExpiredError(
+        error.message, hint=f"{one} is paused; its events queue", try_command=f"invoker functions resume {one}"
+    )
+
+
+async def paused_functions(client: Connected, runs: Iterable[RunView]) -> list[str]:
+    """Those functions of the unfinished runs that are paused; none when no controller tells."""
+    waiting = {run.function for run in runs if not run.finished}
+    if not waiting:
+        return []
+    try:
+        catalog = await client.functions()
+    except InvokerError:
+        return []
+    return sorted(one.name for one in catalog.functions if one.paused and one.name in waiting)
 
 
 async def show_request(

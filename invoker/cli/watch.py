@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from invoker.cli.examples import examples
+from invoker.cli.functions import note_if_unknown
 from invoker.cli.output import Form, FormOption, rendered_item
 from invoker.cli.session import Session, run, session_of
 
@@ -46,6 +47,7 @@ def watch(
     async def work() -> None:
         async with session.connected() as client:
             session.note("watching; Ctrl-C ends it")
+            await note_if_unknown(session, client, function)
             await _tell(session, client, _Wanted(function, pattern), output)
 
     run(work())

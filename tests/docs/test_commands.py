@@ -11,7 +11,8 @@ from tests.docs.transcript import ROOT, Desk, difference, steps_of
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/quickstart.md", "docs/access.md", "docs/http.md", "docs/operations.md"]
+    "page",
+    ["README.md", "docs/quickstart.md", "docs/access.md", "docs/functions.md", "docs/http.md", "docs/operations.md"],
 )
 def test_a_page_does_what_it_shows(page: str, tmp_path: Path) -> None:
     desk = Desk(tmp_path)
