@@ -200,6 +200,8 @@ def test_a_message_that_only_repeats_the_reason_is_said_once_and_one_that_may_qu
     assert more.happened == "The input does not fit the schema of f."
     assert advice(ended(Reason.CANCELLED, "cancelled on request"), None, None).happened == "The run was cancelled."
     assert advice(ended(Reason.CANCELLED, "a mistake"), None, None).happened == "The run was cancelled. A mistake."
+    raised = advice(ended(Reason.ERROR, "billing.NoMoney: 3 missing (attempt 1)"), None, None)
+    assert raised.happened.endswith(" billing.NoMoney: 3 missing (attempt 1)."), "a name stays as it is"
     hidden = advice(ended(Reason.INVALID_INPUT, "'hunter2' is too short"), None, None, hides=True)
     assert "hunter2" not in hidden.happened
 

@@ -41,9 +41,12 @@ def instant(at: datetime | None) -> str:
 
 
 def sentence(text: str) -> str:
-    """The words of an error as a sentence of a page: a capital at the begin, a full stop at the end."""
+    """The words of an error as a sentence of a page: a capital at the beginning, a full stop at the end. A name at the
+    beginning (`billing.NoMoney: …`, `take-order …`) stays as it is."""
     text = text.strip()
-    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
+    begin = text.partition(" ")[0].rstrip(",:;.")
+    capital = f"{text[:1].upper()}{text[1:]}" if begin.isalpha() else text
+    return capital + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def number(value: float | None) -> str:
