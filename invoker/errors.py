@@ -11,7 +11,8 @@ InvokerError
 │   ├─ NoSubscriptionError      nothing matches, and the caller wanted an answer
 │   ├─ ContentRefusedError      a content type or encoding that this door does not take
 │   ├─ RangeRefusedError        a range of bytes that lies behind the end
-│   ├─ NoSuchPathError          the gateway has nothing at that path, or not with that method
+│   ├─ NoSuchPathError          the gateway has nothing at that path
+│   ├─ MethodRefusedError       what is at that path does not take that method
 │   ├─ UnauthorizedError        who is asking is not known
 │   ├─ ForbiddenError           who is asking is known, and may not
 │   ├─ RateLimitedError         too many calls in too short a time
@@ -147,10 +148,17 @@ class RangeRefusedError(InputRefusedError):
 
 
 class NoSuchPathError(InputRefusedError):
-    """The gateway has nothing at that path, or nothing that takes that method."""
+    """The gateway has nothing at that path."""
 
     code = "no-such-path"
     http_status = 404
+
+
+class MethodRefusedError(InputRefusedError):
+    """The gateway has something at that path, which does not take that method; `fields["allow"]` says what does."""
+
+    code = "method-not-allowed"
+    http_status = 405
 
 
 LOGIN_FAULTS = ("missing", "malformed", "unknown", "expired", "invalid")

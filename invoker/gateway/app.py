@@ -20,7 +20,7 @@ from invoker.client import Client
 from invoker.connection import ConnectionOptions, connect
 from invoker.connection_log import ConnectionLog
 from invoker.ending import cancelled
-from invoker.errors import InputRefusedError, InvokerError, NoSuchPathError
+from invoker.errors import InputRefusedError, InvokerError, MethodRefusedError, NoSuchPathError
 from invoker.gateway import gitfaas
 from invoker.gateway.access.limits import CallLimiter, address_finder, peer_counter
 from invoker.gateway.access.login import CallerLogin
@@ -260,12 +260,9 @@ async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path[:200]
     words = f"nothing here takes {request.method} {path!a}"
-    refused = NoSuchPathError(
-        words, hint="GET /openapi.json lists everything", allow=(error.headers or {}).get("Allow")
-    )
+    kind = MethodRefusedError if error.status_code == 405 else NoSuchPathError
+    refused = kind(words, hint="GET /openapi.json lists everything", allow=(error.headers or {}).get("Allow"))
     answer = problem(refused, instance=path)
-    if error.status_code == 405:
-        answer.status_code = 405
     if error.headers:
         answer.headers.update(error.headers)
     return answer

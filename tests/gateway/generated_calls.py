@@ -31,7 +31,7 @@ HOLDING = ("prefer", "idempotency-key")
 
 def _codes() -> dict[int, set[str]]:
     """By status, the codes that a problem may have: those of the errors, and the reasons of failed runs."""
-    found: dict[int, set[str]] = {405: {"no-such-path"}}
+    found: dict[int, set[str]] = {}
     for kind in _subclasses(InvokerError):
         found.setdefault(kind.http_status, set()).add(kind.code)
     for reason in Reason:
