@@ -180,14 +180,13 @@ def _tell(session: Session, outcome: Outcome, output: Form) -> None:
         return
     session.data("".join(f"{line}\n" for line in outcome.lines(short=sys.stdout.isatty())))
     session.note("   why a topic matches nothing:   invoker explain demo.colect   (while a dev runs)")
-    session.note(f"   make your own:                 {_activation()}invoker functions new hello && invoker dev")
+    first = activation(shutil.which("invoker"))
+    session.note(f"   make your own:                 {first}invoker functions new hello && invoker dev")
 
 
-def _activation() -> str:
-    """What puts `invoker` on the path of a shell where it is not: after `make demo` it is in an environment beside."""
+def activation(found: str | None, interpreter: str = sys.executable) -> str:
+    """What to type first where no `invoker` is `found` on the path, such as after `make demo`."""
     import os
 
-    script = Path(sys.executable).parent / "activate"
-    if shutil.which("invoker") is not None or not script.is_file():
-        return ""
-    return f". {os.path.relpath(script)} && "
+    script = Path(interpreter).parent / "activate"
+    return f". {os.path.relpath(script)} && " if found is None and script.is_file() else ""

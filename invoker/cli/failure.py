@@ -37,7 +37,8 @@ def lines_of(error: InvokerError) -> list[str]:
 def _cause(error: InvokerError) -> str | None:
     problems = error.fields.get("errors")
     if isinstance(problems, list | tuple) and problems and "pointer" in problems[0]:
-        return "; ".join(f"{one.get('pointer') or '/'}: {one.get('detail', '')}" for one in problems[:5])
+        told = [f"{one.get('pointer') or '/'}: {one.get('detail', '')}" for one in problems[:5]]
+        return "; ".join(told) if any(str(one.get("detail", "")) not in error.message for one in problems[:5]) else None
     return None if _hint_is_command(error) else error.hint
 
 

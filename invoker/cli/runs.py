@@ -149,7 +149,7 @@ def _show(session: Session, view: RequestView, function: str | None, output: For
     if len(runs) != 1:
         screen.show(session, screen.request_screen(view))
     for one in runs:
-        screen.show(session, screen.run_screen(one))
+        screen.show(session, screen.run_screen(one, view))
     _next_steps(session, runs)
 
 

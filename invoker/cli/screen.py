@@ -205,14 +205,19 @@ def request_screen(view: RequestView) -> RenderableType:
     return Group(*parts)
 
 
-def run_screen(run: RunView) -> RenderableType:
-    """One run at a glance: outcome in words, timeline, attempts, output, last lines."""
-    parts: list[RenderableType] = [run_words(run, datetime.now(UTC))]
+def run_screen(run: RunView, view: RequestView | None = None) -> RenderableType:
+    """One run at a glance: outcome in words, timeline, attempts, output, last lines. `view` is its request."""
+    now = datetime.now(UTC)
+    parts: list[RenderableType] = [run_words(run, now)]
     parts.append(_field("run", run.run_id))
     result = run.result
-    topic = result.topic if result else (run.status.topic if run.status else "")
+    known = result or view or run.status
+    topic = known.topic if known is not None else ""
     parts.append(_field("request", f"{run.request_id}  {topic}"))
     if result is None:
+        if view is not None and view.record is not None:
+            since = view.record.accepted_at
+            parts.append(_field("times", f"accepted {_local(since)}, {duration(between(since, now))} ago"))
         attempts: Sequence[Attempt] = run.status.attempts if run.status else ()
         return Group(*parts, *_attempts(attempts))
     parts.append(_field("times", _timeline(result)))
