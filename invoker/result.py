@@ -123,6 +123,8 @@ class Result(Document):
 
     `class_` travels as `class`. `output` is the function's bytes, `log_tail` the last lines of stdout and stderr (or
     `log_claim` when they are above 16 KiB). `engine`, `job` and `spec_hash` are None for a run that never started.
+    `dispatched_at` is when a controller asked the engine to start it, the last one that did: None when none did, or
+    when the news of it were lost. Up to there the run was queued, from there on it was starting.
     """
 
     version: int = 1
@@ -137,6 +139,7 @@ class Result(Document):
     output: Content = Content()
     attempts: tuple[Attempt, ...] = ()
     queued_at: AwareDatetime | None = None
+    dispatched_at: AwareDatetime | None = None
     started_at: AwareDatetime | None = None
     finished_at: AwareDatetime
     spec_hash: str | None = None
@@ -191,6 +194,7 @@ class RunStatusDocument(Document):
     percent: float | None = None
     text: str | None = None
     queued_at: AwareDatetime | None = None
+    dispatched_at: AwareDatetime | None = None
     started_at: AwareDatetime | None = None
     at: AwareDatetime
     engine: str | None = None

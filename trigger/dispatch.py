@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -302,6 +302,7 @@ class Dispatcher:
         # is under way, and whoever did before has kept it from beginning.
         held.started = True
         held.started_at = datetime.now(UTC)
+        held.facts = replace(held.facts, dispatched_at=held.started_at)
         held.start_answered = Once()
         try:
             await self._engine.start(plan)
@@ -375,6 +376,7 @@ def starting_status(held: HeldRun, record: RequestRecord) -> RunStatusDocument:
         topic=record.topic,
         state=State.STARTING,
         queued_at=record.received_at,
+        dispatched_at=held.started_at,
         at=held.started_at or record.received_at,
         engine=held.facts.engine,
         spec_hash=held.facts.spec_hash,

@@ -225,6 +225,7 @@ class Finisher:
                 attempts=result.attempts,
                 text=result.message,
                 queued_at=result.queued_at,
+                dispatched_at=result.dispatched_at,
                 started_at=result.started_at,
                 at=result.finished_at,
                 engine=result.engine,

@@ -233,6 +233,7 @@ def running_status(held: HeldRun, status: RunStatus, record: RequestRecord) -> R
         state=State.RUNNING,
         attempts=attempts,
         queued_at=record.received_at,
+        dispatched_at=held.facts.dispatched_at,
         started_at=next((attempt.started_at for attempt in attempts if attempt.started_at), None),
         at=datetime.now(UTC),
         engine=held.facts.engine,

@@ -54,6 +54,7 @@ class RunFacts:
     engine: str | None = None
     output: OutputMode = OutputMode.API
     runtime: str | None = None
+    dispatched_at: datetime | None = None
 
 
 def judge(status: RunStatus, facts: RunFacts) -> tuple[Verdict, bytes | None]:
@@ -101,6 +102,7 @@ def result_of(
         output=output or Content(),
         attempts=attempts,
         queued_at=record.received_at if record else None,
+        dispatched_at=facts.dispatched_at,
         started_at=started,
         finished_at=now,
         spec_hash=facts.spec_hash,

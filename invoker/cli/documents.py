@@ -31,6 +31,7 @@ def run_document(run: RunView) -> JsonObject:
         "message": "",
         "attempts": [plain(attempt) for attempt in status.attempts] if status else [],
         "queued_at": _instant(status.queued_at if status else None),
+        "dispatched_at": _instant(status.dispatched_at if status else None),
         "started_at": _instant(status.started_at if status else None),
         "finished_at": None,
         "percent": status.percent if status else None,

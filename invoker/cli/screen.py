@@ -235,9 +235,13 @@ def run_screen(run: RunView, view: RequestView | None = None) -> RenderableType:
 
 
 def _timeline(result: Result) -> str:
-    waited = duration(between(result.queued_at, result.started_at or result.finished_at))
+    begun = result.started_at or result.finished_at
+    given = min(result.dispatched_at or begun, begun)
+    parts = [f"queued {duration(between(result.queued_at, given))}"]
+    if result.dispatched_at is not None:
+        parts.append(f"starting {duration(between(given, begun))}")
     ran = duration(between(result.started_at, result.finished_at))
-    return f"queued {waited}" + (f", ran {ran}" if ran else ", never started") + f", {_local(result.finished_at)}"
+    return ", ".join([*parts, f"ran {ran}" if ran else "never started", _local(result.finished_at)])
 
 
 def _attempts(attempts: Iterable[Attempt], result: Result | None = None) -> list[RenderableType]:

@@ -31,6 +31,7 @@ class RunDetail(Answer):
     output: Content | None = Field(None, description="Small outputs are here; all are at /v1/runs/{run_id}/output")
     attempts: tuple[Attempt, ...] = ()
     queued_at: AwareDatetime | None = None
+    dispatched_at: AwareDatetime | None = Field(None, description="When a controller gave the run to its engine")
     started_at: AwareDatetime | None = None
     finished_at: AwareDatetime | None = None
     percent: float | None = Field(None, description="How far an unfinished run says it is")
@@ -121,6 +122,12 @@ class CancelledRuns(Answer):
     already_finished: list[str]
 
 
+_TOLD = (
+    "attempts", "queued_at", "dispatched_at", "started_at", "percent", "text", "spec_hash", "catalog", "engine", "job",
+)  # fmt: skip
+"""What the news of a run have under the keys of its result."""
+
+
 def run_detail(run: RunView, topic: str) -> RunDetail:
     """A run of a request on that topic."""
     if run.result is not None:
@@ -128,8 +135,7 @@ def run_detail(run: RunView, topic: str) -> RunDetail:
     status = run.status
     given: dict[str, Any] = {}
     if status is not None:
-        keys = ("attempts", "queued_at", "started_at", "percent", "text", "spec_hash", "catalog", "engine", "job")
-        given = {key: getattr(status, key) for key in keys}
+        given = {key: getattr(status, key) for key in _TOLD}
     return RunDetail(
         request_id=run.request_id, run_id=run.run_id, function=run.function, topic=topic, state=run.state, **given
     )

@@ -317,6 +317,7 @@ class RunApi:
             output=content,
             attempts=attempts,
             queued_at=record.received_at,
+            dispatched_at=status.dispatched_at if status else None,
             started_at=min((one.started_at for one in attempts if one.started_at), default=None),
             finished_at=now,
             spec_hash=address.spec_hash or None,

@@ -32,7 +32,7 @@ def attempt(number: int, start: float, end: float | None = None, reason: Reason 
 
 
 def drawn(state: State, *attempts: Attempt, finished: float | None = None, **more: Any) -> Timeline:
-    given = {"queued_at": BEGIN, "starting_at": None, "now": at(100)} | more
+    given = {"queued_at": BEGIN, "dispatched_at": None, "now": at(100)} | more
     return timeline(state=state, attempts=attempts, finished_at=None if finished is None else at(finished), **given)
 
 
@@ -59,7 +59,7 @@ def test_a_run_that_was_tried_again_has_all_of_its_stretches_without_a_gap() -> 
     ("state", "attempts", "more", "expected"),
     [
         (State.QUEUED, (), {}, [("queued", 100, True)]),
-        (State.STARTING, (), {"starting_at": at(30)}, [("queued", 30, False), ("starting", 70, True)]),
+        (State.STARTING, (), {"dispatched_at": at(30)}, [("queued", 30, False), ("starting", 70, True)]),
         (State.STARTING, (), {}, [("queued and starting", 100, True)]),
         (State.RUNNING, (attempt(1, 40),), {}, [("queued and starting", 40, False), ("attempt 1", 60, True)]),
         (
@@ -80,6 +80,19 @@ def test_a_run_that_was_tried_again_has_all_of_its_stretches_without_a_gap() -> 
 )
 def test_what_goes_on_reaches_to_now(state: State, attempts: Any, more: Any, expected: Any) -> None:
     assert told(drawn(state, *attempts, **more)) == expected
+
+
+def test_the_wait_of_a_run_is_parted_where_its_engine_got_it() -> None:
+    one = attempt(1, 40, 90, Reason.COMPLETED)
+    ran = [("attempt 1", 50, False), ("finishing", 10, False)]
+    finished = drawn(State.SUCCEEDED, one, finished=100, dispatched_at=at(30))
+    assert told(finished) == [("queued", 30, False), ("starting", 10, False), *ran]
+    never = drawn(State.FAILED, finished=100, dispatched_at=at(30))
+    assert told(never) == [("queued", 30, False), ("starting", 70, False)]
+    rounded = drawn(State.SUCCEEDED, one, finished=100, dispatched_at=at(40.9))
+    assert told(rounded) == [("queued", 40, False), ("starting", 0, False), *ran]
+    taken_over = drawn(State.SUCCEEDED, one, finished=100, dispatched_at=at(60))
+    assert told(taken_over) == [("queued and starting", 40, False), *ran], "asked for again by a second controller"
 
 
 def test_a_run_that_never_began_and_one_whose_attempts_are_unknown_are_drawn_too() -> None:

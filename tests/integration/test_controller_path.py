@@ -16,7 +16,7 @@ from invoker.request import ClaimCheck, Content
 from invoker.result import Reason, State
 from tests.conftest import eventually
 from tests.controllers import View, problem_of
-from tests.custody.workload import function, write_catalog
+from tests.custody.workload import CALL, function, write_catalog
 
 pytestmark = pytest.mark.integration
 
@@ -43,7 +43,25 @@ CATALOG = [
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Path:
-    return write_catalog(tmp_path / "catalog", *CATALOG)
+    script = f"{CALL}\nuntil [ -e {tmp_path}/gate ]; do sleep 0.02; done\ncall PUT output x"
+    return write_catalog(tmp_path / "catalog", *CATALOG, function("hands-in", "handed.in", script))
+
+
+async def test_a_result_tells_when_its_run_was_given_to_the_engine(view: View, tmp_path: Path) -> None:
+    """Whoever seals it: the controller (stdout), or the run API, which has it from the news of the run."""
+    await view.publish("echo", b"x", request_id="by-controller")
+    await view.publish("handed.in", b"x", request_id="by-run-api")
+    news = wire.run_id_of("by-run-api", "hands-in")
+    await eventually(lambda: view.results.status(news), what="the news that it starts")
+    (tmp_path / "gate").touch()
+    for request_id, name in (("by-controller", "echo"), ("by-run-api", "hands-in")):
+        result = await view.result(request_id, name)
+        assert result.succeeded
+        assert result.queued_at
+        assert result.dispatched_at
+        assert result.queued_at <= result.dispatched_at <= result.finished_at
+    await view.publish("strict", b"{}", request_id="refused")
+    assert (await view.result("refused", "strict")).dispatched_at is None
 
 
 async def test_every_matching_function_runs_once_and_replies(view: View) -> None:

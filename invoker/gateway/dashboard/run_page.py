@@ -28,7 +28,7 @@ from invoker.gateway.gateway import Gateway
 from invoker.gateway.request_documents import RunDetail, run_detail
 from invoker.gateway.sight import Sight, needs_nats
 from invoker.quantities import short_id
-from invoker.result import Reason, State
+from invoker.result import Reason
 from invoker.schema_secrets import CONCEALED
 from invoker.views import RequestView, RunView
 
@@ -124,12 +124,10 @@ def _live(run: RunView, detail: RunDetail, children: list[Child]) -> str:
 
 
 def _timeline(run: RunView, detail: RunDetail, now: datetime) -> Timeline:
-    status = run.status
-    starting = status.at if status is not None and run.state is State.STARTING else None
     return timeline(
         state=run.state,
         queued_at=detail.queued_at,
-        starting_at=starting,
+        dispatched_at=detail.dispatched_at,
         attempts=detail.attempts,
         finished_at=detail.finished_at,
         now=now,

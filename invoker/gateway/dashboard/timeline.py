@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from invoker.quantities import duration
@@ -17,6 +17,9 @@ from invoker.result import Attempt, Reason, State
 WIDTH = 1_000.0
 NARROWEST = 3.0
 """What is too short to be seen is drawn so wide."""
+_CLOCKS = timedelta(seconds=1)
+"""A cluster tells when a container started in whole seconds. What is later by more was told by a second controller,
+which asked the engine again for a run that it had already."""
 
 Kind = Literal["queued", "starting", "waiting", "attempt", "failed", "ended", "active", "pause", "finishing"]
 _NAMES: dict[Kind, str] = {
@@ -67,13 +70,14 @@ def timeline(
     *,
     state: State,
     queued_at: datetime | None,
-    starting_at: datetime | None,
+    dispatched_at: datetime | None,
     attempts: Sequence[Attempt],
     finished_at: datetime | None,
     now: datetime,
 ) -> Timeline:
-    """The drawing of a run. `starting_at`, when its engine got it, is known only while it starts."""
-    stretches = _stretches(state, queued_at, starting_at, [one for one in attempts if one.started_at], finished_at, now)
+    """The drawing of a run. `dispatched_at`, when its engine got it, parts the time before its first attempt in two."""
+    begun = [one for one in attempts if one.started_at]
+    stretches = _stretches(state, queued_at, dispatched_at, begun, finished_at, now)
     if not stretches:
         return Timeline()
     begin, end = stretches[0].start, max(one.end for one in stretches)
@@ -84,14 +88,14 @@ def timeline(
 def _stretches(
     state: State,
     queued_at: datetime | None,
-    starting_at: datetime | None,
+    dispatched_at: datetime | None,
     attempts: Sequence[Attempt],
     finished_at: datetime | None,
     now: datetime,
 ) -> list[_Stretch]:
     end = finished_at or now
     first = attempts[0].started_at if attempts else None
-    found = _before(state, queued_at, starting_at, first, end)
+    found = _before(state, queued_at, dispatched_at, first, end)
     for index, attempt in enumerate(attempts):
         following = attempts[index + 1].started_at if index + 1 < len(attempts) else None
         found += _attempt(attempt, following, finished_at, now, was_ended(attempt, state))
@@ -102,7 +106,7 @@ def _stretches(
 
 
 def _before(
-    state: State, queued_at: datetime | None, starting_at: datetime | None, first: datetime | None, end: datetime
+    state: State, queued_at: datetime | None, dispatched_at: datetime | None, first: datetime | None, end: datetime
 ) -> list[_Stretch]:
     """The time before the first attempt."""
     if queued_at is None:
@@ -111,13 +115,13 @@ def _before(
     goes_on = first is None and not state.finished
     if state is State.QUEUED:
         return [_stretch("queued", queued_at, until, goes_on)]
-    if first is None and state.finished:
+    if first is None and state.finished and dispatched_at is None:
         return [_Stretch("waiting", "waiting", queued_at, until)]
     if first is None and state is State.RUNNING:  # it says so itself, and when it began is not told yet
         return [_Stretch("active", "since it was queued", queued_at, until, True)]
-    if starting_at is None:
+    if dispatched_at is None or (first is not None and dispatched_at - first > _CLOCKS):
         return [_stretch("waiting", queued_at, until, goes_on)]
-    taken = min(max(queued_at, starting_at), until)
+    taken = min(max(queued_at, dispatched_at), until)
     return [_stretch("queued", queued_at, taken), _stretch("starting", taken, until, goes_on)]
 
 
