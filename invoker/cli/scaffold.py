@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from invoker import wire
-from invoker.errors import InputRefusedError
+from invoker.errors import InputRefusedError, TopicError
 
 FUNCTION_YAML = """\
 # What runs, for which events, within which limits.    Check it:  invoker functions check {folder}
@@ -81,7 +82,11 @@ EVENT = {"name": "Ada"}
 
 def files_of(name: str, folder: Path) -> dict[str, str]:
     """The files of a new function, by name. Raises `TopicError` for a name that no function may have."""
-    wire.check_function_name(name)
+    try:
+        wire.check_function_name(name)
+    except TopicError as error:
+        near = re.sub(r"[^a-z0-9]+", "-", name.lower())[:63].strip("-")
+        raise TopicError(error.message, try_command=f"invoker functions new {near}" if near else None) from error
     if wire.Names().is_reserved(name):
         raise InputRefusedError(f"the name {name!r} is Invoker's own", hint="topics of that name are reserved")
     return {

@@ -15,6 +15,7 @@ from invoker.errors import (
     UnknownIdError,
     WaitExpiredError,
 )
+from invoker.quantities import short_id
 from invoker.views import RequestState, RequestView, RunView, run_failed
 
 if TYPE_CHECKING:
@@ -109,6 +110,15 @@ def tell_runs(session: Session, runs: list[RunView]) -> None:
     target = screen.console(session, stderr=True)
     for run in runs:
         target.print(screen.run_words(run))
+    for run in runs:
+        if _only_wrote(run):
+            session.note(f"{run.function} gave no output; what it wrote: invoker runs logs {short_id(run.run_id)}")
+
+
+def _only_wrote(run: RunView) -> bool:
+    """Whether a run succeeded with nothing but lines in its log: a program whose `output.from` is missing does."""
+    result = run.result
+    return result is not None and result.succeeded and not result.output.size_bytes and bool(result.log_tail)
 
 
 async def write_outputs(session: Session, client: Connected, runs: list[RunView]) -> None:

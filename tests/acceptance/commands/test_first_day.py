@@ -11,6 +11,14 @@ from tests.acceptance.commands.desk_functions import BAD
 
 pytestmark = pytest.mark.acceptance
 
+WROTE = """\
+apiVersion: invoker.dev/v1alpha1
+kind: Function
+metadata: {name: wrote}
+spec:
+  command: [echo, some lines]
+"""
+
 
 def test_call_runs_one_function_whatever_it_subscribes_to(desk: Desk) -> None:
     ran = desk.run("call", "second", '{"name": "Ada"}', "--wait", WAIT)
@@ -128,3 +136,28 @@ def test_a_usage_error_names_the_command_and_no_library(desk: Desk, arguments: l
     assert said[0] in first
     assert "Value error" not in first
     assert hint == f"  try: {said[1]}"
+
+
+def test_a_program_that_only_wrote_is_told_so(desk: Desk) -> None:
+    """Its `output.from` is missing, most likely: what it printed is in the log, and nothing came out."""
+    (desk.catalog / "wrote").mkdir()
+    (desk.catalog / "wrote" / "function.yaml").write_text(WROTE)
+    try:
+        desk.does("functions", "reload")
+        ran = desk.run("call", "wrote", "x", "--wait", WAIT)
+        assert (ran.code, ran.out) == (0, "")
+        _, told = ran.err.splitlines()
+        before, _, command = told.partition("what it wrote: invoker ")
+        assert before == "wrote gave no output; "
+        assert desk.run(*command.split()).out == "some lines\n"
+        assert desk.run("call", "wrote", "x", "--wait", WAIT, "-q").err == ""
+    finally:
+        shutil.rmtree(desk.catalog / "wrote")
+        desk.does("functions", "reload")
+
+
+def test_a_name_that_no_function_may_have_is_answered_with_one_that_it_may(desk: Desk) -> None:
+    ran = desk.run("functions", "new", "Sales_Report")
+    assert ran.code == 6
+    assert error_lines(ran)[-1] == "  try: invoker functions new sales-report"
+    assert error_lines(desk.run("functions", "new", "__"))[-1].startswith("error: ")
