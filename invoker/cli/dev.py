@@ -25,7 +25,7 @@ READY_SECONDS = 10.0
 
 EXAMPLES = examples(
     "invoker dev",
-    "invoker dev --catalog functions --fresh",
+    "invoker dev --catalog functions --logs --fresh",
     "invoker dev --state .invoker --port 0 --http-port 0 -o json",
 )
 
@@ -70,6 +70,7 @@ def dev(
         typer.Option(metavar="PORT", min=0, max=65535, help="HTTP; 7222 or the next free one by default."),
     ] = None,
     http_host: HttpHostOption = None,
+    logs: Annotated[bool, typer.Option("--logs", help="Show what runs wrote, below the line of their end.")] = False,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Run nats-server with JetStream, the controller and an engine; show runs live; Ctrl-C stops.
@@ -102,12 +103,12 @@ def dev(
             if fresh:
                 session.note(clear_cluster(settings_of(plan)))
         clean_up(plan)
-        _serve(session, plan, catalog_folder, output, words)
+        _serve(session, plan, catalog_folder, output, words, logs=logs)
     finally:
         folder.unlock()
 
 
-def _serve(session: Session, plan: DevPlan, catalog_folder: Path, output: Form, engine: str) -> None:
+def _serve(session: Session, plan: DevPlan, catalog_folder: Path, output: Form, engine: str, *, logs: bool) -> None:
     import asyncio
     from dataclasses import replace
 
@@ -120,7 +121,7 @@ def _serve(session: Session, plan: DevPlan, catalog_folder: Path, output: Form, 
 
         async def use(ready: Dev) -> None:
             _announce(session, ready, plan, catalog_folder, time.monotonic() - began, output, engine)
-            await _show(session, ready, output)
+            await _show(session, ready, output, logs=logs)
 
         try:
             asyncio.run(serve(replace(plan, log=LogSplitter(log, session.note)), use))
@@ -157,7 +158,7 @@ def _found_by_default(folder: StateFolder) -> bool:
     return folder.path == settings.default_state_dir().expanduser().absolute()
 
 
-async def _show(session: Session, ready: Dev, output: Form) -> None:
+async def _show(session: Session, ready: Dev, output: Form, *, logs: bool) -> None:
     """Live lines until the end; a reader that has gone away stops them, not the servers."""
     from invoker.cli.dev_screen import show_runs
     from invoker.client import Client
@@ -165,7 +166,7 @@ async def _show(session: Session, ready: Dev, output: Form) -> None:
 
     async with Client.connect(ConnectionOptions(url=ready.facts.nats_url, name="invoker dev screen")) as client:
         try:
-            await show_runs(session, client, output)
+            await show_runs(session, client, output, logs=logs)
         except typer.Exit:
             return
 

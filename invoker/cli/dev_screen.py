@@ -16,11 +16,14 @@ from invoker.cli.output import Form, rendered_item
 from invoker.cli.session import Session
 from invoker.quantities import between, count, duration, short_id
 from invoker.request import RequestRecord
-from invoker.result import RunStatusDocument, State
+from invoker.result import Result, RunStatusDocument, State
 
 if TYPE_CHECKING:
     from invoker.client import Client
     from trigger.catalog import Catalog
+
+LOG_LINES = 20
+"""So many of a run's last lines stand below its own."""
 
 
 class RunLines:
@@ -39,22 +42,36 @@ class RunLines:
         return True
 
 
-async def show_runs(session: Session, client: Client, output: Form) -> None:
-    """Lines (or JSON lines) about runs on standard output, until cancelled."""
+async def show_runs(session: Session, client: Client, output: Form, *, logs: bool = False) -> None:
+    """Lines (or JSON lines) about runs on standard output, until cancelled; with `logs` what each wrote, below its
+    end."""
     lines = RunLines()
     async for news in client.watch_runs():
         if isinstance(news, RequestRecord):
             await _show_unmatched(session, client, news, output)
         elif lines.is_new(news):
-            await _show_run(session, client, news, output)
+            await _show_run(session, client, news, output, logs=logs)
 
 
-async def _show_run(session: Session, client: Client, status: RunStatusDocument, output: Form) -> None:
+async def _show_run(session: Session, client: Client, status: RunStatusDocument, output: Form, *, logs: bool) -> None:
     if not output.for_people:
         session.data(rendered_item(status.model_dump(mode="json"), Form.JSONL, "run_id"))
         return
-    why = await _why(client, status) if status.state.finished and status.state is not State.SUCCEEDED else ""
-    screen.show(session, run_line(status, why))
+    failed = status.state.finished and status.state is not State.SUCCEEDED
+    result = await _result(client, status) if failed or (logs and status.state.finished) else None
+    screen.show(session, run_line(status, _why(status, result) if failed else ""))
+    if logs and result is not None and result.log_tail:
+        screen.show(session, log_lines(status.function, result.log_tail))
+
+
+def log_lines(function: str, tail: str) -> Text:
+    """The last lines that a run wrote, below its line."""
+    lines = tail.rstrip("\n").splitlines()
+    shown = lines[-LOG_LINES:]
+    if len(lines) > len(shown):
+        shown.insert(0, f"… {count(len(lines) - len(shown), 'line')} before")
+    head = f"{'':<12}{function[:14]:<14} │ "
+    return Text("\n").join(Text.assemble((head, "dim"), printable(line)) for line in shown)
 
 
 def run_line(status: RunStatusDocument, why: str = "") -> Text:
@@ -70,17 +87,21 @@ def run_line(status: RunStatusDocument, why: str = "") -> Text:
     return text.append(f"  {printable(why)}") if why else text
 
 
-async def _why(client: Client, status: RunStatusDocument) -> str:
-    """The reason in words; the result is stored before its status is sent."""
+async def _result(client: Client, status: RunStatusDocument) -> Result | None:
+    """The result, which is stored before its status is sent; None when it cannot be had."""
     from invoker.errors import InvokerError
 
     try:
-        run = await client.run(status.run_id)
+        return (await client.run(status.run_id)).result
     except InvokerError:
+        return None
+
+
+def _why(status: RunStatusDocument, result: Result | None) -> str:
+    """The reason in words."""
+    if result is None:
         return str(status.reason or "")
-    if run.result is None:
-        return str(status.reason or "")
-    return f"{run.result.reason}: {run.result.message}" if run.result.message else str(run.result.reason)
+    return f"{result.reason}: {result.message}" if result.message else str(result.reason)
 
 
 async def _show_unmatched(session: Session, client: Client, record: RequestRecord, output: Form) -> None:

@@ -1,0 +1,38 @@
+"""`invoker dev --logs`: what a run wrote stands below its end, the last lines of it when there are many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.cli_desk import Desk, until
+
+pytestmark = pytest.mark.acceptance
+
+WRITES = """\
+def handle(event, context):
+    for number in range(int(event["data"])):
+        print("line", number, "\\x1b[31m")
+    raise ValueError("enough") if event["data"] == "2" else SystemExit(0)
+"""
+QUIET = "def handle(event, context): return 'done'\n"
+
+
+def test_what_a_run_wrote_stands_below_its_end(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.function("writes", WRITES)
+    desk.function("quiet", QUIET)
+    with desk.dev("--logs"):
+        desk.does("publish", "writes", "2")
+        until(lambda: "│ ValueError: enough" in desk.out() or None, what="the log")
+        desk.run("publish", "writes", "40", "--wait", "100")
+        until(lambda: "line 39" in desk.out() or None, what="the longer log")
+        desk.run("publish", "quiet", "x", "--wait", "100")
+        until(lambda: "✓ quiet" in desk.out() or None, what="the end of the last run")
+    lines = desk.out().splitlines()
+    ended = next(number for number, line in enumerate(lines) if "✗ writes" in line)
+    assert lines[ended + 1].split() == ["writes", "│", "line", "0", "\\x1b[31m"]
+    assert any("line" in line and "before" in line and "…" in line for line in lines)
+    assert sum("│ line" in line for line in lines) < 2 + 40
+    assert "✓ quiet" in lines[-1]
