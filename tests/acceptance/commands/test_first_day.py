@@ -107,6 +107,11 @@ def test_an_empty_list_of_a_function_that_is_not_there_says_so(desk: Desk) -> No
     assert desk.run("runs", "list", "--function", "filtered").err.splitlines() == ["no runs"]
 
 
+def test_watching_a_function_that_is_not_there_says_so(desk: Desk) -> None:
+    with desk.terminal("watch", "--function", "helo") as terminal:
+        assert "there is no function 'helo' now; did you mean hello?" in terminal.sees("did you mean hello?")
+
+
 def test_a_second_dev_for_another_catalog_is_refused(desk: Desk) -> None:
     other = desk.folder / "other"
     (other / "functions").mkdir(parents=True)
