@@ -297,6 +297,7 @@ class Client:
         request: str | None = None,
         since: datetime | timedelta | None = None,
         until: datetime | timedelta | None = None,
+        topic: str | None = None,
         text: str | None = None,
         limit: int = 50,
         before: str | None = None,
@@ -304,7 +305,7 @@ class Client:
         """At most `limit` runs, unfinished ones first, each part newest first; `before=rows[-1].cursor` is next.
 
         `since` and `until`: queued or finished at or after the one and before the other, instants or how long ago;
-        `text` stands in the run's or the request's id.
+        `topic` is a topic or a topic pattern; `text` stands in the run's or the request's id. Raises `TopicError`.
         """
         chosen, now = checked_state(state), datetime.now(UTC)
         wanted = RunFilter(
@@ -314,6 +315,7 @@ class Client:
             request_id=(await self._lookup.view(request))[0].request_id if request is not None else None,
             since=now - since if isinstance(since, timedelta) else since,
             until=now - until if isinstance(until, timedelta) else until,
+            topic=wire.check_pattern(topic) if topic is not None else None,
             text=text or None,
         )
         rows: list[RunRow] = []

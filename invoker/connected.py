@@ -108,6 +108,7 @@ class Connected(Protocol):
         request: str | None = None,
         since: datetime | timedelta | None = None,
         until: datetime | timedelta | None = None,
+        topic: str | None = None,
         text: str | None = None,
         limit: int = 50,
         before: str | None = None,

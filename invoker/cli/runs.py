@@ -52,6 +52,9 @@ def list_runs(
     until: Annotated[
         float | None, typer.Option(metavar="AGO", parser=arguments.seconds, help="Older than that.")
     ] = None,
+    topic: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Only runs of this topic, or of those that fit the pattern.")
+    ] = None,
     text: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Only runs with this in their id, or their request's.")
     ] = None,
@@ -69,7 +72,8 @@ def list_runs(
         async with session.connected() as client:
             rows = await client.runs(
                 function=function, state=wanted_state, reason=wanted_reason, since=not_before, limit=limit,
-                request=plain_id(request) if request else None, until=before, text=text,
+                request=plain_id(request) if request else None, until=before, topic=topic,
+                text=text,
             )  # fmt: skip
             if not rows and output.for_people:
                 await note_if_unknown(session, client, function)

@@ -215,6 +215,7 @@ class HttpClient:
         request: str | None = None,
         since: datetime | timedelta | None = None,
         until: datetime | timedelta | None = None,
+        topic: str | None = None,
         text: str | None = None,
         limit: int = 50,
         before: str | None = None,
@@ -230,6 +231,7 @@ class HttpClient:
             "request": (await self._finder.view(request))[0].request_id if request is not None else None,
             "since": from_at.isoformat() if from_at is not None else None,
             "until": until_at.isoformat() if until_at is not None else None,
+            "topic": wire.check_pattern(topic) if topic is not None else None,
             "text": text or None,
             "cursor": before,
         }

@@ -9,7 +9,7 @@ import pytest
 
 from invoker import wire
 from invoker.client import Client
-from invoker.errors import IdempotencyMismatchError, InputRefusedError, ServerUnreachableError
+from invoker.errors import IdempotencyMismatchError, InputRefusedError, ServerUnreachableError, TopicError
 from invoker.http.client import HttpClient
 from tests.conftest import eventually
 from tests.gateway.cli_program import proxy
@@ -17,7 +17,7 @@ from tests.gateway.reading import world_of
 from tests.gateway.stack import Stack
 
 
-@pytest.mark.parametrize("name", ["publish", "request", "call", "replay", "redrive", "cancel", "explain"])
+@pytest.mark.parametrize("name", ["publish", "request", "call", "replay", "redrive", "cancel", "explain", "runs"])
 def test_both_clients_take_the_same(name: str) -> None:
     over_nats = inspect.signature(getattr(Client, name)).parameters
     over_http = inspect.signature(getattr(HttpClient, name)).parameters
@@ -102,6 +102,21 @@ async def test_a_replay_whose_answer_is_lost_is_repeated_only_where_that_makes_o
         assert way.count("POST") == 3, "without an id it would be another one"
     with_id = [row for row in await sdk.runs(request="lost-and-found")]
     assert len(with_id) == 1
+
+
+async def test_runs_of_a_topic_or_a_pattern_are_the_same_through_both_doors(stack: Stack, sdk: Client) -> None:
+    for topic in ("echo.listed.one", "echo.listed.two"):
+        assert (await sdk.result((await sdk.publish(topic, b"x")).request_id, wait=60)).complete
+    async with HttpClient.connect(stack.url) as client:
+        for given, expected in (
+            ("echo.listed.one", {"echo.listed.one"}),
+            ("echo.listed.*", {"echo.listed.one", "echo.listed.two"}),
+            ("echo.listed", set()),
+        ):
+            assert {row.topic for row in await sdk.runs(topic=given)} == expected
+            assert {row.topic for row in await client.runs(topic=given)} == expected
+        with pytest.raises(TopicError, match="last token"):
+            await client.runs(topic="a.>.b")
 
 
 async def test_only_headers_of_the_call_can_be_replaced_over_http(stack: Stack, sdk: Client) -> None:

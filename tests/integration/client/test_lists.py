@@ -94,6 +94,9 @@ async def test_a_run_that_finishes_between_two_pages_is_not_left_out(sdk: Client
         ({"since": datetime(2100, 1, 1, tzinfo=UTC)}, set()),
         ({"until": timedelta(hours=1)}, set()),
         ({"until": datetime(2100, 1, 1, tzinfo=UTC)}, {"r1/f", "r1/g", "r2/f", "r2/g"}),
+        ({"topic": "orders"}, {"r1/f", "r1/g", "r2/f", "r2/g"}),
+        ({"topic": "orders.>"}, set()),
+        ({"topic": "*", "function": "g"}, {"r1/g", "r2/g"}),
         ({"text": "r2"}, {"r2/f", "r2/g"}),
         ({"text": wire.run_id_of("r1", "g")[3:]}, {"r1/g"}),
         ({"function": "g", "state": "succeeded"}, {"r1/g"}),
@@ -118,7 +121,8 @@ async def test_rare_runs_are_found_far_back(sdk: Client, world: StoredWorld) -> 
 
 
 @pytest.mark.parametrize(
-    "given", [{"before": "x"}, {"before": "f-1"}, {"before": ""}, {"state": "asleep"}, {"reason": "?"}]
+    "given",
+    [{"before": "x"}, {"before": "f-1"}, {"before": ""}, {"state": "asleep"}, {"reason": "?"}, {"topic": "a.>.b"}],
 )
 async def test_unusable_questions_are_refused_in_words(sdk: Client, given: dict[str, Any]) -> None:
     with pytest.raises(InputRefusedError):
