@@ -128,7 +128,7 @@ async def test_attempts_stand_beside_each_other_with_the_pause_between(world: Wo
     assert "Exit code5" in page.one("article", aria_label="Attempt 1").text
     assert page.one("article", aria_label="Attempt 2").has("code", text="completed")
     kinds = [one["class"] for one in page.one("svg", class_="timeline").all("rect")]
-    assert kinds[:4] == ["waiting", "failed", "pause", "attempt"]
+    assert kinds[:5] == ["queued", "starting", "failed", "pause", "attempt"]
     assert "pause before the next attempt" in page.one("ul", class_="timeline-legend").text
 
 
