@@ -175,7 +175,7 @@ async def _show(session: Session, ready: Dev, output: Form, *, logs: bool) -> No
 
 def _tell_running(session: Session, folder: StateFolder, output: Form, catalog: Path | None, *, fresh: bool) -> None:
     """What the first one is; it may be starting still."""
-    from invoker.cli.dev_server import catalog_meant
+    from trigger.settings import load_settings
 
     facts = _first_facts(folder)
     if facts is None:
@@ -184,7 +184,7 @@ def _tell_running(session: Session, folder: StateFolder, output: Form, catalog: 
         raise SettingsError(
             f"--fresh: an `invoker dev` (pid {facts.pid}) runs on the state {folder.path}", hint="stop it first"
         )
-    meant = catalog_meant(catalog)
+    meant = catalog or load_settings(engine="local").catalog
     if facts.catalog and str(meant.resolve()) != facts.catalog and (catalog is not None or meant.is_dir()):
         raise SettingsError(
             f"an `invoker dev` (pid {facts.pid}) runs with another catalog: {facts.catalog}",
