@@ -44,7 +44,13 @@ async def double(window: Window, button: str) -> None:
     pressed = window.page.get_by_role("button", name=button, exact=True)
     action, pairs = await pressed.evaluate("(one) => [one.form.action, [...new FormData(one.form)]]")
     await pressed.dblclick()
-    await window.page.wait_for_url(lambda url: url != before)
+
+    async def moved() -> bool:
+        return window.page.url != before
+
+    # Not `wait_for_url`: the second press may end the first one's way to the next page, which it takes for a failure.
+    await eventually(moved, what="the next page")
+    await window.page.wait_for_load_state("domcontentloaded")
     await window.page.wait_for_load_state()
     again = await window.page.request.post(
         action,
