@@ -35,6 +35,8 @@ CHUNK_BYTES = 128 * 1024
 _WINDOW = 16
 """Chunks on their way at once: 2 MiB in memory, and no round trip per chunk."""
 _HEADERS_AT_ONCE = 500
+_TIDY_SECONDS = 3.0
+"""Somebody waits for an answer meanwhile, and the sweep removes what is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +167,14 @@ class ClaimStore:
 
     async def withdraw(self, claim: ClaimCheck | None, *, kept: ClaimCheck | None) -> None:
         """Remove the bytes behind a claim check that nobody will be given, unless they are the `kept` ones; repeating
-        is harmless. Never raises for NATS: what cannot be removed now is swept."""
+        is harmless. Takes a few seconds at most and never raises for NATS: what cannot be removed now is swept."""
         if claim is None or (kept is not None and kept.object == claim.object):
             return
-        with suppress(InvokerError):
-            stored = await self.find(claim.object)
-            if stored is not None:
-                await self._delete(stored)
+        with suppress(InvokerError, TimeoutError):
+            async with asyncio.timeout(_TIDY_SECONDS):
+                stored = await self.find(claim.object)
+                if stored is not None:
+                    await self._delete(stored)
 
     async def sweep(self, *, before: datetime) -> int:
         """Remove every object last used before that instant and return how many; repeating is harmless.

@@ -124,7 +124,8 @@ class Result(Document):
     `class_` travels as `class`. `output` is the function's bytes, `log_tail` the last lines of stdout and stderr (or
     `log_claim` when they are above 16 KiB). `engine`, `job` and `spec_hash` are None for a run that never started.
     `dispatched_at` is when a controller asked the engine to start it, the last one that did: None when none did, or
-    when the news of it were lost. Up to there the run was queued, from there on it was starting.
+    when who sealed the result did not know (news are lossy, and controllers are started again). Up to there the run
+    was queued, from there on it was starting.
     """
 
     version: int = 1

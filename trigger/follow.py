@@ -124,7 +124,6 @@ class Follower:
             except Exception:
                 # A bug must not stop other runs: this one stays held, and the next look-up tries again.
                 log.exception("a run could not be settled", **held.ids())
-                return
             if not held.told_again:
                 return
 

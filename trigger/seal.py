@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from invoker import wire
 from invoker.claimcheck import ClaimStore
-from invoker.errors import InvokerError
+from invoker.errors import BackPressureError, InvokerError
 from invoker.request import ClaimCheck, Content, RequestRecord, RunTicket
 from invoker.result import Result
 from invoker.results.nats import ResultStream
@@ -43,7 +43,6 @@ class Sealer:
     ) -> Result:
         """The run's result: this verdict, or the one that was stored before it. Safe to repeat."""
         log_tail, log_claim = await self._log(status)
-        content = await self._content(output, verdict.content_type)
         result = result_of(
             ticket,
             record,
@@ -51,20 +50,29 @@ class Sealer:
             facts=facts or RunFacts(),
             status=status,
             now=self._now(),
-            output=content,
+            output=await self._content(output, verdict.content_type),
             log_tail=log_tail,
             log_claim=log_claim,
         )
-        if await self._results.put_result(result):
+        try:
+            is_ours = await self._results.put_result(result)
+        except BackPressureError:
+            # Surely not stored, and asked for again soon: what was put for it would pile up until RESULTS has room.
+            await self._withdraw(result, None)
+            raise
+        if is_ours:
             self._moments.reached(Moment.VERDICT_STORED)
             return result
         stored = await self._results.result(ticket.request_id, ticket.function)
         if stored is None:
             raise InvokerError(f"the result of run {ticket.run_id} expired while it was being sealed")
-        # Nothing points at what was stored for a result that is none.
-        await self._claims.withdraw(content.claim if content else None, kept=stored.output.claim)
-        await self._claims.withdraw(log_claim, kept=stored.log_claim)
+        await self._withdraw(result, stored)
         return stored
+
+    async def _withdraw(self, result: Result, stored: Result | None) -> None:
+        """Nothing points at what was put for a result that is none."""
+        await self._claims.withdraw(result.output.claim, kept=stored.output.claim if stored else None)
+        await self._claims.withdraw(result.log_claim, kept=stored.log_claim if stored else None)
 
     async def _content(self, output: bytes | None, content_type: str | None) -> Content | None:
         if output is None:

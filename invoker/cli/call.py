@@ -8,7 +8,7 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
-from invoker.cli.functions import NameArgument, known_function
+from invoker.cli.functions import NameArgument, refuse_unknown
 from invoker.cli.options import DataArgument, HeaderOption, ParamOption, RequestIdOption, TypeOption, pairs
 from invoker.cli.output import Form, FormOption
 from invoker.cli.publish import check_size
@@ -57,6 +57,8 @@ def call(
 
     async def work() -> None:
         async with session.connected() as client:
+            # Before it is stored: beside a broken file it might be that one's, and would wait as a dead letter.
+            await refuse_unknown(client, name)
             receipt = await client.publish(
                 topic, payload.data, content_type=content_type or payload.content_type, request_id=request_id,
                 headers=headers, params=params,
@@ -73,5 +75,5 @@ async def _answered(session: Session, client: Connected, name: str, request_id: 
     try:
         await wait_for_request(session, client, request_id, wait, output)
     except NoSubscriptionError:
-        known_function(await client.functions(), name)
+        await refuse_unknown(client, name)
         raise

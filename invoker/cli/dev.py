@@ -70,7 +70,9 @@ def dev(
         typer.Option(metavar="PORT", min=0, max=65535, help="HTTP; 7222 or the next free one by default."),
     ] = None,
     http_host: HttpHostOption = None,
-    logs: Annotated[bool, typer.Option("--logs", help="Show what runs wrote, below the line of their end.")] = False,
+    logs: Annotated[
+        bool, typer.Option("--logs", help="Show what runs wrote, below the line of their end; not with -o json.")
+    ] = False,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Run nats-server with JetStream, the controller and an engine; show runs live; Ctrl-C stops.
@@ -173,6 +175,8 @@ async def _show(session: Session, ready: Dev, output: Form, *, logs: bool) -> No
 
 def _tell_running(session: Session, folder: StateFolder, output: Form, catalog: Path | None, *, fresh: bool) -> None:
     """What the first one is; it may be starting still."""
+    from invoker.cli.dev_server import catalog_meant
+
     facts = _first_facts(folder)
     if facts is None:
         raise SettingsError(f"another `invoker dev` holds the state {folder.path}, but is not ready", hint="try again")
@@ -180,7 +184,7 @@ def _tell_running(session: Session, folder: StateFolder, output: Form, catalog: 
         raise SettingsError(
             f"--fresh: an `invoker dev` (pid {facts.pid}) runs on the state {folder.path}", hint="stop it first"
         )
-    meant = catalog or Path("functions")
+    meant = catalog_meant(catalog)
     if facts.catalog and str(meant.resolve()) != facts.catalog and (catalog is not None or meant.is_dir()):
         raise SettingsError(
             f"an `invoker dev` (pid {facts.pid}) runs with another catalog: {facts.catalog}",

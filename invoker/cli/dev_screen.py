@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+import typer
 from rich.text import Text
 
 from invoker.cli import screen
 from invoker.cli.failure import printable
 from invoker.cli.output import Form, rendered_item
 from invoker.cli.session import Session
+from invoker.ending import cancelled
 from invoker.quantities import between, count, duration, short_id
 from invoker.request import RequestRecord
 from invoker.result import Result, RunStatusDocument, State
@@ -46,28 +50,47 @@ async def show_runs(session: Session, client: Client, output: Form, *, logs: boo
     """Lines (or JSON lines) about runs on standard output, until cancelled; with `logs` what each wrote, below its
     end."""
     lines = RunLines()
-    async for news in client.watch_runs():
-        if isinstance(news, RequestRecord):
-            await _show_unmatched(session, client, news, output)
-        elif lines.is_new(news):
-            await _show_run(session, client, news, output, logs=logs)
+    showing: set[asyncio.Task[None]] = set()
+    try:
+        async for news in client.watch_runs():
+            if isinstance(news, RequestRecord):
+                await _show_unmatched(session, client, news, output)
+            elif lines.is_new(news):
+                await _show_run(session, client, news, output)
+                if logs and news.state.finished and output.for_people:
+                    # Beside the others: a process may live on after its answer, and its log ends with it.
+                    task = asyncio.create_task(_show_log(session, client, news))
+                    showing.add(task)
+                    task.add_done_callback(showing.discard)
+    finally:
+        await cancelled(*showing)
 
 
-async def _show_run(session: Session, client: Client, status: RunStatusDocument, output: Form, *, logs: bool) -> None:
+async def _show_log(session: Session, client: Client, status: RunStatusDocument) -> None:
+    """What a finished run wrote, once that is all there; a reader that has gone away is met at the next line."""
+    from invoker.errors import InvokerError
+
+    try:
+        lines = [line.text async for line in client.logs(status.run_id, follow=True)]
+    except InvokerError as error:
+        session.detail(f"log of {status.run_id}: {error.message}")
+        return
+    if lines:
+        with suppress(typer.Exit):
+            screen.show(session, log_lines(status.function, lines))
+
+
+async def _show_run(session: Session, client: Client, status: RunStatusDocument, output: Form) -> None:
     if not output.for_people:
         session.data(rendered_item(status.model_dump(mode="json"), Form.JSONL, "run_id"))
         return
     failed = status.state.finished and status.state is not State.SUCCEEDED
-    result = await _result(client, status) if failed or (logs and status.state.finished) else None
-    screen.show(session, run_line(status, _why(status, result) if failed else ""))
-    if logs and result is not None and result.log_tail:
-        screen.show(session, log_lines(status.function, result.log_tail))
+    screen.show(session, run_line(status, _why(status, await _result(client, status)) if failed else ""))
 
 
-def log_lines(function: str, tail: str) -> Text:
+def log_lines(function: str, lines: Sequence[str]) -> Text:
     """The last lines that a run wrote, below its line."""
-    lines = tail.rstrip("\n").splitlines()
-    shown = lines[-LOG_LINES:]
+    shown = list(lines[-LOG_LINES:])
     if len(lines) > len(shown):
         shown.insert(0, f"… {count(len(lines) - len(shown), 'line')} before")
     head = f"{'':<12}{function[:14]:<14} │ "

@@ -294,6 +294,13 @@ def settings_of(plan: DevPlan, http_port: int = 0) -> ControllerSettings:
         raise SettingsError(error.message, hint=HOST_HINT) from error
 
 
+def catalog_meant(given: Path | None) -> Path:
+    """The folder that a dev takes for its catalog: the one that is given, else that of the settings."""
+    from trigger.settings import load_settings
+
+    return given or load_settings(engine="local").catalog
+
+
 def check_catalog(plan: DevPlan) -> Path:
     """The catalog's folder. Raises `SettingsError` saying what to do when there is none."""
     folder = settings_of(plan).catalog

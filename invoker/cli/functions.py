@@ -54,6 +54,13 @@ def list_functions(context: typer.Context, output: FormOption = Form.TABLE) -> N
     run(work())
 
 
+async def _listed(client: Connected) -> Iterable[FunctionInfo]:
+    try:
+        return (await client.functions()).functions
+    except InvokerError:
+        return ()  # how many are broken is told all the same
+
+
 def _tell_problems(session: Session, functions: Iterable[FunctionInfo]) -> None:
     for one in functions:
         if one.problem is not None:
@@ -93,6 +100,16 @@ def known_function(catalog: CatalogInfo, name: str) -> FunctionInfo:
     near = difflib.get_close_matches(name, [one.name for one in catalog.functions], n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else None
     raise UnknownIdError(f"there is no function {name!r}", hint=hint, try_command="invoker functions list")
+
+
+async def refuse_unknown(client: Connected, name: str) -> None:
+    """Raise `UnknownIdError` when there is surely no function of that name: who can tell is asked, and when nobody can
+    or may, nothing is refused."""
+    try:
+        catalog = await client.functions()
+    except InvokerError:
+        return
+    known_function(catalog, name)
 
 
 async def note_if_unknown(session: Session, client: Connected, name: str | None) -> None:
@@ -271,7 +288,7 @@ def reload(context: typer.Context, output: FormOption = Form.TABLE) -> None:
     async def work() -> None:
         async with session.connected() as client:
             found = await client.reload()
-            listed = (await client.functions()).functions if found.broken and output.for_people else ()
+            listed = await _listed(client) if found.broken and output.for_people else ()
         if output.for_people:
             broken = f", {found.broken} broken" if found.broken else ""
             session.note(f"catalog {found.catalog}: {count(found.functions, 'function')}{broken}")

@@ -9,7 +9,7 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
-from invoker.cli.functions import known_function, note_if_unknown
+from invoker.cli.functions import note_if_unknown, refuse_unknown
 from invoker.cli.group import command_group
 from invoker.cli.options import FunctionOption, IdArgument, WaitOption, plain_id
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
@@ -216,7 +216,7 @@ def replay(
         async with session.connected() as client:
             changed = arguments.read_data(data) if data is not None else None
             if function is not None:
-                known_function(await client.functions(), function)
+                await refuse_unknown(client, function)
             receipt = await client.replay(
                 plain_id(identifier), data=None if changed is None else changed.data,
                 content_type=None if changed is None else changed.content_type, function=function,

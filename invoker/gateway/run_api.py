@@ -28,6 +28,7 @@ from starlette.routing import Route
 from invoker import wire
 from invoker.claimcheck import ClaimStore
 from invoker.errors import (
+    BackPressureError,
     ExpiredError,
     InputRefusedError,
     InvokerError,
@@ -235,20 +236,30 @@ class RunApi:
         # A result that a replica has not got yet is met again when this one is stored, which the leader does once.
         look = self._results.result_nearby
         standing, status = await asyncio.gather(self._standing(call, look), self._status(call))
+        if standing.result is None and standing.ticket is None:
+            standing = await self._standing(call)  # finished or unknown: nothing is stored next, so the leader is asked
         if standing.result is not None:
             return await self._repeated(call, standing.result)
         record = standing.unfinished(call.run_id)
         content = await self._stored(call)
         result = self._result(call, record, status, content)
-        if await self._results.put_result(result):
+        if await self._sealed_here(result):
             self._on_sealed(result, record)
         else:
             stands = await self._results.result(call.address.request_id, call.address.function)
-            # Nothing points at what was stored for a result that is none.
-            await self._claims.withdraw(content.claim, kept=stands.output.claim if stands else None)
+            if stands is not None:  # nothing points at what was stored for a result that is none
+                await self._claims.withdraw(content.claim, kept=stands.output.claim)
             if stands is None or not _same_output(stands, content.size_bytes, _sha256(content)):
                 raise RunFinishedError(f"run {call.run_id} got its result meanwhile: this output is not taken")
         return _sealed(call)
+
+    async def _sealed_here(self, result: Result) -> bool:
+        """Whether this call sealed the run. Refused for want of room it surely did not: the bytes make room, too."""
+        try:
+            return await self._results.put_result(result)
+        except BackPressureError:
+            await self._claims.withdraw(result.output.claim, kept=None)
+            raise
 
     async def _repeated(self, call: RunCall, result: Result) -> Response:
         """An output for a sealed run: the same bytes again are an answer that got lost, anything else is too late."""

@@ -17,17 +17,25 @@ def handle(event, context):
     raise ValueError("enough") if event["data"] == "2" else SystemExit(0)
 """
 QUIET = "def handle(event, context): return 'done'\n"
+ANSWERS = """\
+def handle(event, context):
+    print("looked at", event["data"])
+    return "done"
+"""
 
 
 def test_what_a_run_wrote_stands_below_its_end(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.function("writes", WRITES)
     desk.function("quiet", QUIET)
+    desk.function("answers", ANSWERS)
     with desk.dev("--logs"):
         desk.does("publish", "writes", "2")
         until(lambda: "│ ValueError: enough" in desk.out() or None, what="the log")
         desk.run("publish", "writes", "40", "--wait", "100")
         until(lambda: "line 39" in desk.out() or None, what="the longer log")
+        desk.does("publish", "answers", "the goods", "--wait", "100")
+        until(lambda: "answers        │ looked at the goods" in desk.out() or None, what="the log of a good end")
         desk.run("publish", "quiet", "x", "--wait", "100")
         until(lambda: "✓ quiet" in desk.out() or None, what="the end of the last run")
     lines = desk.out().splitlines()

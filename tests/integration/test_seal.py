@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from nats.aio.client import Client as NatsClient
 
 from invoker import wire
 from invoker.claimcheck import CHUNK_BYTES
+from invoker.errors import BackPressureError
 from invoker.nats_server import NatsServer
 from invoker.request import RunTicket
 from invoker.result import Reason, State
@@ -62,6 +64,22 @@ async def test_who_seals_second_leaves_nothing_behind(world: StoredWorld, client
     assert await world.claims.read(both[0].output.claim) == LARGE
     assert await world.claims.read(both[0].log_claim) == LARGE
     assert await objects(client) == (2 * PER_OBJECT, 4 * PER_OBJECT)
+
+
+async def test_what_finds_no_room_for_its_result_leaves_nothing_behind(world: StoredWorld, client: NatsClient) -> None:
+    """It is asked for again every half second, until somebody makes room."""
+    record = await world.accept("r", "f")
+    ticket = RunTicket(run_id=record.run_ids()["f"], request_id="r", function="f")
+    sealer = Sealer(ResultStream(client, client.jetstream(), NAMES), world.claims, Moments())
+    config = (await client.jetstream().stream_info(NAMES.results_stream)).config
+    await client.jetstream().update_stream(replace(config, max_bytes=1))
+    with pytest.raises(BackPressureError):
+        await sealer.seal(ticket, record, COMPLETED, status=ended(LARGE), output=LARGE)
+    assert await objects(client) == (0, 2 * PER_OBJECT)
+    await client.jetstream().update_stream(config)
+    result = await sealer.seal(ticket, record, COMPLETED, status=ended(LARGE), output=LARGE)
+    assert result.output.claim is not None
+    assert await world.claims.read(result.output.claim) == LARGE
 
 
 async def test_an_end_that_is_told_and_looked_up_at_once_is_settled_once(

@@ -42,8 +42,10 @@ def instant(at: datetime | None) -> str:
 
 def sentence(text: str) -> str:
     """The words of an error as a sentence of a page: a capital at the beginning, a full stop at the end. A name at the
-    beginning (`billing.NoMoney: …`, `take-order …`) stays as it is."""
+    beginning that is no word (`billing.NoMoney: …`, `take-order …`) stays as it is. Nothing stays nothing."""
     text = text.strip()
+    if not text:
+        return ""
     begin = text.partition(" ")[0].rstrip(",:;.")
     capital = f"{text[:1].upper()}{text[1:]}" if begin.isalpha() else text
     return capital + ("" if text.endswith((".", "!", "?")) else ".")

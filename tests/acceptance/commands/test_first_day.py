@@ -123,6 +123,9 @@ def test_a_second_dev_for_another_catalog_is_refused(desk: Desk) -> None:
     assert str(desk.catalog) in error_lines(there)[0]
     assert desk.run("dev", "--catalog", "functions").code == 0
     assert desk.shell(f"cd {other}/functions && invoker dev").code == 0
+    by_setting = desk.shell(f"cd {other} && INVOKER_CATALOG={desk.catalog} invoker dev")
+    assert by_setting.code == 0, by_setting.err
+    assert desk.shell(f"INVOKER_CATALOG={other}/functions invoker dev").code == 2
 
 
 @pytest.mark.parametrize(
