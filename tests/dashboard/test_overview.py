@@ -154,8 +154,7 @@ async def test_progress_is_told_as_the_run_tells_it(tmp_path: Path) -> None:
         status = await client.custody.results.status(wire.run_id_of("steps", "f"))
         assert status is not None
         told = status.model_copy(update={"percent": 42.4, "text": "<script>alert(1)</script>", "topic": "steps.x"})
-        await client.custody.results.put_status(told)
-        await client._client.flush()
+        await world.news(told)
         async with gateway_over(client) as up, visiting(up.url) as visitor:
             seen = await visitor.get("/ui")
     assert "<script>alert" not in seen.text

@@ -51,7 +51,7 @@ class StoredWorld:
         await js.delete_msg(self.names.events_stream, state.first_seq)
 
     async def running(self, request_id: str, function: str, state: State = State.RUNNING) -> None:
-        await self.results.put_status(
+        await self.news(
             RunStatusDocument(
                 run_id=wire.run_id_of(request_id, function),
                 request_id=request_id,
@@ -62,7 +62,16 @@ class StoredWorld:
                 started_at=datetime.now(UTC),
             )
         )
-        await self.client.flush()
+
+    async def news(self, status: RunStatusDocument) -> None:
+        """The latest news of a run, stored when this returns: nobody acknowledges a status, and the server stores what
+        it got after it has answered the ping of a flush."""
+        await self.results.put_status(status)
+
+        async def stored() -> bool:
+            return await self.results.status(status.run_id) == status
+
+        await eventually(stored, what="the status in its stream")
 
     async def seal(
         self,
