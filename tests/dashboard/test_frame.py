@@ -16,6 +16,7 @@ from invoker.connection import ConnectionOptions
 from invoker.gateway import dashboard
 from invoker.gateway.access.scopes import Action, Caller, Grant
 from invoker.gateway.catalog_copy import CatalogCopy
+from invoker.gateway.dashboard.assets import STYLES, asset
 from invoker.gateway.dashboard.refusal import refusal_page
 from invoker.gateway.dashboard.rendering import Pages
 from invoker.gateway.dead_news import DeadNews
@@ -76,9 +77,14 @@ def test_what_is_not_there_leads_on_and_names_no_call_of_the_api() -> None:
     assert "vera may not publish Ask for a key." in read_page(bytes(other.body).decode()).text, "names stay as they are"
 
 
+def test_every_part_of_the_style_sheet_is_in_it() -> None:
+    folder = files(dashboard) / "static" / "styles"
+    assert sorted(f"{part}.css" for part in STYLES) == sorted(file.name for file in folder.iterdir())
+
+
 def test_the_style_sheet_closes_what_it_opens() -> None:
     """One brace too few makes all that follows hold on phones only. Rules stand by themselves or in a media query."""
-    sheet = re.sub(r"/\*.*?\*/", "", (files(dashboard) / "static" / "dashboard.css").read_text(), flags=re.DOTALL)
+    sheet = re.sub(r"/\*.*?\*/", "", asset("dashboard.css").data.decode(), flags=re.DOTALL)
     depth = 0
     for at, brace in ((one.start(), one.group()) for one in re.finditer(r"[{}]", sheet)):
         depth += 1 if brace == "{" else -1

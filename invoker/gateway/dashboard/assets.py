@@ -1,5 +1,5 @@
-"""The dashboard's own files: one style sheet, one module, one icon. Their addresses name their content: browsers keep
-them for good and never have an old one."""
+"""The dashboard's own files as browsers get them: one style sheet, one module, one icon. Their addresses name their
+content: browsers keep them for good and never have an old one."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from invoker.gateway.dashboard.paths import ASSETS
 from invoker.gateway.gateway import Gateway
 
 KINDS = {"dashboard.css": "text/css", "dashboard.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STYLES = (
+    "foundations", "frame", "blocks", "tables", "states", "forms", "drawings", "frame_on_phones",
+    "runs", "functions", "run", "overview", "topics", "chain", "tables_on_phones",
+)  # fmt: skip
+"""The parts of the style sheet. In this order: of two rules alike the later one holds."""
 FOR_GOOD = "public, max-age=31536000, immutable"
 
 
@@ -32,7 +37,11 @@ class Asset:
 @cache
 def asset(name: str) -> Asset:
     """The file of that name, read once."""
-    data = files("invoker.gateway.dashboard").joinpath("static", name).read_bytes()
+    folder = files("invoker.gateway.dashboard").joinpath("static")
+    if name == "dashboard.css":
+        data = b"\n".join(folder.joinpath("styles", f"{part}.css").read_bytes() for part in STYLES)
+    else:
+        data = folder.joinpath(name).read_bytes()
     return Asset(data, hashlib.sha256(data).hexdigest()[:16])
 
 
