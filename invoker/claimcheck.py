@@ -52,10 +52,14 @@ class StoredObject:
 
 
 class ClaimStore:
-    """Puts, reads and removes the bytes behind claim checks of one instance."""
+    """Puts, reads and removes the bytes behind claim checks of one instance.
 
-    def __init__(self, jetstream: JetStreamContext, names: wire.Names) -> None:
+    `may_purge`: whether this NATS user may purge the bucket, which sweeping needs; of the roles only a controller may.
+    """
+
+    def __init__(self, jetstream: JetStreamContext, names: wire.Names, *, may_purge: bool = True) -> None:
         self._js = jetstream
+        self._may_purge = may_purge
         self._bucket = names.payloads_bucket
         self._stream = f"OBJ_{names.payloads_bucket}"
 
@@ -166,15 +170,15 @@ class ClaimStore:
             await self._put_meta(stored.name, stored.nuid, stored.size_bytes, stored.chunks, stored.digest)
 
     async def withdraw(self, claim: ClaimCheck | None, *, kept: ClaimCheck | None) -> None:
-        """Remove the bytes behind a claim check that nobody will be given, unless they are the `kept` ones; repeating
-        is harmless. Takes a few seconds at most and never raises for NATS: what cannot be removed now is swept."""
+        """Free the room of the bytes behind a claim check that nobody will be given, unless they are the `kept` ones;
+        repeating is harmless. Takes a few seconds at most and never raises for NATS: what is left is swept."""
         if claim is None or (kept is not None and kept.object == claim.object):
             return
         with suppress(InvokerError, TimeoutError):
             async with asyncio.timeout(_TIDY_SECONDS):
                 stored = await self.find(claim.object)
                 if stored is not None:
-                    await self._delete(stored)
+                    await (self._delete(stored) if self._may_purge else self._empty(stored.nuid))
 
     async def sweep(self, *, before: datetime) -> int:
         """Remove every object last used before that instant and return how many; repeating is harmless.
@@ -213,7 +217,14 @@ class ClaimStore:
         with suppress(InvokerError, nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError):
             await _settled(pending, asyncio.ALL_COMPLETED)
         with suppress(InvokerError):
-            await self._purge(nuid)
+            await (self._purge(nuid) if self._may_purge else self._empty(nuid))
+
+    async def _empty(self, nuid: str) -> None:
+        """One empty message in place of the chunks, until it is swept: whoever may store them may do that. A refused
+        purge would be told to operators as a missing right, and keep a gateway from being ready."""
+        with nats_errors("emptying chunks"):
+            headers = {"Nats-Rollup": "sub"}
+            await self._js.publish(self._chunk_subject(nuid), b"", headers=headers, stream=self._stream)
 
     async def _list(self) -> list[StoredObject]:
         with nats_errors("listing the object store"):

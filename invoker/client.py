@@ -79,7 +79,7 @@ class Client:
         self._client = client
         jetstream = client.jetstream(timeout=5.0)
         self._results = ResultStream(client, jetstream, names)
-        self._claims = ClaimStore(jetstream, names)
+        self._claims = ClaimStore(jetstream, names, may_purge=False)
         self._reader = StreamReader(client, jetstream)
         self._lookup = Lookup(self._reader, self._results, names)
         self._control = ControlServices(client, names)

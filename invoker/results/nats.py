@@ -18,7 +18,7 @@ import nats.js.errors
 from nats.aio.msg import Msg
 
 from invoker import wire
-from invoker.connection import nats_errors
+from invoker.connection import RefusedSubjectError, nats_errors
 from invoker.errors import InvokerError
 from invoker.request import Document, RequestRecord, RunTicket
 from invoker.result import Result, RunStatusDocument
@@ -215,12 +215,12 @@ class ResultStream:
 
     async def _near(self, subject: str) -> bytes | None:
         """The last message of a subject of RESULTS by a direct read, which any replica answers; None when it has none,
-        and when it does not answer: the leader may."""
+        and when it does not answer, or may not be asked: the leader may."""
         request = json.dumps({"last_by_subj": subject}).encode()
         with nats_errors(f"reading {subject}"):
             try:
                 found = await self._client.request(self._direct_get, request, timeout=_NEAR_SECONDS)
-            except (nats.errors.TimeoutError, nats.errors.NoRespondersError):
+            except (nats.errors.TimeoutError, nats.errors.NoRespondersError, RefusedSubjectError):
                 return None
         return found.data if (found.headers or {}).get("Status") is None else None
 

@@ -16,13 +16,14 @@ import pytest_asyncio
 from nats.aio.client import Client as NatsClient
 
 from invoker import wire
+from invoker.client import Client
 from invoker.connection import ConnectionOptions, connect
 from invoker.errors import ServerUnreachableError
 from invoker.nats_server import NatsServer, find_binary, nats_server
 from invoker.settings import connection_options
 from invoker.streams import StreamLimits, ensure_streams
 from tests.conftest import eventually
-from tests.gateway.roles_workload import everything
+from tests.gateway.roles_workload import LARGE, everything
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "nats"
 ROLES = ("publisher", "viewer", "gateway", "controller")
@@ -99,6 +100,46 @@ def test_the_files_hold_no_password_and_the_server_wants_all_of_them() -> None:
 async def test_nobody_comes_in_without_being_known(guarded: NatsServer, user: str | None, password: str | None) -> None:
     with pytest.raises(ServerUnreachableError, match="refuses us"):
         await connect(replace(identity(guarded, "viewer"), user=user, password=password))
+
+
+async def test_a_gateway_takes_back_what_it_stored_in_vain_and_stays_ready(guarded: NatsServer) -> None:
+    """It may purge nothing: a purge that is refused would keep it from being ready, for what any caller can do."""
+
+    async def breaking_off() -> AsyncIterator[bytes]:
+        yield LARGE
+        raise OSError("the caller has gone")
+
+    async with Client.connect(identity(guarded, "gateway")) as client:
+        claims, stored = client.custody.claims, await _payload_bytes(guarded)
+        with suppress(OSError):
+            await claims.put(breaking_off(), owner="event")
+        too_late = await claims.put(LARGE, owner="output")
+        for _ in range(2):
+            await claims.withdraw(too_late, kept=None)
+        assert await _payload_bytes(guarded) - stored < 5_000
+        assert client.problems == []
+
+
+async def _payload_bytes(server: NatsServer) -> int:
+    client = await connect(identity(server, "controller"))
+    try:
+        return (await client.jetstream().stream_info(STREAMS[-1])).state.bytes
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("more", [("DIRECT.GET", "STREAM.MSG.GET"), ("STREAM.MSG.GET",)])
+async def test_a_publisher_with_ids_of_its_own_needs_what_the_file_says(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """And without direct reads, which are only faster, the stream's leader tells."""
+    rights = ", ".join(f'"$JS.API.{one}.INVOKER_RESULTS"' for one in more)
+    config = accounts().replace('"$O.INVOKER_PAYLOADS.>"', f'{rights}, "$O.INVOKER_PAYLOADS.>"', 1)
+    async with nats_server(tmp_path / "jetstream", extra_config=config) as server:
+        controller = await connect(identity(server, "controller"))
+        await ensure_streams(controller.jetstream(), wire.Names(), StreamLimits())
+        await controller.close()
+        async with Client.connect(identity(server, "publisher")) as client:
+            receipt = await client.publish("orders.new", b"x", request_id="order-17")
+            assert (receipt.request_id, receipt.duplicate) == ("order-17", False)
 
 
 EVERYBODY = [

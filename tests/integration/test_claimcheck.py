@@ -148,6 +148,19 @@ async def test_what_is_withdrawn_is_gone_and_what_is_kept_stays(client: NatsClie
     assert (await client.jetstream().stream_info(STREAM)).state.messages == 3
 
 
+async def test_who_may_not_purge_empties_what_is_withdrawn_and_a_sweep_removes_the_rest(
+    client: NatsClient, claims: ClaimStore
+) -> None:
+    store = ClaimStore(client.jetstream(), NAMES, may_purge=False)
+    with pytest.raises(PayloadTooLargeError):
+        await store.put(in_parts(some_bytes(5 * CHUNK_BYTES), CHUNK_BYTES), owner="event", limit_bytes=4 * CHUNK_BYTES)
+    await store.withdraw(await store.put(some_bytes(2 * CHUNK_BYTES), owner="output"), kept=None)
+    state = (await client.jetstream().stream_info(STREAM)).state
+    assert (state.messages, state.bytes < 2_000) == (3, True)
+    assert await claims.sweep(before=datetime.now(UTC) + timedelta(seconds=5)) == 2
+    assert (await client.jetstream().stream_info(STREAM)).state.messages == 0
+
+
 async def test_a_stream_that_fails_leaves_nothing(client: NatsClient, claims: ClaimStore) -> None:
     async def failing() -> AsyncIterator[bytes]:
         yield some_bytes(3 * CHUNK_BYTES)
