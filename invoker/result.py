@@ -123,9 +123,9 @@ class Result(Document):
 
     `class_` travels as `class`. `output` is the function's bytes, `log_tail` the last lines of stdout and stderr (or
     `log_claim` when they are above 16 KiB). `engine`, `job` and `spec_hash` are None for a run that never started.
-    `dispatched_at` is when a controller asked the engine to start it, the last one that did: None when none did, or
-    when who sealed the result did not know (news are lossy, and controllers are started again). Up to there the run
-    was queued, from there on it was starting.
+    `dispatched_at` is when a controller asked the engine to start it, the last one that did; where another one goes on
+    with a Job, the second in which that was made. None when nobody asked, or when who sealed the result did not know
+    (news are lossy). Up to there the run was queued, from there on it was starting.
     """
 
     version: int = 1

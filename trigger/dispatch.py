@@ -240,6 +240,7 @@ class Dispatcher:
             engine=self._engine.name,
             output=found.output,
             runtime=found.runtime,
+            dispatched_at=max(found.dispatched_at, record.received_at),
         )
         held.expires_at = expiry_of(record, self._rules.retention_seconds)
         held.started = True

@@ -68,12 +68,14 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class AdoptedRun:
-    """What a run that goes on was started with, whatever its function is by now. `runtime` None: a plain command."""
+    """What a run that goes on was started with, whatever its function is by now. `runtime` None: a plain command.
+    `dispatched_at` is when it was; a cluster tells that in whole seconds, rounded down."""
 
     spec_hash: str
     catalog: str
     output: OutputMode
     runtime: str | None
+    dispatched_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

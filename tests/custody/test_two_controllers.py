@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from invoker import wire
 from invoker.nats_server import NatsServer
 from tests.conftest import eventually
 from tests.controllers import View, running_controller
+from tests.custody.assembly import assembled
 from tests.custody.processes import ControllerProcess
 from tests.custody.workload import NOTE, Workload, function, kill_catalog, read_notes, write_catalog
+from trigger.local_engine.engine import LocalEngine
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +63,28 @@ async def test_a_long_run_stays_with_its_controller(server: NatsServer, client: 
         await view.quiet()
     notes_by_run = Counter(note.run_id for note in read_notes(notes) if note.what == "start")
     assert notes_by_run == {wire.run_id_of(f"r{number}", "long"): 1 for number in range(4)}
+
+
+async def test_who_goes_on_with_a_run_knows_when_it_was_given_to_the_engine(
+    server: NatsServer, client: NatsClient, tmp_path: Path
+) -> None:
+    """As on a cluster, where Jobs outlive the controller that made them."""
+    view, notes, gate = await View(client).listen(), tmp_path / "notes", tmp_path / "gate"
+    script = f"{NOTE}\nnote start\nuntil [ -e {gate} ]; do sleep 0.02; done"
+    catalog = write_catalog(tmp_path / "catalog", function("slow", "slow", script, notes=notes))
+    async with LocalEngine(tmp_path / "engine") as engine:
+        async with assembled(server.url, catalog, tmp_path / "first", engine=engine) as first:
+            await _one_running(view, notes)
+            await first.vanish()
+        between = datetime.now(UTC)
+        async with assembled(server.url, catalog, tmp_path / "second", engine=engine):
+            gate.touch()
+            result = await view.result("r", "slow")
+            await view.quiet()
+    assert len(read_notes(notes)) == 1
+    assert result.dispatched_at
+    assert result.queued_at
+    assert result.queued_at <= result.dispatched_at < between
 
 
 async def _one_running(view: View, notes: Path) -> None:

@@ -159,7 +159,7 @@ class KubernetesEngine:
             return None
         self._runs.claim(run)
         job = run.job
-        return AdoptedRun(job.spec_hash, job.catalog, job.terms.output, job.terms.runtime)
+        return AdoptedRun(job.spec_hash, job.catalog, job.terms.output, job.terms.runtime, job.created_at)
 
     def place_of(self, run_id: str) -> str | None:
         return f"{self._api.namespace}/{names.job_name(self._instance, run_id)}"

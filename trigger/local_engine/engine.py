@@ -153,7 +153,7 @@ class LocalEngine:
             return None
         self._tell(run.status)
         plan = run.plan
-        return AdoptedRun(plan.spec_hash, plan.catalog, plan.output, plan.code.runtime)
+        return AdoptedRun(plan.spec_hash, plan.catalog, plan.output, plan.code.runtime, run.dispatched_at)
 
     def place_of(self, run_id: str) -> str | None:
         return None

@@ -32,6 +32,7 @@ class Run:
         "attempts",
         "code_name",
         "deadline",
+        "dispatched_at",
         "end",
         "folder",
         "live",
@@ -58,6 +59,7 @@ class Run:
         self.plan = plan
         self.program = program
         self.folder = folder
+        self.dispatched_at = now()
         self.log: RunLog | None = None
         self.attempts: tuple[AttemptStatus, ...] = ()
         self.end: RunEnd | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 from tests.conformance.engine_suite.any_engine import STAY, EngineWorld, ended, printed, run, running
 from trigger.engine import Phase, RunStatus
@@ -88,11 +89,13 @@ async def test_release_may_be_repeated_and_forgets_the_run(engine_world: EngineW
 
 async def test_a_run_that_goes_on_is_adopted_with_what_it_was_started_with(engine_world: EngineWorld) -> None:
     plan = engine_world.plan("echo ready; " + STAY, spec_hash="fedcba9876543210", output=OutputMode.TERMINATION)
+    before = datetime.now(UTC).replace(microsecond=0)  # a cluster tells it in whole seconds
     await running(engine_world, plan)
     reports = engine_world.count(plan.run_id, Phase.RUNNING)
-    adopted = await engine_world.engine.adopt(plan.run_id)
+    adopted, now = await engine_world.engine.adopt(plan.run_id), datetime.now(UTC)
     assert adopted is not None
     assert (adopted.spec_hash, adopted.output, adopted.runtime) == ("fedcba9876543210", OutputMode.TERMINATION, None)
+    assert before <= adopted.dispatched_at <= now
     assert engine_world.count(plan.run_id, Phase.ENDED) == 0
     await engine_world.engine.stop(plan.run_id, "cancelled")
     await ended(engine_world, plan.run_id)
