@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trigger.kubernetes_engine.images import parse_pattern
+from trigger.kubernetes_engine.names import USER_ID
 from trigger.pod_names import DNS_LABEL
 
 ANY = ("*",)
@@ -38,6 +39,9 @@ class KubernetesSettings(BaseModel):
     """Images of the runtimes, `python=IMAGE,command=IMAGE`; `command` is for functions with a command and no image."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """When images are pulled, where a function does not say so itself."""
+    pod_user: Annotated[int, Field(ge=1)] | Literal["none"] = USER_ID
+    """User, group and fsGroup of pods whose function names none; `none` leaves them to the image, or to a cluster that
+    assigns them (OpenShift)."""
     allowed_images: tuple[str, ...] = ANY
     """Images functions may name: by name, host or digest."""
     allowed_service_accounts: tuple[str, ...] = ()
@@ -62,6 +66,19 @@ class KubernetesSettings(BaseModel):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return split(value)
+
+    @property
+    def user_id(self) -> int | None:
+        return None if self.pod_user == "none" else self.pod_user
+
+    @field_validator("pod_user", mode="before")
+    @classmethod
+    def _one_user(cls, value: Any) -> Any:
+        # One sentence for both: pydantic would tell two of what this is not.
+        word = value.strip() if isinstance(value, str) else value
+        if word == "none" or (str(word).isascii() and str(word).isdecimal() and int(word) > 0):
+            return word if word == "none" else int(word)
+        raise ValueError("must be the number of a user, not 0, or `none`")
 
     @field_validator("allowed_images")
     @classmethod

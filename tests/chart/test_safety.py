@@ -23,6 +23,7 @@ from tests.chart.rendering import (
     of_kind,
     pods,
     the,
+    variables,
 )
 from tests.chart.restricted import violations
 from tests.chart.values_cases import EXTERNAL, SECRET
@@ -35,6 +36,20 @@ from tests.docs.transcript import ROOT
 def test_the_role_is_that_of_the_documentation(render: Rendering) -> None:
     (written,) = of_kind(list(yaml.safe_load_all((ROOT / "deploy/rbac.yaml").read_text())), "Role")
     assert the(render(), "Role", f"{NAME}-controller")["rules"] == written["rules"]
+
+
+def test_who_pods_run_as_may_be_left_to_the_cluster(render: Rendering) -> None:
+    """As docs/kubernetes.md says for clusters that give each namespace users of its own."""
+    nobody = dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"))
+    documents = render({"podSecurityContext": nobody, "controller": {"settings": {"podUser": "none"}}})
+    assert (
+        variables(the(documents, "Deployment", f"{NAME}-controller")["spec"]["template"])["INVOKER_POD_USER"] == "none"
+    )
+    seen = [pod["spec"] for _, pod in pods(documents)]
+    assert len(seen) >= 4
+    for spec in seen:
+        assert not set(nobody) & set(spec["securityContext"])
+        assert violations(spec) == []
 
 
 def test_nothing_is_of_the_whole_cluster_unless_asked_for(render: Rendering) -> None:

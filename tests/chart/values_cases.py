@@ -328,6 +328,7 @@ CASES: tuple[Case, ...] = (
             "allowedVolumeClaims": (["data"], "data"),
             "allowedStorageClasses": (["fast"], "fast"),
             "maxVolumeBytes": (4096, "4096"),
+            "podUser": ("none", "none"),
         },
     ),
     *_of_pods("gateway"),

@@ -189,6 +189,8 @@ def test_a_file_has_lists_and_tables(tmp_path: Path) -> None:
         ("IMAGE_PULL_POLICY", "Sometimes"),
         ("MAX_VOLUME_BYTES", "0"),
         ("MAX_VOLUME_BYTES", "1Gi"),
+        ("POD_USER", "0"),
+        ("POD_USER", "root"),
         ("IN_CLUSTER", "perhaps"),
         ("ALLOWED_IMAGES", "*.example.com/x"),
         ("ALLOWED_IMAGES", "a/*, b:1:2"),
@@ -231,6 +233,13 @@ def test_everything_else_reaches_its_part() -> None:
     assert (options.manifest.instance, options.manifest.runtime_images) == ("mine", {"python": "a"})
     assert options.manifest.image_pull_policy == "Never"
     assert options.policy("n").max_volume_bytes == 9
+    assert options.manifest.user_id == 10001
+
+
+@pytest.mark.parametrize(("given", "user"), [("none", None), (" none ", None), ("1000690000", 1000690000)])
+def test_the_user_of_pods(given: str, user: int | None) -> None:
+    settings = loaded(POD_USER=given)
+    assert engine_options("invoker", settings.kubernetes).manifest.user_id == user
 
 
 @settings(deadline=None)

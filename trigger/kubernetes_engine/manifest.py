@@ -26,7 +26,6 @@ from trigger.kubernetes_engine.job_spec import merged
 from trigger.kubernetes_engine.policy import MAX_JOB_BYTES
 from trigger.plan import InputMode, OutputMode, RunPlan
 
-USER_ID = 10001
 WORK_PATH, CODE_PATH, INPUT_FOLDER = "/work", "/code", "/invoker"
 INPUT_FILE = f"{INPUT_FOLDER}/input"
 TERMINATION_FILE = "/dev/termination-log"
@@ -43,11 +42,13 @@ COMMAND_IMAGE = "command"
 
 @dataclass(frozen=True, slots=True)
 class ManifestOptions:
-    """What an operator chose for all functions: the instance, the images of the runtimes, how they are pulled."""
+    """What an operator chose for all functions: the instance, the images of the runtimes, how they are pulled, and the
+    user that pods run as where a function names none; None leaves that to image and cluster."""
 
     instance: str = "invoker"
     runtime_images: Mapping[str, str] = field(default_factory=dict)
     image_pull_policy: str | None = None
+    user_id: int | None = names.USER_ID
 
 
 def job_manifest(plan: RunPlan, options: ManifestOptions, code: CodeMap | None, now: datetime) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def _pod_spec(
         "terminationGracePeriodSeconds": settings.get(
             "terminationGracePeriodSeconds", max(1, math.ceil(plan.limits.grace_seconds))
         ),
-        "securityContext": _pod_security() | settings.get("securityContext", {}),
+        "securityContext": _pod_security(options.user_id) | settings.get("securityContext", {}),
         "containers": [_function_container(plan, options, code, settings)],
         "volumes": [*_volumes(plan, options, code), *settings.get("volumes", ())],
     }
@@ -220,14 +221,9 @@ _PASSED_ON = (
 )
 
 
-def _pod_security() -> dict[str, Any]:
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": USER_ID,
-        "runAsGroup": USER_ID,
-        "fsGroup": USER_ID,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+def _pod_security(user_id: int | None) -> dict[str, Any]:
+    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    return security if user_id is None else security | dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), user_id)
 
 
 def _secured(container: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def engine_options(instance: str, settings: KubernetesSettings) -> EngineOptions
 
 
 def manifest_options(instance: str, settings: KubernetesSettings) -> ManifestOptions:
-    return ManifestOptions(instance, settings.runtime_images, settings.image_pull_policy)
+    return ManifestOptions(instance, settings.runtime_images, settings.image_pull_policy, settings.user_id)
 
 
 def policy_of(namespace: str, settings: KubernetesSettings) -> Policy:

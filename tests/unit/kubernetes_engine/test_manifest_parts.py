@@ -17,6 +17,7 @@ from tests.unit.kubernetes_engine.planned_jobs import (
     HARDENED,
     NOW,
     OPTIONS,
+    POLICY,
     RUN_ID,
     env,
     made,
@@ -34,6 +35,7 @@ from trigger.kubernetes_engine.manifest import (
     job_body,
     job_manifest,
 )
+from trigger.kubernetes_engine.policy import refusals
 from trigger.kubernetes_engine.status import job_view
 from trigger.plan import Code, InputMode, Limits, OutputMode
 
@@ -50,6 +52,20 @@ def test_ours_stand_over_what_a_function_says_of_itself() -> None:
     environ = env(made(plan(env={"INVOKER_WORKDIR": "/x", "INVOKER_TERMINATION_FILE": "/x", "HOME": "/own"})))
     assert (environ["INVOKER_WORKDIR"], environ["INVOKER_TERMINATION_FILE"]) == ("/work", "/dev/termination-log")
     assert (environ["HOME"], environ["TMPDIR"]) == ("/own", "/work"), "these two are only our defaults"
+
+
+def test_who_a_pod_runs_as_may_be_left_to_the_cluster() -> None:
+    """OpenShift gives every namespace users of its own and refuses pods that name another one."""
+    named = pod(made(plan()))["securityContext"]
+    assert (named["runAsUser"], named["runAsGroup"], named["fsGroup"]) == (10001, 10001, 10001)
+    other = pod(made(plan(), ManifestOptions("mine", user_id=2000)))["securityContext"]
+    assert (other["runAsUser"], other["runAsGroup"], other["fsGroup"]) == (2000, 2000, 2000)
+    for of in (plan(), plan(pod={"job": {"template": {"spec": {}}}})):
+        job = made(of, ManifestOptions("mine", user_id=None))
+        assert pod(job)["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        assert refusals(job, POLICY) == []
+    own = plan(pod={"settings": {"securityContext": {"runAsUser": 7}}})
+    assert pod(made(own, ManifestOptions("mine", user_id=None)))["securityContext"]["runAsUser"] == 7
 
 
 def test_where_labels_and_annotations_go() -> None:
