@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trigger.kubernetes_engine.images import parse_pattern
-from trigger.kubernetes_engine.names import USER_ID
-from trigger.pod_names import DNS_LABEL
+from trigger.pod_names import DNS_LABEL, USER_ID
 
 ANY = ("*",)
 

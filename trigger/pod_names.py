@@ -1,4 +1,4 @@
-"""Names, label keys and paths that a function may use in its pods, and those that are taken.
+"""Names, label keys and paths that a function may use in its pods, those that are taken, and who pods run as.
 
 Pure. Used twice: when a function is loaded, and again for the finished Job.
 """
@@ -14,6 +14,8 @@ CONFIG_KEY = re.compile(r"(?!\.\.)[-._a-zA-Z0-9]{1,253}")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
+USER_ID = 10001
+"""Who pods run as, and their group, where neither function nor operator says otherwise."""
 OURS = "invoker.dev/"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RESERVED_KEYS = frozenset({MANAGED_BY, "job-name", "controller-uid"})

@@ -25,6 +25,7 @@ from trigger.kubernetes_engine.code_map import CodeMap
 from trigger.kubernetes_engine.job_spec import merged
 from trigger.kubernetes_engine.policy import MAX_JOB_BYTES
 from trigger.plan import InputMode, OutputMode, RunPlan
+from trigger.pod_names import USER_ID
 
 WORK_PATH, CODE_PATH, INPUT_FOLDER = "/work", "/code", "/invoker"
 INPUT_FILE = f"{INPUT_FOLDER}/input"
@@ -48,7 +49,7 @@ class ManifestOptions:
     instance: str = "invoker"
     runtime_images: Mapping[str, str] = field(default_factory=dict)
     image_pull_policy: str | None = None
-    user_id: int | None = names.USER_ID
+    user_id: int | None = USER_ID
 
 
 def job_manifest(plan: RunPlan, options: ManifestOptions, code: CodeMap | None, now: datetime) -> dict[str, Any]:

@@ -32,8 +32,6 @@ RESULT_FINALIZER = "invoker.dev/result"
 
 FUNCTION_CONTAINER = "function"
 INPUT_CONTAINER = "input"
-USER_ID = 10001
-"""Who pods run as, and their group, where neither function nor operator says otherwise."""
 
 MAX_NAME = 63
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
