@@ -25,6 +25,7 @@ from .note import (
     AttemptFailedError,
     encode_note,
     frames_of,
+    is_final,
     lean_traceback,
     name_of,
     own_frames,
@@ -74,7 +75,8 @@ def main() -> int:
     except SystemExit as error:
         return attempt.exited(error)
     except BaseException as error:  # whatever the function raises is this attempt's error
-        return attempt.failed({"type": name_of(error), "message": attempt.words(error)}, traceback_of(error))
+        note = {"type": name_of(error), "message": attempt.words(error)}
+        return attempt.failed(note, traceback_of(error), NO_RETRY if is_final(error) else ERROR)
     finally:
         attempt.close()
 

@@ -90,6 +90,17 @@ def name_of(error: BaseException) -> str:
     )
 
 
+def is_final(error: BaseException) -> bool:
+    """Whether the exception says that another attempt would end in the same way: its `retryable` is False.
+
+    An attribute, since a handler cannot import a class of ours: the runtime is not on its path.
+    """
+    try:
+        return getattr(error, "retryable", None) is False
+    except Exception:  # a property of the function's own
+        return False
+
+
 def words_of(error: BaseException) -> str:
     """The exception's text, whatever its `__str__` does."""
     try:

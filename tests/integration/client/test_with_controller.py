@@ -39,6 +39,19 @@ output: {from: stdout}
 COUNT = UPPER.replace("tr a-z A-Z <", "wc -c <")
 COPY = UPPER.replace("tr a-z A-Z <", "cat <").replace("topic: words", "topic: copies")
 FAIL = "subscriptions: [{topic: broken}]\ncommand: [sh, -c, 'echo it will not work >&2; exit 3']"
+UNKNOWN_CUSTOMER = """
+subscriptions: [{topic: orders}]
+runtime: python
+backoffLimit: 1
+code: |
+  class UnknownCustomer(Exception):
+      retryable = True
+
+  def handle(event):
+      error = UnknownCustomer("no customer " + event["data"])
+      error.retryable = event["data"] != "gone"
+      raise error
+"""
 SLEEP = "subscriptions: [{topic: sleep}]\ncommand: [sh, -c, 'echo awake; echo still here >&2; sleep 60']"
 
 Started = Callable[..., AbstractAsyncContextManager[Client]]
@@ -109,6 +122,20 @@ async def test_failures_are_replies_with_their_reason(started: Started) -> None:
         view = await client.result(reply.request_id)
         assert view.exit_code == 3
         assert view.results[0].attempts[0].exit_code == 3
+
+
+async def test_an_exception_may_say_that_another_attempt_is_of_no_use(started: Started) -> None:
+    async with started(order=UNKNOWN_CUSTOMER) as client:
+        for data, attempts in (("gone", 1), ("away", 2)):
+            (reply,) = await client.request("orders", data)
+            assert (reply.state, reply.reason) == (State.FAILED, Reason.ERROR)
+            with pytest.raises(RunFailedError, match=f"no customer {data}"):
+                await reply.read()
+            (result,) = (await client.result(reply.request_id)).results
+            errors = [attempt.error.message for attempt in result.attempts if attempt.error]
+            assert errors == [f"no customer {data}"] * attempts
+            problem = result.problem()
+            assert (problem["attempts"], problem["error"]["type"]) == (attempts, "main.UnknownCustomer")
 
 
 async def test_nothing_matches(started: Started) -> None:

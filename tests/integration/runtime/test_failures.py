@@ -36,6 +36,17 @@ pytestmark = pytest.mark.integration
         ("import sys\ndef handle(): sys.exit('words')", 1, {"type": "SystemExit", "message": "words"}),
         ("def handle(): raise BaseException('b')", 1, {"type": "BaseException", "message": "b"}),
         (
+            "class Gone(Exception): retryable = False\ndef handle(): raise Gone('no customer 17')",
+            64,
+            {"type": "main.Gone", "message": "no customer 17"},
+        ),
+        ("class Busy(Exception): retryable = None\ndef handle(): raise Busy('b')", 1, {"type": "main.Busy"}),
+        (
+            "class Odd(Exception):\n  @property\n  def retryable(self): raise OSError\ndef handle(): raise Odd('o')",
+            1,
+            {"type": "main.Odd", "message": "o"},
+        ),
+        (
             "def handle(): return {1, 2}",
             1,
             {
