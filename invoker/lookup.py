@@ -242,17 +242,20 @@ class Lookup:
         found = await asyncio.gather(*(self._reader.at(stream, sequence) for sequence in sequences))
         return [message for message in found if message is not None]
 
+    async def refuse_dead(self, given: str, request_id: str) -> None:
+        """Raise `UnknownIdError`, as `view` does, when the event of that id has become a dead letter, and none of that
+        id has been published or accepted since."""
+        letter = await self._dead_letter(request_id)
+        if letter is None or await self._queued_topic(request_id) is not None:
+            return
+        if (await self.store.answers(request_id)).record is None:
+            raise _is_dead(given, letter)
+
     async def _missing(self, given: str, request_id: str) -> UnknownIdError:
         info = await self._reader.state(self._names.results_stream)
         letter = await self._dead_letter(request_id)
         if letter is not None:
-            return UnknownIdError(
-                f"the event {given} could not become a request ({letter.reason}): {letter.message}",
-                hint=f"invoker dead show {letter.id}",
-                dead_id=letter.id,
-                reason=letter.reason,
-                topic=letter.topic,
-            )
+            return _is_dead(given, letter)
         retention = info.config.max_age or 0.0
         at = wire.time_of_id(request_id)
         if at is not None and retention and at < datetime.now(UTC) - timedelta(seconds=retention):
@@ -272,6 +275,16 @@ class Lookup:
                 whole = await self._reader.at(self._names.dead_stream, message.sequence)
                 return DeadLetter.model_validate_json(whole.data) if whole else None
         return None
+
+
+def _is_dead(given: str, letter: DeadLetter) -> UnknownIdError:
+    return UnknownIdError(
+        f"the event {given} could not become a request ({letter.reason}): {letter.message}",
+        hint=f"invoker dead show {letter.id}",
+        dead_id=letter.id,
+        reason=letter.reason,
+        topic=letter.topic,
+    )
 
 
 def the_run(view: RequestView, function: str | None) -> RunView:

@@ -8,12 +8,15 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from invoker import wire
+from invoker.ending import cancelled
 from invoker.errors import ExpiredError, InvokerError, UnknownIdError, WaitExpiredError
 from invoker.lookup import LATEST, Found, Lookup, canonical_id
-from invoker.reading import StreamReader
+from invoker.reading import StoredMessage, StreamReader
 from invoker.request import RequestRecord
 from invoker.result import Result
 from invoker.views import RequestView, request_view
+
+_FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.1, 5.0
 
 
 class Waiter:
@@ -86,12 +89,27 @@ class Waiter:
         except UnknownIdError as error:
             if given in (LATEST, "") or "dead_id" in error.fields:
                 raise
-        # Published a moment ago, or about to be: its record is what comes next.
+        # Published a moment ago, or about to be: its record is what comes next, or a dead letter in its place.
         request_id = canonical_id(given)
         subjects = [self._names.accepted(request_id)]
         async with self._reader.tail(self._names.results_stream, subjects, headers_only=True) as tail:
-            await anext(tail)
+            accepted = asyncio.ensure_future(anext(tail))
+            try:
+                await self._accepted_or_dead(given, request_id, accepted)
+            finally:
+                await cancelled(accepted)
         return Found(request_id), await self._lookup.view_of(request_id)
+
+    async def _accepted_or_dead(self, given: str, request_id: str, accepted: asyncio.Future[StoredMessage]) -> None:
+        """Returns once the request is accepted; raises `UnknownIdError` once its event is a dead letter: no waiting
+        would bring it back. Looked for with growing pauses, since dead letters are few and nothing announces one."""
+        pause = _FIRST_LOOK_SECONDS
+        while not accepted.done():
+            await asyncio.wait({accepted}, timeout=pause)
+            if not accepted.done():
+                await self._lookup.refuse_dead(given, request_id)
+            pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+        accepted.result()
 
     async def _changes(self, found: Found) -> AsyncGenerator[RequestView, None]:
         """The request after every stored document of it, until it is complete."""
