@@ -7,7 +7,7 @@ watches first says so, then reads what is there, then waits, so nothing slips in
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 KEPT = 1_000
 """Items that one watch may be behind; then it ends as `lagged`, and its owner begins again from where he stood."""
 RETRY_SECONDS = 0.5
+_ENDED_KEPT = 100
+"""Of so many ended runs one watch knows that they have: news that are overtaken are so by a moment."""
 _WINDOW_BACKWARDS = 2_000
 _WINDOW = 5_000
 """Sequences of the past that are read at once: the whole of a large stream never is in memory."""
@@ -58,6 +60,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[FeedItem | RunStatusDocument] = asyncio.Queue()
+        self._ended: deque[str] = deque(maxlen=_ENDED_KEPT)
         self.lagged = False
 
     async def next(self) -> FeedItem:
@@ -82,10 +85,14 @@ class Watch:
             self.lagged = True
         else:
             self._queue.put_nowait(item)
+            if item.row is not None:
+                self._ended.append(item.row.run_id)
 
     def hint(self, status: RunStatusDocument) -> None:
-        """Statuses are lossy, so they never take the room of what is stored."""
-        if self._queue.qsize() < KEPT // 2:
+        """Statuses are lossy, so they never take the room of what is stored. They come another way than results, and
+        one that was overtaken is left out: nobody is told that a run goes on of whose end he has heard."""
+        is_late = not status.state.finished and status.run_id in self._ended
+        if not is_late and self._queue.qsize() < KEPT // 2:
             self._queue.put_nowait(status)
 
 
