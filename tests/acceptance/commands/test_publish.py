@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.acceptance.cli_desk import INVOKER, WAIT, Desk, error_lines
+from tests.acceptance.cli_desk import INVOKER, WAIT, Desk, Ran, error_lines, until
 
 pytestmark = pytest.mark.acceptance
 
@@ -136,7 +136,7 @@ def test_waited_in_vain_and_come_back(desk: Desk) -> None:
     lines = error_lines(ran)
     assert lines[0].endswith("[wait-expired]")
     assert lines[-1] == "  try: invoker result slow-1 --wait 60"
-    now = desk.run("result", "slow-1")
+    now = until(lambda: _unless_waiting(desk.run("result", "slow-1")), what="its acceptance")
     assert now.code == 5
     assert "slow is " in error_lines(now)[0]
     assert desk.run("result", "slow-1", "-o", "json").json["state"] in ("queued", "starting", "running")
@@ -149,6 +149,11 @@ def test_waited_in_vain_and_come_back(desk: Desk) -> None:
     again = desk.run("runs", "cancel", "slow-1")
     assert (again.code, again.out) == (0, "")
     assert "already finished" in again.err
+
+
+def _unless_waiting(ran: Ran) -> Ran | None:
+    """Nothing while the event has not been accepted yet."""
+    return None if "waits to be accepted" in ran.err else ran
 
 
 @pytest.mark.parametrize(
