@@ -26,6 +26,8 @@ cores a command takes seconds before it says anything, and a pod half a minute."
 WAIT = f"{PATIENCE:g}"
 """The same, as what `--wait` takes."""
 INVOKER = str(Path(sys.executable).parent / "invoker")
+NOT_KEPT = ("INVOKER_", "NATS_", "XDG_", "OTEL_", "NO_COLOR", "FORCE_COLOR", "TTY_", "PY_COLORS", "GITHUB_", "LINES")
+"""Beginnings of the variables of whoever runs the tests that would change what a command does or draws."""
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 FUNCTION = """\
 apiVersion: invoker.dev/v1alpha1
@@ -83,7 +85,7 @@ class Desk:
 
     @property
     def env(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("INVOKER_", "NATS_", "XDG_"))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(NOT_KEPT)}
         beside = str(Path(sys.executable).parent)
         own = {"INVOKER_STATE": str(self.state), "HOME": str(self.folder), "PATH": f"{beside}:{kept.get('PATH', '')}"}
         return kept | own | {"TERM": "xterm-256color", "COLUMNS": ""} | self.environ
@@ -128,10 +130,10 @@ class Desk:
             )  # fmt: skip
 
     def out(self) -> str:
-        return (self.folder / "out").read_text()
+        return (self.folder / "out").read_text("utf-8", "replace")  # half a letter may be there by now
 
     def err(self) -> str:
-        return (self.folder / "err").read_text()
+        return (self.folder / "err").read_text("utf-8", "replace")
 
     def facts(self) -> dict[str, Any] | None:
         """What dev.json says, None while there is none."""
