@@ -56,9 +56,12 @@ async def test_two_of_them_share_the_work(desk: Desk) -> None:
     first = desk.start("controller")
     try:
         until(lambda: ready(desk), what="readiness")
-        second = desk.start("controller", env={"INVOKER_STATE_DIR": str(desk.folder / "work2")})
+        # In a folder of its own: both would write over each other's lines in the same file.
+        beside = Desk(desk.folder / "beside", desk.environ | {"INVOKER_STATE_DIR": str(desk.folder / "work2")})
+        beside.folder.mkdir()
+        second = beside.start("controller")
         try:
-            until(lambda: ready(desk), what="readiness")
+            until(lambda: ready(beside), what="readiness")
             for number in range(4):
                 assert desk.run("publish", "hello", str(number), "--wait", "90").code == 0
         finally:

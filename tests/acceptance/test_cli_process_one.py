@@ -36,7 +36,11 @@ def test_it_is_not_deaf_before_it_works(tmp_path: Path) -> None:
 
 def _handles_sigterm(children: list[str]) -> bool:
     for child in children:
-        for line in Path(f"/proc/{child}/status").read_text().splitlines():
+        try:
+            status = Path(f"/proc/{child}/status").read_text()
+        except OSError:
+            continue  # it has ended: then the exit code tells
+        for line in status.splitlines():
             if line.startswith("SigCgt:"):
                 return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
     return False
