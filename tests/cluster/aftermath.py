@@ -35,6 +35,6 @@ async def released_without_trace(world: KubernetesWorld, run_id: str) -> None:
         return not left
 
     try:
-        await world.until(nothing, 60)
+        await world.until(nothing)
     except TimeoutError:
         raise AssertionError(f"still there after the release: {left}") from None

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -27,6 +26,7 @@ from tests.cluster.account import make_account
 from tests.cluster.audit import created_jobs
 from tests.cluster.engine_world import PYTHON_IMAGE, build_python_image
 from tests.cluster.facts import Cluster
+from tests.cluster.serving import served
 from tests.conftest import eventually
 from tests.custody.processes import ControllerProcess
 
@@ -142,7 +142,7 @@ class Desk:
         )
         return [f"{item['kind']}/{item['metadata']['name']}" for item in found["items"]]
 
-    async def nothing_left(self, within: float = 90) -> None:
+    async def nothing_left(self, within: float = 150) -> None:
         """Wait until nothing of this instance is in the cluster; its functions must have no TTL to speak of."""
 
         async def gone() -> bool:
@@ -200,22 +200,10 @@ async def desk(cluster: Cluster, namespace: str, folder: Path) -> AsyncIterator[
     service = Service(cluster.host_address)
     await service.open()
     notes = folder / "notes"
+    app = Starlette(routes=[Route("/{what}/{function}/{run_id}", NoteServer(notes).note)])
     try:
-        async with _served(cluster.host_address, NoteServer(notes)) as notes_url:
+        async with served(app, cluster.host_address) as port:
+            notes_url = f"http://{cluster.host_address}:{port}"
             yield Desk(cluster, namespace, account.kubeconfig, service, notes_url, notes)
     finally:
         await service.close()
-
-
-@asynccontextmanager
-async def _served(address: str, notes: NoteServer) -> AsyncIterator[str]:
-    app = Starlette(routes=[Route("/{what}/{function}/{run_id}", notes.note)])
-    config = uvicorn.Config(app, host=address, port=0, log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    sockets = [config.bind_socket()]
-    serving = asyncio.create_task(server.serve(sockets))
-    try:
-        yield f"http://{address}:{sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await serving

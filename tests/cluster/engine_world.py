@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -24,6 +23,7 @@ from starlette.routing import Route
 from tests.cluster.account import make_account
 from tests.cluster.facts import Cluster
 from tests.cluster.image_builder import build_image
+from tests.cluster.serving import served
 from tests.conformance.local_world import processes_with
 from tests.conformance.reports import Reports
 from trigger.engine import Phase, RunStatus
@@ -38,6 +38,9 @@ ROOT = Path(__file__).parents[2]
 BASE_IMAGE = "localhost/base:1"
 PYTHON_IMAGE = "localhost/invoker-python:test"
 SECRET = "planted-in-the-controller-91c4"
+PATIENCE_SECONDS = 150.0
+"""For a moment that must come. Long, since it costs only who fails: with four tests on two cores a pod takes half a
+minute."""
 INIT = """
 trap 'kill -TERM $child' TERM
 "$@" & child=$!
@@ -52,8 +55,8 @@ be process 1, which no signal of its own can kill."""
 class Host:
     """What pods of a test ask this machine for: inputs, and how often they asked (their only shared memory)."""
 
-    def __init__(self, address: str, port: int) -> None:
-        self.url = f"http://{address}:{port}"
+    def __init__(self) -> None:
+        self.url = ""
         self.inputs: dict[str, bytes] = {}
         self.asked: Counter[str] = Counter()
         self.gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -82,17 +85,10 @@ class Host:
 @asynccontextmanager
 async def host(cluster: Cluster) -> AsyncIterator[Host]:
     """A server of this test that pods reach, and nobody else's."""
-    config = uvicorn.Config(Starlette(), host=cluster.host_address, port=0, log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    sockets = [config.bind_socket()]
-    found = Host(cluster.host_address, sockets[0].getsockname()[1])
-    config.app = Starlette(routes=found.routes())
-    serving = asyncio.create_task(server.serve(sockets))
-    try:
+    found = Host()
+    async with served(Starlette(routes=found.routes()), cluster.host_address) as port:
+        found.url = f"http://{cluster.host_address}:{port}"
         yield found
-    finally:
-        server.should_exit = True
-        await serving
 
 
 class KubernetesWorld:
@@ -124,7 +120,7 @@ class KubernetesWorld:
         self.limits = limits
         self.requests: Counter[tuple[str, int]] = Counter()
         self.engine = self.another_engine()
-        self._reports = Reports(patience_seconds=150)
+        self._reports = Reports(patience_seconds=PATIENCE_SECONDS)
         self._number = 0
 
     def another_engine(self, **changes: Any) -> KubernetesEngine:
@@ -216,7 +212,7 @@ class KubernetesWorld:
     async def patch(self, kind: str, name: str, patch: dict[str, Any], *more: str) -> None:
         await self.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps(patch), *more)
 
-    async def until(self, what: Callable[[], Any], seconds: float = 60) -> Any:
+    async def until(self, what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
         """The first true value that the question gives; it is asked again and again until then."""
         async with asyncio.timeout(seconds):
             while not (found := await what()):

@@ -35,7 +35,7 @@ class Cluster:
     state: Path | None = None
     """Where logs of the components are; None: not ours."""
 
-    def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 60) -> str:
+    def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 200) -> str:
         """What kubectl prints. `given` is its standard input. Raises `KubectlError` with what it said."""
         command = [str(self.kubectl_path), "--kubeconfig", str(self.kubeconfig), *arguments]
         environ = os.environ | {"KUBECACHEDIR": str(Path.home() / ".cache" / "invoker-test-kubectl")}

@@ -100,7 +100,7 @@ class Rule:
         self._hit.set()
         return True
 
-    async def hit(self, within: float = 60) -> None:
+    async def hit(self, within: float = 150) -> None:
         """Returns once the fault has befallen a request."""
         await asyncio.wait_for(self._hit.wait(), within)
 

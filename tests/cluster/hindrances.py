@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from tests.cluster.engine_world import BASE_IMAGE, KubernetesWorld
+from tests.cluster.serving import served
 
 
 @asynccontextmanager
@@ -29,15 +28,8 @@ async def empty_registry() -> AsyncIterator[str]:
         return JSONResponse({"errors": [problem]}, status_code=404)
 
     routes = [Route("/{path:path}", unknown, methods=["GET", "HEAD"])]
-    config = uvicorn.Config(Starlette(routes=routes), host="127.0.0.1", port=0, log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    sockets = [config.bind_socket()]
-    serving = asyncio.create_task(server.serve(sockets))
-    try:
-        yield f"localhost:{sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await serving
+    async with served(Starlette(routes=routes), "127.0.0.1") as port:
+        yield f"localhost:{port}"
 
 
 async def evict(world: KubernetesWorld, pod: str) -> None:
