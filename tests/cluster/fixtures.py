@@ -47,10 +47,12 @@ def module_namespace(cluster: Cluster) -> Iterator[str]:
 
 
 def make_namespace(cluster: Cluster) -> str:
-    """A namespace of a random name, whose service account is there, so that pods can be made at once."""
+    """A namespace of a random name with all that Kubernetes itself puts into one: pods can be made at once, and what is
+    there later and was not at first is somebody's."""
     name = f"test-{secrets.token_hex(4)}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
-    cluster.kubectl("wait", "--namespace", name, "--for=create", "serviceaccount/default", "--timeout=60s")
+    for own in ("serviceaccount/default", "configmap/kube-root-ca.crt"):
+        cluster.kubectl("wait", "--namespace", name, "--for=create", own, "--timeout=150s")
     return name
 
 
