@@ -41,12 +41,14 @@ from tests.cluster.faults import (
     classify,
     status_body,
 )  # fmt: skip
+from tests.cluster.network import free_ports
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host"}
 
 
 class FaultProxy:
-    """An async context manager; listens on `host`, a free port, with a certificate of its own authority.
+    """An async context manager; listens on `host`, a port that stays its own while nobody listens, with a certificate
+    of its own authority.
 
     `kubeconfig` points at it, with a token file and a CA file in `folder` that change when the proxy's do. `requests`
     counts what came, by (verb, resource), refused requests too.
@@ -56,7 +58,7 @@ class FaultProxy:
         self.kubeconfig = folder / "kubeconfig"
         self.token_file, self.ca_file = folder / "token", folder / "ca.crt"
         self.requests: Counter[tuple[str, str]] = Counter()
-        self._folder, self._host, self._port = folder, host, 0
+        self._folder, self._host, self._port = folder, host, free_ports(1, host)[0]
         self._upstream = _Upstream(upstream, folder)
         self._namespace = namespace or self._upstream.namespace
         self._rules: list[Rule] = []
@@ -118,7 +120,6 @@ class FaultProxy:
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
-        self._port = self._runner.addresses[0][1]
         self._write_kubeconfig()
 
     async def change_certificate(self, *, publish: bool = True) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -15,6 +17,8 @@ SERVICES = IPv4Network("10.244.0.0/24")
 """Addresses of Services: the same in every cluster, since only its own router knows them."""
 API_SERVICE = str(SERVICES[1])
 """The API server's address for pods."""
+_NOT_GIVEN_PORTS = range(20_000, 30_000)
+"""Linux gives out those from 32768 on."""
 CANDIDATES = tuple(IPv4Network("10.245.0.0/16").subnets(new_prefix=22))
 
 
@@ -99,14 +103,19 @@ def _hardware_address(bridge: Bridge) -> str:
     return "0a:58:" + ":".join(f"{byte:02x}" for byte in IPv4Address(bridge.address).packed)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on now, all different."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [listener.getsockname()[1] for listener in listeners]
-    finally:
-        for listener in listeners:
-            listener.close()
+def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
+    """Ports that nobody listens on now at this address, all different.
+
+    None of those that the kernel gives to whoever asks for any: on a busy machine such a port has another owner a
+    second later, a mere connection it may be.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(_NOT_GIVEN_PORTS, len(_NOT_GIVEN_PORTS)):
+        with suppress(OSError), socket.create_server((address, port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError(f"there are no {count} free ports at {address}")
 
 
 def _taken_networks() -> list[IPv4Network]:
