@@ -34,8 +34,10 @@ from trigger.kubernetes_engine.retries import Patience
 
 pytestmark = pytest.mark.cluster
 
-PATIENCE = Patience(bound_seconds=3.0, first_pause_seconds=0.02)
-QUICK = CallLimits(patience=PATIENCE, page_objects=2)
+LONG = CallLimits(patience=Patience(bound_seconds=60.0, first_pause_seconds=0.02), page_objects=2)
+"""Trouble that passes has passed by then, however busy the machine is."""
+SHORT = replace(LONG, patience=Patience(bound_seconds=3.0, first_pause_seconds=0.02))
+"""For trouble that stays."""
 
 
 @pytest.fixture
@@ -54,7 +56,13 @@ def attempts() -> Counter[tuple[str, int]]:
 @pytest.fixture
 async def api(proxy: FaultProxy, attempts: Counter[tuple[str, int]]) -> AsyncIterator[Api]:
     access = ClusterAccess(kubeconfig=proxy.kubeconfig, look_again_seconds=3600)
-    async with Api(access, limits=QUICK, on_request=lambda *told: attempts.update([told])) as opened:
+    async with Api(access, limits=LONG, on_request=lambda *told: attempts.update([told])) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def impatient(proxy: FaultProxy) -> AsyncIterator[Api]:
+    async with Api(ClusterAccess(kubeconfig=proxy.kubeconfig, look_again_seconds=3600), limits=SHORT) as opened:
         yield opened
 
 
@@ -107,6 +115,11 @@ async def streams_are(proxy: FaultProxy, count: int) -> bool:
     return proxy.streams == count
 
 
+async def have_failed(attempts: Counter[tuple[str, int]]) -> bool:
+    """Whether a creation had no answer."""
+    return attempts["create", 0] > 0
+
+
 # Answers
 
 
@@ -119,12 +132,11 @@ async def test_a_429_is_repeated_after_the_pause_that_it_asks_for(proxy: FaultPr
 
 
 async def test_a_pause_beyond_the_bound_is_the_callers_to_wait(proxy: FaultProxy, api: Api) -> None:
-    proxy.inject(Rule(Answer(429, headers={"Retry-After": "60"}), verb="create"))
-    began = time.monotonic()
-    with pytest.raises(ApiFailure) as failure:
+    proxy.inject(Rule(Answer(429, headers={"Retry-After": "3600"}), verb="create"))
+    with pytest.raises(ApiFailure) as failure:  # at once, or this test would not end in time
         await api.create_job(job())
-    assert (failure.value.status, failure.value.retry_after_seconds) == (429, 60.0)
-    assert time.monotonic() - began < 30
+    assert (failure.value.status, failure.value.retry_after_seconds) == (429, 3600.0)
+    assert proxy.requests["create", "jobs"] == 1
 
 
 @pytest.mark.parametrize("status", [500, 503, 504, 409])
@@ -138,13 +150,13 @@ async def test_trouble_that_passes_is_not_seen(
     assert attempts == {("create", status): 3, ("create", 201): 1}
 
 
-async def test_trouble_that_stays_is_told_after_the_bound(proxy: FaultProxy, api: Api) -> None:
+async def test_trouble_that_stays_is_told_after_the_bound(proxy: FaultProxy, impatient: Api) -> None:
     proxy.inject(Rule(Answer(503), verb="create", times=None))
     began = time.monotonic()
     with pytest.raises(ApiFailure) as failure:
-        await api.create_job(job())
+        await impatient.create_job(job())
     assert failure.value.status == 503
-    assert 1.0 <= time.monotonic() - began <= 7
+    assert 1.0 <= time.monotonic() - began <= 60
 
 
 async def test_a_refusal_is_told_at_once(proxy: FaultProxy, api: Api) -> None:
@@ -213,27 +225,28 @@ async def test_a_slow_answer_is_waited_for_not_repeated(proxy: FaultProxy, api: 
 
 async def test_an_answer_that_never_comes_is_asked_for_again(proxy: FaultProxy) -> None:
     proxy.inject(Rule(Slow(3600), verb="create"))
-    limits = replace(QUICK, answer_seconds=2.0)
+    limits = replace(LONG, answer_seconds=10.0)
     async with Api(ClusterAccess(kubeconfig=proxy.kubeconfig), limits=limits) as api:
         await api.create_job(job())
     assert proxy.requests["create", "jobs"] == 2
 
 
-async def test_an_api_server_that_was_away_is_found_again(proxy: FaultProxy, api: Api) -> None:
+async def test_an_api_server_that_was_away_is_found_again(
+    proxy: FaultProxy, api: Api, attempts: Counter[tuple[str, int]]
+) -> None:
     await api.create_job(job())
     await proxy.down()
     creating = asyncio.ensure_future(api.create_job(job()))
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(creating), 0.3)
+    await eventually(lambda: have_failed(attempts), what="an attempt that nobody answers")
     await proxy.up()
     await creating
     assert len(await names(api)) == 2
 
 
-async def test_an_api_server_that_stays_away_is_told_without_a_status(proxy: FaultProxy, api: Api) -> None:
+async def test_an_api_server_that_stays_away_is_told_without_a_status(proxy: FaultProxy, impatient: Api) -> None:
     await proxy.down()
     with pytest.raises(ApiFailure) as failure:
-        await api.get_job("any")
+        await impatient.get_job("any")
     assert failure.value.status == 0
     assert failure.value.message
 
@@ -267,7 +280,7 @@ async def test_a_token_that_rotates_before_its_end_is_never_refused(
     proxy: FaultProxy, attempts: Counter[tuple[str, int]]
 ) -> None:
     access = ClusterAccess(kubeconfig=proxy.kubeconfig, look_again_seconds=0.0)
-    async with Api(access, limits=QUICK, on_request=lambda *told: attempts.update([told])) as api:
+    async with Api(access, limits=LONG, on_request=lambda *told: attempts.update([told])) as api:
         await api.create_job(job())
         proxy.renew_token()
         proxy.expire_older_tokens()
@@ -282,19 +295,24 @@ async def test_another_authority_in_the_file_makes_a_new_session(proxy: FaultPro
     assert len(await names(api)) == 2
 
 
-async def test_an_authority_that_is_not_ours_is_not_spoken_to(proxy: FaultProxy, api: Api) -> None:
+async def test_an_authority_that_is_not_ours_is_not_spoken_to(
+    proxy: FaultProxy, api: Api, impatient: Api, attempts: Counter[tuple[str, int]]
+) -> None:
     await proxy.change_certificate(publish=False)
     with pytest.raises(ApiFailure) as failure:
-        await api.create_job(job())
+        await impatient.create_job(job())
     assert failure.value.status == 0
     assert "certificate" in failure.value.message.lower()
+    creating = asyncio.ensure_future(api.create_job(job()))
+    await eventually(lambda: have_failed(attempts), what="an attempt that is not spoken to")
     assert proxy.requests["create", "jobs"] == 0
     proxy.publish_ca()
-    await api.create_job(job())
+    await creating
 
 
 async def test_a_watch_goes_on_while_the_token_is_renewed(proxy: FaultProxy, api: Api) -> None:
     watching = asyncio.ensure_future(events(api, await position(api), 2))
+    await eventually(lambda: streams_are(proxy, 1), what="the watch")
     await api.create_job(job())
     proxy.expire_token()
     proxy.renew_token()
@@ -364,18 +382,18 @@ async def test_a_watch_that_is_cut_says_so_and_can_go_on(
 
 
 async def test_a_watch_that_is_silent_counts_as_cut(proxy: FaultProxy, api: Api) -> None:
-    limits = replace(QUICK, silent_watch_seconds=0.5)
+    limits = replace(LONG, silent_watch_seconds=10.0)
     start = await position(api)
     for _ in range(2):
         await api.create_job(job())
-    proxy.inject(Rule(SilentStream(after_events=1), verb="watch"))
+    proxy.inject(Rule(SilentStream(after_events=1), verb="watch", times=None))
     seen: list[WatchEvent] = []
     began = time.monotonic()
     async with Api(ClusterAccess(kubeconfig=proxy.kubeconfig), limits=limits) as impatient:
         with pytest.raises(ApiFailure) as failure:
             await watch_into(seen, impatient, start)
     assert (failure.value.status, len(seen)) == (0, 1)
-    assert 0.5 <= time.monotonic() - began < 20
+    assert 10 <= time.monotonic() - began < 75
 
 
 async def test_a_version_that_is_gone_is_told_as_410(proxy: FaultProxy, api: Api) -> None:
@@ -417,7 +435,7 @@ async def test_an_event_as_large_as_annotations_may_be_comes_whole(api: Api) -> 
 
 async def test_streams_leave_the_calls_their_connections(proxy: FaultProxy) -> None:
     access = ClusterAccess(kubeconfig=proxy.kubeconfig, connections=1)
-    async with Api(access, limits=QUICK) as api:
+    async with Api(access, limits=LONG) as api:
         start = await position(api)
         watching = [asyncio.ensure_future(events(api, start, 1)) for _ in range(5)]
         await eventually(lambda: streams_are(proxy, 5), what="five watches")
