@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.facts import Cluster
+from tests.cluster.facts import Cluster, KubectlError
 from tests.conftest import eventually
 
 USER = 10001
-END_SECONDS = 90.0
+END_SECONDS = 150.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,21 @@ class PodDesk:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
         await asyncio.to_thread(self.cluster.apply, pod, namespace=self.namespace)
         return name
+
+    async def printed(self, name: str, text: str) -> None:
+        """Wait until the pod has printed this."""
+
+        async def there() -> bool:
+            try:
+                return text in await asyncio.to_thread(self.cluster.kubectl, "logs", name, "-n", self.namespace)
+            except KubectlError:  # it has no log yet
+                return False
+
+        await eventually(there, within=END_SECONDS, what=f"{text!r} of pod {name}")
+
+    async def patch(self, name: str, patch: dict[str, Any]) -> None:
+        words = ("patch", "pod", name, "-n", self.namespace, "--type=merge", "-p", json.dumps(patch))
+        await asyncio.to_thread(self.cluster.kubectl, *words)
 
     async def ended(self, name: str) -> dict[str, EndedContainer]:
         async def finished() -> Any:
