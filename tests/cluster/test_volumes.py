@@ -153,7 +153,7 @@ async def test_no_claim_stays_after_the_ttl(world: KubernetesWorld) -> None:
 
 async def test_a_claim_that_no_class_provides_ends_the_run_in_words(world: KubernetesWorld) -> None:
     volume = {**SCRATCH, "storageClass": "no-such-class"}
-    plan = world.plan("exit 0", pod={"volume": volume}, limits=soon_gone(pending_timeout_seconds=4))
+    plan = world.plan("exit 0", pod={"volume": volume}, limits=soon_gone(pending_timeout_seconds=15))
     status, end = await run(world, plan)
     assert (end.state, end.reason) == (State.FAILED, Reason.UNSCHEDULABLE)
     assert "unbound immediate PersistentVolumeClaims" in end.message
