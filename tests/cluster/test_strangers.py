@@ -57,6 +57,7 @@ async def test_two_instances_in_one_namespace(worlds: tuple[KubernetesWorld, Kub
     await ended(other, with_code.run_id)
     await ended(other, waiting.run_id)
     await running(other, theirs)
+    await other.until(lambda: are_counted(other, with_code, waiting))
     before = await whole(other)
     assert {name.partition("/")[0] for name in before} == {"Job", "Pod", "ConfigMap"}
     await running(one, mine)
@@ -77,6 +78,12 @@ async def test_two_instances_in_one_namespace(worlds: tuple[KubernetesWorld, Kub
     assert end.state is State.CANCELLED
     for plan in (theirs, with_code, waiting):
         await released_without_trace(other, plan.run_id)
+
+
+async def are_counted(world: KubernetesWorld, *plans: RunPlan) -> bool:
+    """Whether Kubernetes itself is done with runs that have ended: it takes its finalizer off their pods after that."""
+    pods = [pod for plan in plans for pod in await world.pods(plan.run_id)]
+    return len(pods) == len(plans) and not [pod for pod in pods if pod["metadata"].get("finalizers")]
 
 
 async def released_without_trace_of(world: KubernetesWorld, plan: RunPlan) -> None:
