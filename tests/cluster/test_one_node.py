@@ -59,7 +59,7 @@ def with_volume(one: dict[str, Any]) -> dict[str, Any]:
     return mounted
 
 
-def when(look: Callable[[], Any], what: str, within: float = 60) -> Any:
+def when(look: Callable[[], Any], what: str, within: float = 150) -> Any:
     """The first answer that is something; what is not there yet is asked for again."""
     deadline = time.monotonic() + within
     while True:
@@ -132,8 +132,8 @@ def test_a_job_is_removed_after_its_time_and_the_audit_log_has_its_uid(cluster: 
         "metadata": {"name": "short"},
         "spec": {"ttlSecondsAfterFinished": 0, "template": {"spec": pod("", "true")["spec"]}},
     }
-    cluster.apply(job, namespace=namespace)
-    uid = cluster.get("job", "short", "-n", namespace)["metadata"]["uid"]
+    # Its UID by the answer to its creation: a moment later it may be gone.
+    uid = cluster.kubectl("create", "-n", namespace, "-f", "-", "-o=jsonpath={.metadata.uid}", given=json.dumps(job))
     when(lambda: not cluster.get("jobs", "-n", namespace)["items"], "the end of the Job")
     if cluster.audit_log is not None:
         created = [line for line in audited(cluster.audit_log, namespace) if line["verb"] == "create"]
@@ -145,7 +145,8 @@ def audited(log: Path, namespace: str) -> Iterator[dict[str, Any]]:
     """The requests of one namespace."""
     with log.open() as lines:
         for line in lines:
-            entry: dict[str, Any] = json.loads(line) if namespace in line else {}
+            # What is being written now has no end yet.
+            entry: dict[str, Any] = json.loads(line) if namespace in line and line.endswith("\n") else {}
             if entry.get("objectRef", {}).get("namespace") == namespace:
                 yield entry
 
@@ -201,12 +202,15 @@ answers = {
     "whole": asked("http://greeter.NAMESPACE.svc.cluster.local/"),
     "api": asked(api, context=trust),
 }
-begun = time.monotonic()
-try:
-    answers["nobody"] = socket.gethostbyname("nobody.example.org")
-except OSError as trouble:
-    answers["nobody"] = type(trouble).__name__
-answers["said at once"] = time.monotonic() - begun < 5
+took = []
+for _ in range(3):  # one of them may be held up by something else; without an answer all take as long as it is waited
+    begun = time.monotonic()
+    try:
+        answers["nobody"] = socket.gethostbyname("nobody.example.org")
+    except OSError as trouble:
+        answers["nobody"] = type(trouble).__name__
+    took.append(time.monotonic() - begun)
+answers["said at once"] = min(took) < 5
 print(json.dumps(answers))
 """
 
