@@ -25,7 +25,7 @@ from tests.cluster.folders import HERE, digest_of, write_whole
 from tests.cluster.network import API_SERVICE, create_bridge, free_ports
 from tests.cluster.processes import MARK, Process
 
-READY_WITHIN_SECONDS = 90.0
+READY_WITHIN_SECONDS = 180.0
 LONGEST_SOCKET_PATH = 107
 _HARMLESS = (
     "addrConn.createTransport",  # before the others are there

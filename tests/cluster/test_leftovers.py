@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,23 +65,32 @@ def rules_of_services() -> list[str]:
     return [line for line in listed.splitlines() if "kube" in line.lower()]
 
 
+def programs_of(state: Path) -> set[str]:
+    """What runs in this cluster now. Some of it is short-lived, and may have ended while it is looked at."""
+    found: set[str] = set()
+    for process in marked_processes(state):
+        with suppress(OSError):
+            found.add(Path(f"/proc/{process.pid}/comm").read_text().strip())
+    return found
+
+
 def run_a_pod(cluster: Cluster) -> None:
     cluster.apply(POD, namespace="default")
-    cluster.kubectl("wait", "--for=condition=Ready", "pod/sleeper", "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/sleeper", "--timeout=150s")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_cluster_killed_with_a_pod_in_it_leaves_no_process_and_the_next_one_starts(state: Path) -> None:
     cluster = one_node.start(state)
     run_a_pod(cluster)
     assert Path("/sys/class/net", bridge_name(state)).exists()
     assert Path("/sys/class/net", router_link(bridge_name(state))).exists()
     assert rules_of_services() == []
-    names = {Path(f"/proc/{process.pid}/comm").read_text().strip() for process in marked_processes(state)}
+    names = programs_of(state)
     assert {"kubelet", "containerd", "containerd-shim", "etcd", "kube-apiserver", "kube-proxy", "coredns"} <= names
     first = Process.read(state / "run" / "first.pid")
     assert first is not None
-    assert first.end(signal.SIGKILL, wait_seconds=20)
+    assert first.end(signal.SIGKILL, wait_seconds=60)
     deadline = time.monotonic() + 60  # for its parent, which ends next
     while left := marked_processes(state):  # nobody ends the others, and the pod's, but the kernel
         assert time.monotonic() < deadline, left
@@ -92,25 +102,35 @@ def test_a_cluster_killed_with_a_pod_in_it_leaves_no_process_and_the_next_one_st
     assert what_is_left(state) == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seen", ["run/pki/ca.crt", "run/plan.json", "logs/kubelet.log"])
 def test_a_start_killed_half_way_is_cleaned_by_the_next_end(state: Path, seen: str) -> None:
-    environ = os.environ | {"INVOKER_CLUSTER_STATE": str(state)}
-    starting = subprocess.Popen([sys.executable, "-m", "tests.cluster", "up"], cwd=CHECKOUT, env=environ)
-    deadline = time.monotonic() + 60
-    while not (state / seen).exists():
-        assert time.monotonic() < deadline, f"{seen} did not come"
-        assert starting.poll() is None, "it ended before it was killed"
-        time.sleep(0.001)
-    starting.kill()
-    starting.wait()
+    for _ in range(3):  # the start may win, where this process is held up between seeing and killing
+        kill_at(state, seen)
+        if not (state / "cluster.json").exists():
+            break
+        one_node.stop(state)
     assert not (state / "cluster.json").exists(), "it was killed too late"
     assert what_is_left(state) != []
     one_node.stop(state)
     assert what_is_left(state) == []
 
 
-@pytest.mark.timeout(300)
+def kill_at(state: Path, seen: str) -> None:
+    """Starts a cluster there, and kills who starts it as soon as that file is seen."""
+    shutil.rmtree(state / "logs", ignore_errors=True)  # those of a start before this one
+    environ = os.environ | {"INVOKER_CLUSTER_STATE": str(state)}
+    starting = subprocess.Popen([sys.executable, "-m", "tests.cluster", "up"], cwd=CHECKOUT, env=environ)
+    deadline = time.monotonic() + 120
+    while not (state / seen).exists():
+        assert time.monotonic() < deadline, f"{seen} did not come"
+        assert starting.poll() is None, "it ended before it was killed"
+        time.sleep(0.001)
+    starting.kill()
+    starting.wait()
+
+
+@pytest.mark.timeout(600)
 def test_a_cluster_whose_folder_was_removed_is_found_all_the_same(state: Path) -> None:
     one_node.start(state)
     (state / "run" / "first.pid").unlink()
