@@ -33,7 +33,10 @@ async def here(cluster: Cluster, namespace: str, tmp_path: Path) -> AsyncIterato
 
 async def test_documented_programs_in_pods(cluster: Cluster, here: Desk, server: NatsServer, tmp_path: Path) -> None:
     """One answers in gitfaas' way, to the address in its code; the other asks the run API with a busybox's wget."""
-    gateway = {"gateway_host": cluster.host_address, "gateway_gitfaas": True, "gateway_anonymous": ("publish", "read")}
+    gateway = {
+        "gateway_host": cluster.host_address, "gateway_gitfaas": True, "gateway_anonymous": ("publish", "read"),
+        "gateway_accept_seconds": 60,  # an answer names the functions that run, if that is known by then
+    }  # fmt: skip
     async with running_gateway(server.url, instance=here.instance, run_token_key=KEY, **gateway) as up:
         (answering,) = (yaml.safe_load(text) for text in examples(GITFAAS_PAGE, "yaml"))
         (program,) = examples(GITFAAS_PAGE, "python")
@@ -59,7 +62,7 @@ async def test_documented_programs_in_pods(cluster: Cluster, here: Desk, server:
                     told: dict[str, object] = await answer.json()
                 return told if told["state"] == "finished" else None
 
-            told = await eventually(finished, within=120, what="both answers")
+            told = await eventually(finished, within=150, what="both answers")
             sent = b'{"source": "I like bananas", "str-to-replace": "bananas", "replace-with": "apples"}'
             wanted = [base64.b64encode(data).decode() for data in (b"I like apples", sent + b"\n")]
             assert told["responses"] == wanted, told

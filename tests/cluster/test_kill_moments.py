@@ -19,7 +19,7 @@ from tests.cluster.pod_workload import PodWorkload, pod_catalog
 from tests.soak import soaking
 from trigger.moments import Moment
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300 if not soaking() else 1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600 if not soaking() else 1200)]
 
 NTHS = (1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3) if soaking() else (1,)
 CHOSEN = ("answers", "prints")
@@ -44,10 +44,10 @@ async def test_kill_at(
         how = {"settings": PROMPT, "crash_at": moment, "nth": nth}
         async with controller_process(here, folder / "doomed", server.url, catalog, **how) as doomed:
             await workload.publish_all(f"h{number}", nth)
-            assert await doomed.ended(60) == -signal.SIGKILL, "it should have died by its own hand"
+            assert await doomed.ended(150) == -signal.SIGKILL, "it should have died by its own hand"
             assert doomed.proof.read_text() == f"{moment} {nth} {doomed.pid}\n"
         async with controller_process(here, folder / "heir", server.url, catalog, settings=PROMPT) as heir:
-            await workload.finished(90)
+            await workload.finished(150)
             await here.nothing_left()
             heir.terminate()
             assert await heir.ended() == 0

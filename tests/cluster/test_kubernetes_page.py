@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.cli_desk import until
 from tests.cluster.engine_world import PYTHON_IMAGE, build_python_image
 from tests.cluster.facts import Cluster
 from tests.cluster.fixtures import remove_namespace
@@ -78,7 +79,7 @@ def test_a_pipeline_with_volumes_is_recorded_as_the_page_shows_it(
     assert done.returncode == 0, done.stderr
     shown = PAGE.read_text().split("<!-- recorded: pipeline")[1].split("```text\n")[1].split("```")[0]
     assert story(done.stdout) == story(shown)
-    assert cluster.get("jobs,pods,pvc", "-n", namespace)["items"] == []
+    until(lambda: cluster.get("jobs,pods,pvc", "-n", namespace)["items"] == [], what="an empty namespace")
 
 
 def story(transcript: str) -> dict[str, list[str]]:

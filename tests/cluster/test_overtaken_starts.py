@@ -27,7 +27,7 @@ from tests.controllers import View
 from tests.custody.processes import ControllerProcess
 from tests.custody.workload import read_notes, write_catalog
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 SHARING = {"ack_wait_seconds": 2, "heartbeat_seconds": 0.5, "sole_controller": False}
 
@@ -96,10 +96,10 @@ async def test_finished_while_another_controller_waits_for_its_first_list(
     one, two = SHARING | {"max_running": 1}, SHARING | {"kubeconfig": proxy.kubeconfig}
     async with controller_process(here, tmp_path / "first", server.url, catalog, settings=one) as first:
         await view.publish("go", request_id="r")
-        await eventually(lambda: has_noted(here), within=60, what="the start")
+        await eventually(lambda: has_noted(here), within=150, what="the start")
         os.kill(first.pid, signal.SIGSTOP)
         async with controller_process(here, tmp_path / "second", server.url, catalog, settings=two) as second:
-            await eventually(lambda: holds(second, "prints"), within=60, what="the run at the second controller")
+            await eventually(lambda: holds(second, "prints"), what="the run at the second controller")
             os.kill(first.pid, signal.SIGCONT)
             await here.nothing_left()
             proxy.clear(late)
@@ -107,7 +107,7 @@ async def test_finished_while_another_controller_waits_for_its_first_list(
             await proxy.up()
             first.kill()  # so that the next run is the second one's, and comes after what it does with this one
             await view.publish("go", request_id="after")
-            assert (await view.result("after", "prints", within=60)).succeeded
+            assert (await view.result("after", "prints", within=150)).succeeded
             await view.quiet(60)
             await here.nothing_left()
             assert noted(here) == [("start", run_id), ("start", wire.run_id_of("after", "prints"))]
