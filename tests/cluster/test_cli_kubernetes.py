@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tests.acceptance.cli_desk import Desk, until
 from tests.cluster.account import Right, make_account
 from tests.cluster.engine_world import PYTHON_IMAGE, build_python_image
 from tests.cluster.facts import Cluster
+from tests.cluster.network import free_ports
 from tests.docs.transcript import difference, steps_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -22,6 +25,8 @@ SAMPLES = ROOT / "functions" / "samples"
 HELLO = (
     "def handle(event, context):\n    print('greeting', flush=True)\n    return f\"Hello, {event['data']['name']}!\"\n"
 )
+TTL_SECONDS = 60
+"""For so long Jobs of functions that say nothing about it stay after their release."""
 SLEEPER = "import time\n\n\ndef handle(event, context):\n    print('asleep', flush=True)\n    time.sleep(300)\n"
 EVIL = [
     "1e3", "0o7", "0x1f", "12:30", "y", "no", "null", "~", "", " ", "}}", "$(HOME)", "$$", "- a", "a: b", "#", '"', "'",
@@ -96,8 +101,9 @@ def _cancel_and_look_at_the_log(desk: Desk) -> None:
 def test_a_job_that_outlived_its_dev_is_answered_by_the_next(
     cluster: Cluster, namespace: str, desk: Desk, on_cluster: tuple[str, ...]
 ) -> None:
-    desk.function("slow", "import time\n\n\ndef handle(event, context):\n    time.sleep(8)\n    return 'late'\n")
-    port = ("--http-port", str(_free_port(cluster.host_address)))
+    code = "import time\n\n\ndef handle(event, context):\n    time.sleep(8)\n    return 'late'\n"
+    desk.function("slow", code, more=["ttlSecondsAfterFinished: 600"])  # it is looked at afterwards
+    port = ("--http-port", str(free_ports(1, cluster.host_address)[0]))
     with desk.dev(*on_cluster, *port):
         key = desk.state / "run-token.key"
         assert key.stat().st_mode & 0o777 == 0o600, "for its owner only"
@@ -112,14 +118,6 @@ def test_a_job_that_outlived_its_dev_is_answered_by_the_next(
     assert job["metadata"]["labels"]["invoker.dev/instance"].startswith("dev-")
 
 
-def _free_port(host: str) -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 def _running(cluster: Cluster, namespace: str) -> bool:
     pods = cluster.get("pods", "-n", namespace)["items"]
     return any(pod["status"].get("phase") == "Running" for pod in pods)
@@ -131,26 +129,33 @@ def test_fresh_removes_what_was_made_in_the_cluster(
     desk.function("sleeper", SLEEPER)
     with desk.dev(*on_cluster):
         assert desk.run("publish", "sleeper", "{}").code == 0
-        until(lambda: left(cluster, namespace) or None, within=60, what="a Job")
+        # Its code is there before it: a dev that ends in between makes no Job any more.
+        until(lambda: any(one.startswith("Job/") for one in left(cluster, namespace)), what="a Job")
     with desk.dev(*on_cluster, "--fresh"):
         assert "removed 1 Job and 1 ConfigMap" in desk.err()
-        until(is_empty(cluster, namespace), within=60, what="an empty namespace")
+        until(is_empty(cluster, namespace), what="an empty namespace")
 
 
 def test_the_demo_of_the_readme_ends_with_0_and_leaves_nothing(cluster: Cluster, namespace: str, desk: Desk) -> None:
     (step,) = steps_of(ROOT / "README.md", on_cluster=True)
     command = step.command.replace("images.example.org/team/invoker-python:0.1.0", PYTHON_IMAGE)
     command = command.replace("namespace jobs", f"namespace {namespace}").replace("10.0.0.5", cluster.host_address)
+    begun = time.monotonic()
     ran = desk.shell(command, timeout=350)
     assert ran.code == 0, ran.err
-    first, *others = [line.replace("namespace jobs", f"namespace {namespace}") for line in step.expected]
+    expected = [line.replace("namespace jobs", f"namespace {namespace}") for line in step.expected]
+    removed = int(re.findall(r"removed (\d+) Jobs? and 3 ConfigMaps", ran.err)[0])
+    if time.monotonic() - begun > TTL_SECONDS:  # on a busy node the first ones are gone by themselves when the last end
+        expected = [line.replace("removed 8 Jobs", "removed … Job…") for line in expected]
+    else:
+        assert removed == 8
+    first, *others = expected
     assert difference([first, "…"], ran.err) is None, ran.err
     assert difference(others, ran.out + ran.err) is None, ran.out + ran.err
     assert len([line for line in ran.lines if line.startswith("✓ ")]) == 8
     assert len([line for line in ran.lines if f" Job {namespace}/demo-" in line]) == 8
     assert ran.lines[-1].endswith("8 runs, 1,058 rows")
-    assert "removed 8 Jobs and 3 ConfigMaps" in ran.err
-    until(is_empty(cluster, namespace), within=60, what="an empty namespace")
+    until(is_empty(cluster, namespace), what="an empty namespace")
     assert [one.name for one in desk.folder.iterdir() if one.name.startswith("invoker-demo-")] == []
 
 
@@ -163,7 +168,7 @@ def test_a_demo_that_does_not_end_says_where_to_look(
     assert ran.code == 5, ran.err
     assert "its pods say more: kubectl describe pods --selector app.kubernetes.io/managed-by=invoker" in ran.err
     assert ran.err.rstrip().endswith("--wait 5 --keep")
-    until(is_empty(cluster, namespace), within=60, what="an empty namespace")
+    until(is_empty(cluster, namespace), what="an empty namespace")
 
 
 def test_a_file_of_this_machine_is_no_source_for_pods(desk: Desk, on_cluster: tuple[str, ...]) -> None:
