@@ -11,7 +11,7 @@ import pytest
 from invoker.result import Reason, State
 from tests.cluster.aftermath import attempts, soon_gone
 from tests.cluster.engine_world import KubernetesWorld, kubernetes_world
-from tests.cluster.facts import Cluster
+from tests.cluster.facts import Cluster, KubectlError
 from tests.cluster.images import BUSYBOX, PLAIN
 from tests.conformance.engine_suite import ended, run
 from trigger.plan import Code, InputMode, OutputMode, RunPlan
@@ -97,13 +97,20 @@ async def test_stdout_of_five_megabytes_in_lines(world: KubernetesWorld) -> None
 async def test_more_than_the_node_keeps_of_a_log(world: KubernetesWorld) -> None:
     """Nodes look every 10 s whether a log is above 10 MiB, and give out only what was printed after that. An output is
     not called whole then, and of a run that failed the last words are there."""
-    talk = "import sys, time; time.sleep(7); sys.stdout.write(('x' * 8191 + '\\n') * 1500)"
-    linger = f"{talk}; print('the end', flush=True); time.sleep(13)"
-    cut, bounded, failed = await asyncio.gather(
-        run(world, world.python(linger, output=OutputMode.STDOUT, limits=soon_gone())),
-        run(world, world.python(linger, output=OutputMode.STDOUT, limits=soon_gone(output_bytes=1_000_000))),
-        run(world, world.python(f"{linger}; sys.exit(3)", limits=soon_gone())),
+    talk = f"print('talk', flush=True); {_gate(world, 'talk')}; {TALK}; print('the end', flush=True)"
+    talk = f"{talk}; {_gate(world, 'full')}"
+    plans = (
+        world.python(talk, output=OutputMode.STDOUT, limits=soon_gone()),
+        world.python(talk, output=OutputMode.STDOUT, limits=soon_gone(output_bytes=1_000_000)),
+        world.python(f"{talk}; sys.exit(3)", limits=soon_gone()),
     )
+    ending = asyncio.gather(*(run(world, plan) for plan in plans))
+    await world.until(lambda: are_listened_to(world, 5))  # to all three, and to the output of two
+    world.host.gates["talk"].set()
+    for plan in plans:
+        await world.until(lambda plan=plan: is_begun_anew(world, plan))
+    world.host.gates["full"].set()
+    cut, bounded, failed = await ending
     for _, end in (cut, bounded):
         assert (end.state, end.reason, end.output) == (State.FAILED, Reason.OUTPUT_TOO_LARGE, None), end.message
     assert "containerLogMaxSize" in cut[1].message
@@ -113,24 +120,44 @@ async def test_more_than_the_node_keeps_of_a_log(world: KubernetesWorld) -> None
         assert end.log_tail.endswith(b"x\nthe end\n")
 
 
+TALK = "import sys; sys.stdout.write(('x' * 8191 + '\\n') * 1500); sys.stdout.flush()"
+
+
+def _gate(world: KubernetesWorld, name: str) -> str:
+    """Python that goes on once the gate is open."""
+    return world.gate(name).removeprefix("python3 -c ").strip('"')
+
+
+async def are_listened_to(world: KubernetesWorld, streams: int) -> bool:
+    """Whether the engine has so many logs open: an API server answers with the first line, so there has to be one."""
+    return world.requests["log", 200] >= streams
+
+
+async def is_begun_anew(world: KubernetesWorld, plan: RunPlan) -> bool:
+    """Whether the node has begun a new file for a log that was full, and began with `talk`."""
+    (pod,) = await world.pods(plan.run_id)
+    try:
+        beginning = await world.kubectl("logs", pod["metadata"]["name"], "--limit-bytes=10")
+    except KubectlError:  # while it does
+        return False
+    return not beginning.startswith("talk")
+
+
 async def test_a_log_that_was_full_before_this_controller_came(world: KubernetesWorld) -> None:
     """The one before it has left word how the output began."""
-    talk = "import sys, time; time.sleep(1); sys.stdout.write(('x' * 8191 + '\\n') * 1500); sys.stdout.flush()"
-    gate = world.gate("full").removeprefix("python3 -c ").strip('"')
-    plan = world.python(f"{talk}; {gate}; print('the end')", output=OutputMode.STDOUT, limits=soon_gone())
+    talk = f"print('talk', flush=True); {_gate(world, 'talk')}; {TALK}; {_gate(world, 'full')}; print('the end')"
+    plan = world.python(talk, output=OutputMode.STDOUT, limits=soon_gone())
 
     async def is_remembered() -> bool:
         job = await world.job(plan.run_id)
         return job is not None and "invoker.dev/printed" in job["metadata"]["annotations"]
 
-    async def is_begun_anew() -> bool:
-        (pod,) = await world.pods(plan.run_id)
-        return not await world.kubectl("logs", pod["metadata"]["name"], "--limit-bytes=10")
-
     async with world.another_engine() as before:
         await before.start(plan)
+        await world.until(lambda: are_listened_to(world, 1))
+        world.host.gates["talk"].set()
         await world.until(is_remembered)
-    await world.until(is_begun_anew)
+    await world.until(lambda: is_begun_anew(world, plan))
     assert await world.engine.adopt(plan.run_id) is not None
     world.host.gates["full"].set()
     _, end = await ended(world, plan.run_id)
