@@ -8,7 +8,7 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
-from invoker.cli.functions import NameArgument, refuse_unknown
+from invoker.cli.functions import NameArgument, refuse_unusable
 from invoker.cli.options import DataArgument, HeaderOption, ParamOption, RequestIdOption, TypeOption, pairs
 from invoker.cli.output import Form, FormOption
 from invoker.cli.publish import check_size
@@ -58,7 +58,7 @@ def call(
     async def work() -> None:
         async with session.connected() as client:
             # Before it is stored: beside a broken file it might be that one's, and would wait as a dead letter.
-            await refuse_unknown(client, name)
+            await refuse_unusable(client, name)
             receipt = await client.publish(
                 topic, payload.data, content_type=content_type or payload.content_type, request_id=request_id,
                 headers=headers, params=params,
@@ -70,10 +70,10 @@ def call(
 
 
 async def _answered(session: Session, client: Connected, name: str, request_id: str, wait: float, output: Form) -> None:
-    from invoker.cli.waiting import wait_for_request
+    from invoker.cli.waiting import wait_for_published
 
     try:
-        await wait_for_request(session, client, request_id, wait, output)
+        await wait_for_published(session, client, request_id, wait, output)
     except NoSubscriptionError:
-        await refuse_unknown(client, name)
+        await refuse_unusable(client, name)
         raise

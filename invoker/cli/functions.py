@@ -102,14 +102,19 @@ def known_function(catalog: CatalogInfo, name: str) -> FunctionInfo:
     raise UnknownIdError(f"there is no function {name!r}", hint=hint, try_command="invoker functions list")
 
 
-async def refuse_unknown(client: Connected, name: str) -> None:
-    """Raise `UnknownIdError` when there is surely no function of that name: who can tell is asked, and when nobody can
-    or may, nothing is refused."""
+async def refuse_unusable(client: Connected, name: str) -> None:
+    """Raise `UnknownIdError` when there is surely no function of that name, and `CatalogError` when its file is refused
+    and no version of it can run: who can tell is asked, and when nobody can or may, nothing is refused."""
     try:
         catalog = await client.functions()
     except InvokerError:
         return
-    known_function(catalog, name)
+    found = known_function(catalog, name)
+    if found.status == "broken":
+        raise CatalogError(
+            f"{name} cannot run, its file is refused: {problem_words(found)}",
+            try_command=f"invoker functions describe {name}",
+        )
 
 
 async def note_if_unknown(session: Session, client: Connected, name: str | None) -> None:

@@ -27,7 +27,6 @@ from invoker.errors import (
     NoSubscriptionError,
     PayloadTooLargeError,
     ServerUnreachableError,
-    UnknownIdError,
 )
 
 if TYPE_CHECKING:
@@ -149,20 +148,15 @@ async def _answered(
     output: Form,
 ) -> None:
     """What the event led to. For an event that led to nothing, the nearest topics beside the refusal."""
-    from invoker.cli.waiting import wait_for_request
+    from invoker.cli.waiting import wait_for_published
 
     try:
-        await wait_for_request(session, client, receipt.request_id, wait, output)
+        await wait_for_published(session, client, receipt.request_id, wait, output)
     except NoSubscriptionError as error:
         explanation = await client.explain(receipt.topic, content_type=kind, headers=headers)
         near = " or ".join(f"{one.pattern} ({one.function})" for one in explanation.nearest)
         hint = f"did you mean {near}?" if near else None
         raise NoSubscriptionError(error.message, hint=hint, topic=receipt.topic) from error
-    except UnknownIdError as error:
-        if "dead_id" not in error.fields:
-            raise
-        letter = error.fields["dead_id"]
-        raise InputRefusedError(error.message, try_command=f"invoker dead show {letter}") from error
 
 
 def _destination(explanation: Explanation, receipt: Receipt) -> str:

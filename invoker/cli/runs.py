@@ -9,7 +9,7 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
-from invoker.cli.functions import note_if_unknown, refuse_unknown
+from invoker.cli.functions import note_if_unknown, refuse_unusable
 from invoker.cli.group import command_group
 from invoker.cli.options import FunctionOption, IdArgument, WaitOption, plain_id
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
@@ -216,15 +216,15 @@ def replay(
         async with session.connected() as client:
             changed = arguments.read_data(data) if data is not None else None
             if function is not None:
-                await refuse_unknown(client, function)
+                await refuse_unusable(client, function)
             receipt = await client.replay(
                 plain_id(identifier), data=None if changed is None else changed.data,
                 content_type=None if changed is None else changed.content_type, function=function,
             )  # fmt: skip
             if wait is not None:
-                from invoker.cli.waiting import wait_for_request
+                from invoker.cli.waiting import wait_for_published
 
-                await wait_for_request(session, client, receipt.request_id, wait, output)
+                await wait_for_published(session, client, receipt.request_id, wait, output)
             elif output.for_people or output is Form.NAME:
                 session.data(f"{receipt.request_id}\n")
                 session.note(f"invoker result {receipt.request_id} --wait 60")

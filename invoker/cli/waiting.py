@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from invoker.cli.output import Form, rendered_item
 from invoker.cli.session import Session, detaching
 from invoker.errors import (
+    InputRefusedError,
     InvokerError,
     NoSubscriptionError,
     RunFailedError,
@@ -39,6 +40,17 @@ async def wait_for_request(
             expired, view = error, error.partial
             expired = await _with_cause(session, client, error, view.runs)
     await show_request(session, client, view, output, function, expired)
+
+
+async def wait_for_published(session: Session, client: Connected, request_id: str, wait: float, output: Form) -> None:
+    """The same for an event that was published just now: one that became a dead letter was refused."""
+    try:
+        await wait_for_request(session, client, request_id, wait, output)
+    except UnknownIdError as error:
+        letter = error.fields.get("dead_id")
+        if letter is None:
+            raise
+        raise InputRefusedError(error.message, try_command=f"invoker dead show {letter}") from error
 
 
 async def _with_cause(

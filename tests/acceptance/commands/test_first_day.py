@@ -47,6 +47,25 @@ def test_call_of_a_function_that_is_not_there_names_the_nearest(desk: Desk) -> N
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("command", [["call", "bad"], ["runs", "replay", "for-bad", "--function", "bad"]])
+def test_a_function_whose_file_is_refused_gets_no_event(desk: Desk, command: list[str]) -> None:
+    desk.does("publish", "hello", "x", "--request-id", "for-bad", "--wait", WAIT)
+    (desk.catalog / "bad").mkdir()
+    (desk.catalog / "bad" / "function.yaml").write_text(BAD)
+    try:
+        desk.does("functions", "reload")
+        dead = desk.run("dead", "list", "-o", "name").lines
+        refused = desk.run(*command, "x", "--wait", WAIT)
+        first, *_, last = error_lines(refused)
+        assert refused.code == 6
+        assert first.startswith("error: bad cannot run, its file is refused: bad/function.yaml:5: spec.runtim: unknown")
+        assert last == "  try: invoker functions describe bad"
+        assert desk.run("dead", "list", "-o", "name").lines == dead
+    finally:
+        shutil.rmtree(desk.catalog / "bad")
+        desk.does("functions", "reload")
+
+
 def test_explain_knows_direct_calls(desk: Desk) -> None:
     assert desk.run("explain", "invoker.call.hello", "-o", "json").json["matched"] == ["hello"]
     assert desk.run("explain", "invoker.call.hello").lines[1].split() == [
