@@ -166,6 +166,7 @@ def reply_of_result(result: Result, claims: ClaimedBytes) -> Reply:
         state=result.state,
         reason=result.reason,
         content=result.output,
+        headers=result.times(),
         problem=None if result.succeeded else result.problem(),
         _claims=claims,
     )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
+from invoker import wire
 from invoker.request import ClaimCheck, Content, Document
 
 
@@ -158,6 +159,16 @@ class Result(Document):
     @property
     def succeeded(self) -> bool:
         return self.state is State.SUCCEEDED
+
+    def times(self) -> dict[str, str]:
+        """Headers that tell when the run was queued, began and ended, as far as it is known: on the stored result and
+        on replies."""
+        instants = {
+            wire.H_QUEUED_AT: self.queued_at,
+            wire.H_STARTED_AT: self.started_at,
+            wire.H_FINISHED_AT: self.finished_at,
+        }
+        return {name: instant.isoformat() for name, instant in instants.items() if instant is not None}
 
     def problem(self) -> dict[str, Any]:
         """A finished run without success as an RFC 9457 problem document."""

@@ -123,6 +123,7 @@ def _headers(result: Result, runs: int, content_type: str) -> dict[str, str]:
         wire.H_REASON: str(result.reason),
         wire.H_RUNS: str(runs),
         wire.H_CONTENT_TYPE: content_type,
+        **result.times(),
     }
 
 

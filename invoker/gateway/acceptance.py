@@ -230,6 +230,9 @@ async def _gone(request: Request) -> None:
         pass
 
 
+_TIMES = (wire.H_QUEUED_AT, wire.H_STARTED_AT, wire.H_FINISHED_AT)
+
+
 def _one(reply: Reply) -> Response:
     """The run's own output, or its problem with the status of its reason."""
     headers = {
@@ -239,6 +242,7 @@ def _one(reply: Reply) -> Response:
         wire.H_STATE: str(reply.state),
         wire.H_REASON: str(reply.reason),
         wire.H_RUNS: "1",
+        **{name: value for name in _TIMES if (value := wire.header(reply.headers, name))},
     }
     if not reply.succeeded:
         document = dict(reply.problem or {"status": 502, "code": str(reply.reason)})

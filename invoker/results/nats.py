@@ -91,13 +91,9 @@ class ResultStream:
             wire.H_TOPIC: result.topic,
             wire.H_STATE: str(result.state),
             wire.H_REASON: str(result.reason),
-            wire.H_FINISHED_AT: result.finished_at.isoformat(),
             wire.H_ATTEMPT: str(len(result.attempts)),
+            **result.times(),
         }
-        if result.queued_at:
-            headers[wire.H_QUEUED_AT] = result.queued_at.isoformat()
-        if result.started_at:
-            headers[wire.H_STARTED_AT] = result.started_at.isoformat()
         return await self._create(self._names.result(result.request_id, result.function), result.to_json(), headers)
 
     async def put_ticket(self, ticket: RunTicket) -> bool:

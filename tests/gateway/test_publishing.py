@@ -10,6 +10,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,8 @@ async def test_one_run_is_answered_with_its_output(http: aiohttp.ClientSession) 
         assert (answer.status, await answer.read()) == (200, b"<script>")
     assert answer.headers["Invoker-Function"] == "echo"
     assert (answer.headers["Invoker-State"], answer.headers["Invoker-Reason"]) == ("succeeded", "completed")
+    times = [datetime.fromisoformat(answer.headers[f"Invoker-{name}-At"]) for name in ("Queued", "Started", "Finished")]
+    assert times == sorted(times)
     assert answer.headers["Location"] == f"/v1/requests/{answer.headers['Invoker-Request-Id']}"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "sandbox" in answer.headers["Content-Security-Policy"]

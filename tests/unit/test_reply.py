@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -49,9 +49,20 @@ def test_success_is_the_output_itself() -> None:
         "Invoker-State": "succeeded",
         "Invoker-Reason": "completed",
         "Invoker-Runs": "3",
+        "Invoker-Finished-At": "2026-03-01T12:00:00+00:00",
         "Content-Type": "text/csv",
     }
     assert success_reply(result(), 1, b"").headers["Content-Type"] == "application/octet-stream"
+
+
+def test_a_reply_tells_when_its_run_was_queued_began_and_ended() -> None:
+    times = {"queued_at": NOW, "started_at": NOW + timedelta(seconds=2), "finished_at": NOW + timedelta(seconds=3.5)}
+    for reply in (success_reply(result(**times), 1, b""), failure_reply(result(Reason.ERROR, **times), 1)):
+        assert {name: value for name, value in reply.headers.items() if name.endswith("-At")} == {
+            "Invoker-Queued-At": "2026-03-01T12:00:00+00:00",
+            "Invoker-Started-At": "2026-03-01T12:00:02+00:00",
+            "Invoker-Finished-At": "2026-03-01T12:00:03.500000+00:00",
+        }
 
 
 def test_a_large_output_is_its_claim_check() -> None:

@@ -136,6 +136,8 @@ async def test_a_reply_that_was_lost_is_made_up_for_by_the_stored_result(
     await world.finish(record.request_id, "f", b"out")
     (reply,) = await asking
     assert await reply.read() == b"out"
+    (result,) = (await sdk.result(record.request_id)).results
+    assert reply.headers["Invoker-Finished-At"] == result.finished_at.isoformat()
 
 
 async def test_a_reply_that_was_lost_with_the_connection_is_made_up_for_at_once(tmp_path: Path) -> None:
