@@ -33,7 +33,7 @@ class Helm:
     kubeconfig: Path | None = None
     folder: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "invoker-test-helm")
 
-    def __call__(self, *arguments: str, given: str | None = None, timeout: float = 240) -> str:
+    def __call__(self, *arguments: str, given: str | None = None, timeout: float = 300) -> str:
         """What helm prints. `given` is its standard input. Raises `HelmError` with what it said."""
         command = [str(self.program), *arguments]
         done = subprocess.run(

@@ -31,7 +31,7 @@ MODEST = {
     "nats": {"evaluation": {"resources": SMALL, "storage": {"size": "64Mi"}}},
 }
 """Values of a release that shares a small node with others."""
-READY_SECONDS = 120
+READY_SECONDS = 240
 
 
 def merged(*layers: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def merged(*layers: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def eventually(look: Callable[[], T | None], what: str, within: float = 60.0) -> T:
+def eventually(look: Callable[[], T | None], what: str, within: float = 150.0) -> T:
     """The first answer that is something; what is not there yet is asked for again."""
     deadline = time.monotonic() + within
     while True:
@@ -182,7 +182,7 @@ class Release:
 
 def _port(forwarding: subprocess.Popen[str]) -> int:
     assert forwarding.stdout is not None
-    ready, _, _ = select.select([forwarding.stdout], [], [], 20)
+    ready, _, _ = select.select([forwarding.stdout], [], [], 60)
     line = forwarding.stdout.readline() if ready else "nothing"
     found = re.search(r"127\.0\.0\.1:(\d+)", line)
     assert found is not None, f"kubectl port-forward said {line!r}"

@@ -56,7 +56,7 @@ def ordinary(shared: Release) -> dict[str, Any]:
 
 async def run_once(release: Release) -> None:
     async with release.client() as client:
-        await client.request("chart.test", "ordinary", timeout=60)
+        await client.request("chart.test", "ordinary", timeout=150)
 
 
 def created(cluster: Cluster, namespace: str, job: dict[str, Any]) -> None:
@@ -248,8 +248,9 @@ def test_no_configmap_of_others_is_removed_by_the_token(shared: Release, taken_o
         with pytest.raises(KubectlError, match="whose name is not that of a function's code"):
             taken_over.kubectl(*delete, name)
         shared.kubectl("get", "configmap", name)
-    shared.cluster.apply(CODE, namespace=shared.namespace)
-    taken_over.kubectl("delete", "configmap", "--namespace", shared.namespace, CODE["metadata"]["name"])
+    own = "invoker-code-zyxwvutsrqponmlkjihgfedcba"  # the other name must be free: tests beside this one would make it
+    shared.cluster.apply(changed(CODE, ("metadata", "name"), own), namespace=shared.namespace)
+    taken_over.kubectl("delete", "configmap", "--namespace", shared.namespace, own)
 
 
 def test_the_token_does_nothing_in_another_namespace(

@@ -41,10 +41,10 @@ def operated(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         try:
             for file in files:
                 cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(file))
-            cluster.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in NAMES), "--timeout=60s")
+            cluster.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in NAMES), "--timeout=150s")
             yield cluster
         finally:
-            cluster.kubectl("delete", "crd", *NAMES, "--ignore-not-found", "--timeout=60s")
+            cluster.kubectl("delete", "crd", *NAMES, "--ignore-not-found", "--timeout=150s")
 
 
 def monitoring_objects(helm: Helm, namespace: str) -> list[dict[str, Any]]:

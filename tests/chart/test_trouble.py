@@ -25,9 +25,10 @@ from tests.cluster.network import free_ports
 from tests.conftest import eventually
 from tests.redis_server import RedisServer
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 PROBES = 8081
+PATIENCE = 150.0
 
 
 class Door:
@@ -123,13 +124,15 @@ async def not_ready_because(release: Release, words: str, logged: str | None = N
     """Wait until both components say so at /readyz and in their logs, and Kubernetes knows them as not ready."""
     for component in ("controller", "gateway"):
         ask = partial(says, release, component, words, logged or words)
-        await eventually(ask, within=60, what=f"{words!r} of the {component}")
-        await eventually(partial(is_in_state, release, component, "False"), within=60, what=f"{component} not ready")
+        await eventually(ask, within=PATIENCE, what=f"{words!r} of the {component}")
+        await eventually(
+            partial(is_in_state, release, component, "False"), within=PATIENCE, what=f"{component} not ready"
+        )
 
 
 async def mended(release: Release) -> None:
     for component in ("controller", "gateway"):
-        await eventually(partial(is_in_state, release, component, "True"), within=90, what=f"a ready {component}")
+        await eventually(partial(is_in_state, release, component, "True"), within=PATIENCE, what=f"a ready {component}")
 
 
 async def says(release: Release, component: str, words: str, logged: str) -> bool:
@@ -161,7 +164,7 @@ async def test_what_is_wrong_is_said_in_words_and_mends_itself(
     surroundings.let_in("right")
     await mended(release)
     async with release.client() as client:
-        (reply,) = await client.request("chart.test", "after the password", timeout=60)
+        (reply,) = await client.request("chart.test", "after the password", timeout=150)
         assert await reply.read() == b"after the password"
         # Redis has not been there so far, and nobody needed it.
         assert await results_from(release, reply.request_id) == "nats"
@@ -178,7 +181,7 @@ async def test_what_is_wrong_is_said_in_words_and_mends_itself(
     async def copied() -> bool:
         return await results_from(release, reply.request_id) == "redis"
 
-    await eventually(copied, within=60, what="an answer from Redis")
+    await eventually(copied, within=PATIENCE, what="an answer from Redis")
     restarts = [
         status["restartCount"] for pod in release.get("pods")["items"] for status in pod["status"]["containerStatuses"]
     ]
