@@ -40,6 +40,11 @@ COMMANDS = (
     f"kubectl --namespace NAMESPACE get deployments,statefulsets,services,pods --selector {OURS}",
     "kubectl --namespace NAMESPACE get secrets,persistentvolumeclaims --output name",
 )
+SETTLED = {
+    COMMANDS[0]: "kubectl --namespace NAMESPACE wait poddisruptionbudgets --all --timeout=60s"
+    " --for=jsonpath='{.status.disruptionsAllowed}'=1",
+}
+"""What is waited for after a command, unseen: a budget counts the pods a moment after they are ready."""
 _PART = re.compile(r"(<!-- recorded: helm[^>]* -->\n```text\n).*?(```)", re.DOTALL)
 _DIFFERS = (
     (re.compile(r"(\d\d\d\d-\d\d-\d\d|\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w+ +\d+) [\d:.]+( [+\d]+)?( \w+ \d{4})?"), "…"),
@@ -90,6 +95,8 @@ def recorded(namespace: str) -> str:
             shell.run(f'export NO_COLOR=1 PATH="{Path(sys.executable).parent}:$PATH"')
             for command in COMMANDS:
                 printed = shell.run(command.replace("NAMESPACE", namespace).replace("8080", str(port)))
+                if command in SETTLED:
+                    shell.run(SETTLED[command].replace("NAMESPACE", namespace))
                 if command is FORWARD:
                     shell.run(f"until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done")
                 text = "".join(printed).replace(namespace, SHOWN_NAMESPACE)

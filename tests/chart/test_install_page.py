@@ -35,12 +35,12 @@ def test_what_is_deleted_for_good_is_what_the_notes_name() -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_life_of_a_release_is_as_the_page_shows_it(cluster_helm: Helm, namespace: str, folder: Path) -> None:
     """Installed with the chart's own values, tested, used, upgraded, rolled back, removed."""
     script = [sys.executable, str(ROOT / "scripts" / "helm_transcript.py"), namespace]
     done = subprocess.run(
-        script, env=cluster_helm.environ, capture_output=True, text=True, timeout=400, check=False, cwd=folder
+        script, env=cluster_helm.environ, capture_output=True, text=True, timeout=700, check=False, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     shown = PAGE.read_text().split("<!-- recorded: helm")[1].split("```text\n")[1].split("```")[0]
