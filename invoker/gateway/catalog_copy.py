@@ -37,6 +37,7 @@ class CatalogCopy:
         self.problem: str | None = "no controller has answered yet"
         self.is_known = False
         self._asked_at = 0.0
+        self._asked = self._answered = 0
         self._renewing = asyncio.Lock()
         self._inputs: dict[str, Schema] = {}
         self._outputs: dict[str, Schema] = {}
@@ -52,14 +53,18 @@ class CatalogCopy:
     async def refresh(self) -> None:
         """Ask once; when nobody answers the copy stays, and `problem` says why."""
         self._asked_at = time.monotonic()
+        self._asked = own = self._asked + 1
+        catalog, problem = None, None
         try:
             catalog = await self._client.functions()
         except InvokerError as error:
-            self.problem = error.message
-            return
-        self.problem = None
-        self.is_known = True
-        self.take(catalog)
+            problem = error.message
+        if own < self._answered:
+            return  # who asked later was answered sooner, by another controller, and knows what is newer
+        self._answered, self.problem = own, problem
+        if catalog is not None:
+            self.is_known = True
+            self.take(catalog)
 
     async def renewed(self) -> None:
         """See that the copy is younger than half a second, so that nothing is refused by what has just changed. However
