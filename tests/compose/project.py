@@ -50,7 +50,7 @@ class Project:
     def secrets(self) -> Path:
         return self.folder / ".secrets"
 
-    def compose(self, *arguments: str, check: bool = True, timeout: float = 180) -> str:
+    def compose(self, *arguments: str, check: bool = True, timeout: float = 300) -> str:
         """One docker-compose command in the folder; what it said."""
         command = ["docker-compose", "--project-name", "invoker", *arguments]
         environment = self.daemon.environment | {"INVOKER_FUNCTIONS": "./functions"}
@@ -73,7 +73,7 @@ class Project:
     def log(self, service: str) -> str:
         return self.daemon.docker("logs", self.container(service)).stdout
 
-    def until(self, ask: Callable[[], bool], what: str, within: float = 60) -> None:
+    def until(self, ask: Callable[[], bool], what: str, within: float = 150) -> None:
         """Waits for the moment; fails with the logs of all when it does not come."""
         deadline = time.monotonic() + within
         while not ask():
@@ -82,7 +82,7 @@ class Project:
                 pytest.fail(f"{what} did not come within {within:g} s\n{logs}")
             time.sleep(0.2)
 
-    def until_healthy(self, *services: str, within: float = 60) -> None:
+    def until_healthy(self, *services: str, within: float = 150) -> None:
         for service in services or SERVICES:
             self.until(lambda service=service: self.health(service) == "healthy", f"a healthy {service}", within)
 
@@ -130,7 +130,7 @@ class Visit:
 
     def check(self) -> None:
         """Every event was accepted once, ran once through both stages, and has one result for each."""
-        assert self._process.wait(120) == 0, "".join(self.lines)
+        assert self._process.wait(200) == 0, "".join(self.lines)
         self._reader.join(10)
         found = json.loads(self.lines[-1])
         assert len(set(found["ids"])) == self.count

@@ -18,7 +18,7 @@ from tests.compose.daemon import Daemon, daemon, need_docker, run
 from tests.compose.images import FILE, default_image, load_images
 from tests.compose.project import SERVICES, Project, make_project
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
 NO_SHELL = [part for path in ("/usr/bin/dash", "/usr/bin/bash") for part in ("--volume", f"/dev/null:{path}:ro")]
 
@@ -80,11 +80,11 @@ def the_image_runs_hardened(docker: Daemon) -> None:
     refused = docker.docker(*hardened, "--tmpfs", "/tmp", name, "demo", check=False)
     assert "no nats-server found" in refused.stdout, refused.stdout
     waiting = docker.docker("run", "--detach", "--network", "none", *hardened[2:], name, "gateway").stdout.strip()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while "cannot be reached" not in docker.docker("logs", waiting).stdout:
         assert time.monotonic() < deadline, "it says nothing about its NATS"
         time.sleep(0.1)
-    docker.docker("stop", "--time", "30", waiting)
+    docker.docker("stop", "--time", "120", waiting)
     state = json.loads(docker.docker("inspect", waiting).stdout)[0]["State"]
     assert state["ExitCode"] == 130, "ended by the signal while it waited, not by the end of the grace"
     docker.docker("rm", waiting)
@@ -147,17 +147,17 @@ def stopped_with_runs_in_flight(project: Project) -> None:
     visit = project.visit("stop", 10)
     project.until(lambda: visit.has_published(10), "all events")
     container, begun = project.container("controller"), time.monotonic()
-    project.daemon.docker("stop", "--time", "30", container)
+    project.daemon.docker("stop", "--time", "120", container)
     took = time.monotonic() - begun
     assert project.facts("controller")["State"]["ExitCode"] == 0
-    assert took < 20, f"it took {took:.1f} s"
+    assert took < 60, f"it took {took:.1f} s"
     project.compose("up", "--detach")
     visit.check()
 
 
 def redis_is_only_a_copy(project: Project) -> None:
     """Polls are answered by Redis, by NATS while it is away, and by Redis again; nobody becomes unhealthy."""
-    latest = json.loads(project.invoker("publish", "slow", "x", "--wait", "60", "-o", "json"))["request_id"]
+    latest = json.loads(project.invoker("publish", "slow", "x", "--wait", "150", "-o", "json"))["request_id"]
 
     def answered_by(name: str) -> bool:
         said = run(project.daemon.entered(
@@ -187,8 +187,11 @@ def what_is_wrong_is_said_and_mended(project: Project) -> None:
     for name in programs:
         project.until(lambda name=name: project.health(name) == "unhealthy", f"an unhealthy {name}")
         assert "NATS at nats://nats:4222 cannot be reached" in project.log(name)
-        said = json.dumps(project.facts(name)["State"]["Health"]["Log"][-1]["Output"])
-        assert "not ready: NATS at nats://nats:4222 cannot be reached" in said
+        # Of the checks that it keeps, one that was held up on a busy machine has only that to say.
+        project.until(
+            lambda name=name: "not ready: NATS at nats://nats:4222 cannot be reached" in check(project, name),
+            f"the reason in the check of {name}",
+        )
     project.compose("start", "nats")
     for name in programs:
         project.until(lambda name=name: "refuses us" in project.log(name), f"the new reason of {name}")
@@ -198,6 +201,11 @@ def what_is_wrong_is_said_and_mended(project: Project) -> None:
         assert project.facts(name)["State"]["StartedAt"] == starts
     project.until_healthy(*programs)
     project.visit("mended", 2).check()
+
+
+def check(project: Project, service: str) -> str:
+    """What the last check of its health has said."""
+    return json.dumps(project.facts(service)["State"]["Health"]["Log"][-1]["Output"])
 
 
 def _write_in_place(path: Path, text: str) -> None:

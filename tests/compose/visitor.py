@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from invoker.errors import InvokerError, ServerUnreachableError, WaitExpiredError
 from invoker.http.client import HttpClient
 from invoker.http.settings import GatewayOptions
 from invoker.views import Chain
 
-WITHIN_SECONDS = 60.0
+T = TypeVar("T")
+WITHIN_SECONDS = 150.0
 
 
 async def main(url: str, key_file: str, name: str, count: int) -> None:
@@ -28,7 +31,8 @@ async def main(url: str, key_file: str, name: str, count: int) -> None:
             print(f"published {number}", flush=True)
         chains = await asyncio.gather(*(settled(client, one) for one in ids))
         stages = [sorted((run.function, str(run.state)) for run in chain.runs) for chain in chains]
-        outputs = [await client.output(run.result) for chain in chains for run in chain.runs if run.result is not None]
+        results = [run.result for chain in chains for run in chain.runs if run.result is not None]
+        outputs = [await insisted(lambda result=result: client.output(result)) for result in results]
         print(json.dumps({"ids": ids, "stages": stages, "outputs": [one.decode() for one in outputs]}), flush=True)
 
 
@@ -43,9 +47,14 @@ async def published(client: HttpClient, request_id: str, data: str) -> str:
 
 async def settled(client: HttpClient, request_id: str) -> Chain:
     """The chain once nothing more can come of it."""
+    return await insisted(lambda: client.chain(request_id, wait=WITHIN_SECONDS))
+
+
+async def insisted(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer, asked for again as long as nobody gives one."""
     while True:
         try:
-            return await client.chain(request_id, wait=WITHIN_SECONDS)
+            return await ask()
         except WaitExpiredError:
             raise
         except InvokerError:  # whoever is asked has just been killed
