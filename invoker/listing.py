@@ -190,15 +190,17 @@ class RunListing:
         ]
         if not chosen:
             return []
-        statuses, topics = await asyncio.gather(
+        statuses, topics, sealed = await asyncio.gather(
             asyncio.gather(*(self._results.status(ticket.run_id) for _, ticket in chosen)),
             self._topics({ticket.request_id for _, ticket in chosen}),
+            self._results.sealed([(ticket.request_id, ticket.function) for _, ticket in chosen]),
         )
         rows = [
             _unfinished_row(message, ticket, status, topics.get(ticket.request_id, ""))
             for (message, ticket), status in zip(chosen, statuses, strict=True)
-            # Finished, though its process has not ended yet: its result is there, and it is listed by that.
-            if status is None or not status.state.finished
+            # Finished, though its process has not ended yet: its result is there, and it is listed by that. Its status
+            # says so a moment later, or never, since statuses may be lost.
+            if (ticket.request_id, ticket.function) not in sealed and (status is None or not status.state.finished)
         ]
         return [row for row in rows if wanted.fits(row)]
 

@@ -37,6 +37,18 @@ async def test_runs_are_listed_unfinished_first_and_newest_first(sdk: Client, wo
     assert all(row.run_id == run_id(row.request_id, row.function) for row in rows)
 
 
+async def test_a_run_whose_result_is_stored_is_listed_by_that_whatever_its_latest_news_are(
+    sdk: Client, world: StoredWorld
+) -> None:
+    """Finishing it takes another moment: its message is there still, and nobody has told that it ended."""
+    await world.accept("r1", "f", "g")
+    await world.running("r1", "f")
+    for function in ("f", "g"):
+        await world.seal("r1", function)
+    assert [(row.function, str(row.state)) for row in await sdk.runs()] == [("g", "succeeded"), ("f", "succeeded")]
+    assert await sdk.runs(state="running") == await sdk.runs(state="queued") == []
+
+
 async def test_few_unfinished_runs_among_many_places_are_found_without_looking_at_each(
     sdk: Client, world: StoredWorld
 ) -> None:
