@@ -108,6 +108,10 @@ class Lookup:
         or None to look at all of them."""
         return await self._run(run_id, before) if _RUN_ID.fullmatch(run_id) else None
 
+    async def is_queued(self, run_id: str) -> bool:
+        """Whether the run's message is still there: it goes last, when all else about the run is done."""
+        return await self._results.ticket(run_id) is not None
+
     async def one_run(self, found: Found) -> tuple[RunView, str] | None:
         """The run and its topic as they are now, read without the other runs of its request; None when it is gone."""
         function = found.function or ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -10,6 +11,10 @@ from invoker.control import ControlServices
 from invoker.lookup import Lookup
 from invoker.result import Result
 from invoker.views import LogLine, RunView
+
+FINISHING_SECONDS = 15.0
+"""How long who follows waits for the log of a run that has its result, when no controller tells of it."""
+PAUSE_SECONDS = 0.2
 
 
 class RunLogs:
@@ -22,6 +27,7 @@ class RunLogs:
 
     async def lines(self, run: RunView, *, follow: bool) -> AsyncGenerator[LogLine, None]:
         """The lines so far; with `follow` until the run ends. A queued run is asked for again until it starts."""
+        clock, kept_by = asyncio.get_running_loop().time, None
         while True:
             answered = False
             async with aclosing(self._control.log_lines(run.run_id, follow=follow)) as lines:
@@ -34,11 +40,21 @@ class RunLogs:
                 return
             run = await self._lookup.run(run.request_id, run.function)
             if run.result is not None:
-                async for line in self.kept(run.result):
-                    yield line
+                kept_by = kept_by or clock() + FINISHING_SECONDS
+                if not follow or clock() > kept_by or not await self._is_being_finished(run.result):
+                    async for line in self.kept(run.result):
+                        yield line
+                    return
+            elif not follow:
                 return
-            if not follow:
-                return
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _is_being_finished(self, result: Result) -> bool:
+        """Whether the log may not be kept yet, though there is a result: the function's own answer. It is kept before
+        the run leaves the queue. Whose controller has much to do, he heard nothing of it."""
+        if result.log_tail is not None or result.log_claim is not None:
+            return False
+        return await self._lookup.is_queued(result.run_id)
 
     async def kept(self, result: Result) -> AsyncGenerator[LogLine, None]:
         """The lines that are stored with a result: the last ones of all attempts together. Asks no controller."""

@@ -31,6 +31,22 @@ async def test_a_wait_ends_when_the_last_run_finishes(sdk: Client, world: Stored
     assert (await waiting).succeeded
 
 
+async def test_who_follows_a_log_gets_what_is_kept_a_moment_after_the_result(sdk: Client, world: StoredWorld) -> None:
+    """A function that answers may write still: its log is kept when its process has ended, before its message goes. No
+    controller answers here, as one that stands still for a second."""
+    await world.accept("r1", "f")
+    await world.seal("r1", "f")
+
+    async def followed_log() -> list[str]:
+        return [line.text async for line in sdk.logs("r1", follow=True)]
+
+    following = asyncio.create_task(followed_log())
+    assert [line.text async for line in sdk.logs("r1")] == [], "who does not follow gets what there is"
+    await world.claims.put_log(run_id("r1", "f"), b"one\ntwo\n")
+    await world.release("r1", "f")
+    assert await following == ["one", "two"]
+
+
 async def test_a_wait_may_begin_before_the_event_is_accepted_or_even_published(sdk: Client, world: StoredWorld) -> None:
     waiting = asyncio.create_task(sdk.result("later", wait=60))
     await followed(world)
