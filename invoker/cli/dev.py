@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from invoker.cli.dev_state import DevFacts, StateFolder
 
 INTERRUPTED = 130
-READY_SECONDS = 10.0
+TOLD_AFTER_SECONDS = 2.0
+READY_SECONDS = 60.0
+"""How long a second start waits for a first one: it lives, and on a busy machine its servers take their time."""
 
 EXAMPLES = examples(
     "invoker dev",
@@ -177,7 +179,7 @@ def _tell_running(session: Session, folder: StateFolder, output: Form, catalog: 
     """What the first one is; it may be starting still."""
     from invoker.cli.dev_server import catalog_meant
 
-    facts = _first_facts(folder)
+    facts = _first_facts(session, folder)
     if facts is None:
         raise SettingsError(f"another `invoker dev` holds the state {folder.path}, but is not ready", hint="try again")
     if fresh:
@@ -197,8 +199,11 @@ def _tell_running(session: Session, folder: StateFolder, output: Form, catalog: 
         session.data(rendered_item(facts.document(), output, "nats_url"))
 
 
-def _first_facts(folder: StateFolder) -> DevFacts | None:
-    deadline = time.monotonic() + READY_SECONDS
-    while (facts := folder.facts()) is None and time.monotonic() < deadline:
+def _first_facts(session: Session, folder: StateFolder) -> DevFacts | None:
+    began, told = time.monotonic(), False
+    while (facts := folder.facts()) is None and time.monotonic() - began < READY_SECONDS:
+        if not told and time.monotonic() - began > TOLD_AFTER_SECONDS:
+            session.note(f"an `invoker dev` is starting on {folder.path}; waiting for it")
+            told = True
         time.sleep(0.05)
     return facts

@@ -153,11 +153,13 @@ async def _servers(plan: DevPlan, stopping: asyncio.Event) -> AsyncIterator[_Sta
     port = choose_port(plan.port, NATS_PORT, "--port")
     http_port = choose_port(plan.http_port, HTTP_PORT, "--http-port", settings_of(plan).http_host)
     log = state.path / "nats-server.log"
-    async with nats_server(state.jetstream, port=port, launcher=parent_bound(), log_file=log) as server:
+    # Any free port is the servers' own to take: one that was found free before may be another's by then.
+    async with nats_server(state.jetstream, port=port or -1, launcher=parent_bound(), log_file=log) as server:
         state.remember_server(server.pid)
+        began = started_at(server.pid)
         try:
             async with _controller(plan, server.url, http_port, stopping) as (running, controller):
-                watch = asyncio.create_task(_server_lives(server.pid), name="server-watch")
+                watch = asyncio.create_task(_server_lives(server.pid, began), name="server-watch")
                 facts = DevFacts(server.url, running.http_url, os.getpid(), _catalog_of(plan))
                 state.tell(facts)
                 try:
@@ -318,10 +320,10 @@ def _catalog_of(plan: DevPlan) -> str:
     return str(settings_of(plan).catalog.resolve())
 
 
-async def _server_lives(pid: int) -> None:
-    """Raises `ServerUnreachableError` once the nats-server is gone: nothing works any more, and it should be seen."""
-    began = started_at(pid)
-    while started_at(pid) == began:  # noqa: ASYNC110 - the process belongs to `nats_server`, which tells nobody
+async def _server_lives(pid: int, began: str) -> None:
+    """Raises `ServerUnreachableError` once the nats-server that began then is gone: nothing works any more, and it
+    should be seen. When it began is asked by who started it: of one that has ended meanwhile nobody could tell."""
+    while began and started_at(pid) == began:  # noqa: ASYNC110 - the process belongs to `nats_server`, which tells nobody
         await asyncio.sleep(LOOK_SECONDS)
     raise ServerUnreachableError(
         "the nats-server of this dev has ended", hint="the state's nats-server.log may say why"

@@ -14,20 +14,21 @@ _reserved: dict[int, socket.socket] = {}
 
 
 def choose_port(asked: int | None, usual: int, option: str, host: str = LOOPBACK) -> int:
-    """The asked port when it is free, or the first free one from the usual one on; 0 asked for means any free port.
+    """The asked port when it is free, or the first free one from the usual one on; 0, for any free port, stays 0: a
+    port that is found free here may be another's when the server comes to listen.
 
     Raises `SettingsError` naming the option when the asked port is taken or may not be used, or when the host is no
     address of this machine.
     """
     check_host(host)
     if asked is not None:
-        problem = _problem(asked, host)
+        problem = _problem(asked, host) if asked else None
         if problem is not None:
             raise SettingsError(
                 f"{option}: port {asked} on {host} {problem}",
                 hint=f"leave {option} out to take the next free port",
             )
-        return asked if asked else _any_port(host)
+        return asked
     for port in range(usual, usual + TRIED):
         if _problem(port, host) is None and _reserve(port):
             return port
@@ -72,12 +73,6 @@ def _reserve(port: int) -> bool:
         return False
     _reserved[port] = mark
     return True
-
-
-def _any_port(host: str) -> int:
-    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _family(host: str) -> socket.AddressFamily:
