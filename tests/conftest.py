@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -27,6 +28,10 @@ T = TypeVar("T")
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
+# Whoever starts the tests in the background of a script starts them deaf to Ctrl-C, and all that they start likewise.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
@@ -43,7 +48,7 @@ def nats_url(server: NatsServer) -> str:
 @pytest.fixture
 async def client(server: NatsServer) -> AsyncIterator[NatsClient]:
     """A connection to the test's server."""
-    connection = await connect(ConnectionOptions(url=server.url))
+    connection = await connect(ConnectionOptions(url=server.url), timeout=20)
     yield connection
     await connection.close()
 
