@@ -45,7 +45,7 @@ REFUSED_WAIT_SECONDS = 1.0
 """Who is refused asks less often than who finds nobody: the server writes every refusal into its log."""
 
 UNTRUSTED = "its certificate is not trusted"
-_CONNECT_FAILED = re.compile(r"^\[Errno (\d+)\] Connect call failed")
+_CONNECT_FAILED = re.compile(r"\[Errno (\d+)\] Connect call failed")
 _UNTRUSTED = re.compile(r"certificate verify failed: (.+?) \(_ssl")
 _RENEW = "renew the server's certificate, or name the authority that signed it (INVOKER_NATS_CA)"
 
@@ -407,5 +407,5 @@ def _plain(words: str) -> str:
     found = _UNTRUSTED.search(words)
     if found is not None:
         return f"{UNTRUSTED}: {found[1]}"
-    refused = _CONNECT_FAILED.search(words)
-    return "connection refused" if refused is not None and int(refused[1]) == errno.ECONNREFUSED else words
+    # A name with several addresses (localhost, often) has one of these for each.
+    return "connection refused" if str(errno.ECONNREFUSED) in _CONNECT_FAILED.findall(words) else words

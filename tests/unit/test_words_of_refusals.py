@@ -10,7 +10,7 @@ import pytest
 from invoker.cli.screen import run_screen
 from invoker.cli.tree import command_path
 from invoker.client import Client
-from invoker.connection import ConnectionOptions
+from invoker.connection import ConnectionOptions, _plain
 from invoker.errors import ServerUnreachableError
 from invoker.result import Attempt, Reason, Result, State
 from invoker.views import RunView
@@ -42,6 +42,13 @@ async def test_a_server_that_is_not_there_refuses_in_plain_words() -> None:
         with pytest.raises(ServerUnreachableError) as caught:
             await Client.connect(ConnectionOptions(url=url))
     assert caught.value.message == f"NATS at {url} cannot be reached: connection refused"
+
+
+def test_a_name_with_several_addresses_refuses_in_the_same_words() -> None:
+    """As asyncio says it of localhost where that has an IPv6 address, too."""
+    each = ("[Errno 111] Connect call failed ('::1', 1, 0, 0)", "[Errno 111] Connect call failed ('127.0.0.1', 1)")
+    assert _plain(f"Multiple exceptions: {', '.join(each)}") == "connection refused"
+    assert _plain("[Errno 113] Connect call failed ('10.0.0.1', 1)").startswith("[Errno 113]")
 
 
 def test_an_attempt_that_was_cut_short_is_not_running_any_more() -> None:
