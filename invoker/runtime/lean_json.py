@@ -19,8 +19,8 @@ def loads(data: bytes | str) -> Any:
     try:
         if isinstance(data, str) or not data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
             return _scan(data if isinstance(data, str) else str(data, "utf-8"))
-    except (StopIteration, ValueError, ImportError, TypeError):
-        pass  # the slow way knows what is wrong, and where
+    except (StopIteration, ValueError, ImportError, TypeError, SystemError):
+        pass  # the slow way knows what is wrong, and where; 3.11 has no error to raise while `json` is not loaded
     except RecursionError:
         raise ValueError("is JSON nested too deeply") from None
     return _loads_slowly(data)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -93,6 +95,35 @@ def test_bad_json_is_refused_as_json_refuses_it(data: bytes | str) -> None:
 def test_the_sentence_names_the_place(data: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         lean_json.loads(data)
+
+
+FRESH = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("lean_json", sys.argv[1])
+lean_json = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(lean_json)
+assert "json" not in sys.modules
+try:
+    lean_json.loads(sys.argv[2])
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("{bad", "is not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
+        ('{"a" 1}', "is not JSON: Expecting ':' delimiter at line 1, column 6"),
+        ('"open', "is not JSON: Unterminated string starting at at line 1, column 1"),
+    ],
+)
+def test_the_place_is_named_in_a_process_that_has_not_loaded_json(data: str, words: str) -> None:
+    """The C scanner of Python 3.11 takes its error from `json.decoder`, and has none where nobody imported that."""
+    asked = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", FRESH, lean_json.__file__, data], capture_output=True, text=True, check=False
+    )
+    assert (asked.stdout.strip(), asked.stderr) == (words, "")
 
 
 def test_a_byte_order_mark_and_utf_16_are_read() -> None:
