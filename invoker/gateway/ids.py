@@ -33,7 +33,8 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/v1/ids/{given}", response_model=MeantId)
     async def get_id(given: str, request: Request) -> Response:
         """What an id stands for that a person typed: a request's or a run's, shortened to at least 4 characters of its
-        beginning or end among recent ones, or `@latest`, the newest request that the caller may see."""
+        beginning or end among recent ones, or `@latest`: the newest request that no run caused, of those that the
+        caller may see."""
         sight = Sight(gateway, caller_of(request))
         sight.caller.check(Action.READ)
         return JsonResponse(await meant_id(sight, given))
