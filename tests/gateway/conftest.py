@@ -46,7 +46,7 @@ async def http(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sdk(stack: Stack) -> AsyncIterator[Client]:
     """A client of the SDK beside the gateway, on a connection of its own."""
-    async with Client.connect(ConnectionOptions(url=stack.server.url)) as client:
+    async with Client.connect(ConnectionOptions(url=stack.server.url), timeout=20) as client:
         yield client
 
 

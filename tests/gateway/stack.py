@@ -16,6 +16,7 @@ import aiohttp
 
 from invoker.client import Client
 from invoker.connection import ConnectionOptions
+from invoker.errors import ServerUnreachableError
 from invoker.gateway.app import RunningGateway, run_gateway
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.settings import load_gateway_settings
@@ -26,6 +27,9 @@ from tests.custody.workload import function, write_catalog
 from trigger.app import Running
 
 RUN_TOKEN_KEY = "a key that only tests know"
+ACCEPT_SECONDS = 20.0
+"""How long a publish waits for the list of its runs: a second, as by default, is little on a machine that is busy with
+other tests."""
 INPUT = 'cat "$INVOKER_INPUT_FILE"'
 FILE: dict[str, Any] = {"input": {"as": "file"}, "output": {"from": "stdout"}}
 MIRROR = """
@@ -129,10 +133,12 @@ class Stack:
 
 @asynccontextmanager
 async def running_gateway(nats_url: str, **settings: Any) -> AsyncIterator[RunningGateway]:
-    """A gateway that takes calls while this is entered. Ports are free ones; everything is allowed unless set."""
+    """A gateway that takes calls while this is entered, and follows what is stored where there are streams. Ports are
+    free ones; everything is allowed unless set."""
     given = {
         "gateway_port": 0,
         "gateway_probe_port": 0,
+        "gateway_accept_seconds": ACCEPT_SECONDS,
         "gateway_anonymous": ("admin",),
         "run_token_key": RUN_TOKEN_KEY,
     }
@@ -147,10 +153,20 @@ async def running_gateway(nats_url: str, **settings: Any) -> AsyncIterator[Runni
     if task.done():
         task.result()
     try:
+        await _follows(ready.result().gateway.client)
         yield ready.result()
     finally:
         stopping.set()
         await asyncio.wait_for(task, 60)
+
+
+async def _follows(client: Client) -> None:
+    """When this returns that client's feed follows, unless there is nothing to follow: no controller made streams."""
+    try:
+        await client.feed.kept()
+    except ServerUnreachableError:
+        return
+    await client.feed.live()
 
 
 @asynccontextmanager
@@ -177,7 +193,6 @@ async def running_stack(
         up = await stack.enter_async_context(running_gateway(server.url, **settings))
         whole = Stack(server, running, up.gateway, up.url, up.probe_url, catalog, gates)
         await whole.knows(*(str(one["metadata"]["name"]) for one in functions or standard_catalog(gates)))
-        await up.gateway.client.feed.live()
         yield whole
 
 

@@ -24,8 +24,8 @@ async def test_no_generated_call_is_answered_outside_of_the_document(
 ) -> None:
     real = await real_values(stack, sdk)
     calls: Counter[tuple[str, int]] = Counter()
-    async with running_gateway(stack.server.url, gateway_stream_seconds=STREAM_SECONDS) as up:
-        await up.gateway.client.feed.live()
+    given = {"gateway_stream_seconds": STREAM_SECONDS, "gateway_accept_seconds": 1.0}
+    async with running_gateway(stack.server.url, **given) as up:
         await up.gateway.catalog.refresh()
         schema = await asyncio.to_thread(schemathesis.openapi.from_url, f"{up.url}/openapi.json")
         failures = await asyncio.to_thread(call_all, schema, up.url, real, calls, CHECKS)

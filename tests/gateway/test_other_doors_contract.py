@@ -29,8 +29,7 @@ async def test_no_generated_call_of_gitfaas_or_of_the_run_api_is_answered_otherw
     real |= {"request_uid": real["request_id"], "function_uid": f"{answered.path_token()}.{_token(answered)}"}
     calls: Counter[tuple[str, int]] = Counter()
     failures: list[str] = []
-    async with running_gateway(stack.server.url, gateway_gitfaas=True) as up:
-        await up.gateway.client.feed.live()
+    async with running_gateway(stack.server.url, gateway_gitfaas=True, gateway_accept_seconds=1.0) as up:
         for run, (document, checks) in zip([*runs, answered], documents, strict=True):
             # A run of its own for each path: an output ends one.
             real |= {"address": run.path_token(), "authorization": f"Bearer {_token(run)}"}

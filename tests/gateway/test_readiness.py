@@ -20,7 +20,7 @@ async def readiness(running: RunningGateway) -> tuple[int, list[str]]:
 async def test_controllers_that_go_away_close_no_door(nats_url: str, tmp_path: Path) -> None:
     catalog = tmp_path / "functions"
     catalog.mkdir()
-    async with running_gateway(nats_url, gateway_anonymous=("publish",)) as running:
+    async with running_gateway(nats_url, gateway_anonymous=("publish",), gateway_accept_seconds=0) as running:
         status, missing = await readiness(running)
         assert (status, missing[0].partition(":")[0]) == (503, "controllers")
         async with running_controller(nats_url, catalog, tmp_path / "work"):
