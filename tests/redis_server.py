@@ -6,13 +6,13 @@ import asyncio
 import shutil
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import socket
 
 import pytest
 
+from tests.ports import lasting_port
 from tests.skips import without
 
 WITHIN_SECONDS = 60.0
@@ -82,11 +82,8 @@ def redis_binary() -> str:
 @asynccontextmanager
 async def redis_server(folder: Path, *arguments: str, tls: bool = False) -> AsyncIterator[RedisServer]:
     """A running redis-server with these further arguments."""
-    with closing(socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        port = int(found.getsockname()[1])
     folder.mkdir(parents=True, exist_ok=True)
-    server = RedisServer(folder, port, arguments, tls)
+    server = RedisServer(folder, lasting_port(), arguments, tls)
     await server.start()
     try:
         yield server

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from invoker.nats_server import NatsServer, nats_server
+from tests.ports import lasting_port
 
 
 class MortalServer:
@@ -19,7 +20,7 @@ class MortalServer:
         self._store = store
         self._options = options
         self._stack = AsyncExitStack()
-        self._port = -1
+        self._port = lasting_port()
         self.running: NatsServer | None = None
 
     @property
@@ -28,7 +29,6 @@ class MortalServer:
 
     async def start(self) -> None:
         self.running = await self._stack.enter_async_context(nats_server(self._store, port=self._port, **self._options))
-        self._port = self.running.port
 
     async def kill(self) -> None:
         """SIGKILL: what was not written yet is lost."""

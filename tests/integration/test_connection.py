@@ -24,6 +24,7 @@ from invoker.nats_server import NatsServer, nats_server
 from invoker.settings import connection_options
 from tests.conftest import eventually
 from tests.integration.nats_identity import Certificates, certificates, decentralised, user_key
+from tests.ports import lasting_port
 
 pytestmark = pytest.mark.integration
 
@@ -41,9 +42,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return certificates(tmp_path_factory.mktemp("tls"))
 
 
-async def echoes(options: ConnectionOptions) -> bool:
+async def echoes(options: ConnectionOptions, timeout: float = 20) -> bool:
     """Whether a message makes the way out and back over this connection."""
-    client = await connect(options)
+    client = await connect(options, timeout=timeout)
     try:
         subscription = await client.subscribe("echo")
         await client.publish("echo", b"hello")
@@ -58,7 +59,7 @@ def settings(server: NatsServer, **given: str | Path | None) -> ConnectionOption
 
 async def refused(options: ConnectionOptions) -> ServerUnreachableError:
     with pytest.raises(ServerUnreachableError) as caught:
-        await echoes(options)
+        await echoes(options, timeout=2)
     return caught.value
 
 
@@ -167,7 +168,7 @@ async def test_a_connection_outlives_a_server_that_is_away_for_many_attempts(tmp
     async def back() -> bool:
         return "reconnected" in heard
 
-    async with nats_server(tmp_path / "store") as server:
+    async with nats_server(tmp_path / "store", port=lasting_port()) as server:
         client = await connect(ConnectionOptions(url=server.url), listener=listener)
     try:
         await eventually(many_attempts, what="the fifth failed attempt")
@@ -257,10 +258,7 @@ async def test_closing_over_a_connection_that_was_lost_a_moment_ago_closes_it(tm
 
 
 async def test_a_first_connect_may_wait_for_its_server(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    heard: list[str] = []
+    port, heard = lasting_port(), list[str]()
 
     async def listener(event: str) -> None:
         heard.append(event)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 import aiohttp
@@ -18,15 +17,10 @@ from invoker.gateway.patience import ProbePlace, started_patiently
 from invoker.gateway.settings import load_gateway_settings
 from tests.conftest import eventually
 from tests.controllers import fast_settings
+from tests.ports import lasting_port
 from trigger import app as controller_app
 
 PROGRAMS = ("controller", "gateway")
-
-
-def free_port() -> int:
-    with closing(socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @dataclass
@@ -67,7 +61,7 @@ class Begun:
 @asynccontextmanager
 async def begun(program: str, options: ConnectionOptions, folder: Path, **settings: Any) -> AsyncIterator[Begun]:
     """That program, started with those settings; it is ended when this is left."""
-    port, stopping = free_port(), asyncio.Event()
+    port, stopping = lasting_port(), asyncio.Event()
     one = Begun(f"http://127.0.0.1:{port}")
     (folder / "functions").mkdir(exist_ok=True)
     start, attempt, place = (_controller if program == "controller" else _gateway)(
@@ -81,7 +75,7 @@ async def begun(program: str, options: ConnectionOptions, folder: Path, **settin
         if not one.works.is_set():
             task.cancel()  # as a signal does
         with suppress(asyncio.CancelledError):
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 60)
 
 
 Start = Callable[[Callable[[], None]], Awaitable[None]]
