@@ -129,10 +129,8 @@ class View:
         return await eventually(there, within=within, what=f"{count} replies of {request_id}")
 
     async def queued(self) -> tuple[int, int]:
-        """Messages in EVENTS and RUNS."""
-        jetstream = self.client.jetstream()
-        events = (await jetstream.stream_info(self.names.events_stream)).state.messages
-        return events, (await jetstream.stream_info(self.names.runs_stream)).state.messages
+        """Messages in EVENTS and RUNS, as of one moment."""
+        return await queued(self.client, self.names)
 
     async def quiet(self, within: float = 60) -> None:
         """Wait until nothing is queued and nothing runs."""
@@ -167,6 +165,18 @@ class View:
             message = await jetstream.get_msg(self.names.dead_stream, sequence)
             letters.append(DeadLetter.model_validate_json(message.data or b"{}"))
         return letters
+
+
+async def queued(client: NatsClient, names: wire.Names) -> tuple[int, int]:
+    """Messages in EVENTS and RUNS, as of one moment: a run that ends between two looks publishes its next event after
+    the first one and is gone before the second, and then nothing would seem to be left."""
+    jetstream = client.jetstream()
+    events = (await jetstream.stream_info(names.events_stream)).state
+    while True:
+        runs = (await jetstream.stream_info(names.runs_stream)).state
+        before, events = events, (await jetstream.stream_info(names.events_stream)).state
+        if (before.messages, before.last_seq) == (events.messages, events.last_seq):
+            return events.messages, runs.messages
 
 
 def problem_of(message: Msg) -> Mapping[str, Any]:

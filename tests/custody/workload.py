@@ -24,6 +24,7 @@ from invoker import wire
 from invoker.result import Reason, Result
 from invoker.results.nats import ResultStream
 from tests.conftest import eventually
+from tests.controllers import queued
 
 NOTE = """note() {
   printf "%s %s %s %s\\n" "$EPOCHREALTIME" "$1" "$INVOKER_FUNCTION" "$INVOKER_RUN_ID" >> "$NOTES"
@@ -101,7 +102,9 @@ def read_notes(file: Path) -> list[Note]:
     if not file.exists():
         return []
     found = []
-    for line in file.read_text().splitlines():
+    for line in file.read_text().splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break  # it is being written: where it crosses a page of the file, the first part is there before the rest
         at, what, name, run_id = line.split()
         found.append(Note(float(at), what, name, run_id))
     return found
@@ -161,9 +164,7 @@ class Workload:
 
     async def unfinished(self) -> int:
         """Messages in the two queues."""
-        jetstream = self.client.jetstream()
-        infos = [await jetstream.stream_info(name) for name in (self.names.events_stream, self.names.runs_stream)]
-        return sum(info.state.messages for info in infos)
+        return sum(await queued(self.client, self.names))
 
     async def finished(self, within: float = 60) -> None:
         """Wait until nothing is unfinished and everything expected is stored."""
