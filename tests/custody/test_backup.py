@@ -12,6 +12,7 @@ from nats.aio.client import Client as NatsClient
 from invoker import wire
 from invoker.connection import ConnectionOptions, connect
 from invoker.nats_server import nats_server
+from invoker.streams import StreamLimits, ensure_streams
 from tests.conftest import eventually
 from tests.controllers import running_controller
 from tests.custody.stream_backup import Backup, backup, restore
@@ -28,8 +29,9 @@ EVENTS = 12
 
 async def half_done(work: Workload, url: str, catalog: Path, state: Path) -> None:
     """Some events finished, some in work, some waiting; then the controller stops in an orderly way."""
+    await ensure_streams(work.client.jetstream(), NAMES, StreamLimits())
+    await work.publish_all("before", EVENTS)  # all of them are there before the first one is taken
     async with running_controller(url, catalog, state, max_running=3):
-        await work.publish_all("before", EVENTS)
 
         async def some() -> bool:
             done = (await work.client.jetstream().stream_info(NAMES.results_stream)).state.messages

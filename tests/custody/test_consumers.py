@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client as NatsClient
 from nats.js import api
+from nats.js.errors import NotFoundError
 
 from invoker import wire
 from invoker.errors import StreamMismatchError
@@ -32,6 +33,18 @@ def starts(file: Path) -> Counter[str]:
     return Counter(note.run_id for note in read_notes(file) if note.what == "start")
 
 
+async def delete_consumer(client: NatsClient, stream: str, consumer: str) -> None:
+    """Delete it as soon as it is there: after the time before somebody has to make it again."""
+
+    async def deleted() -> bool:
+        try:
+            return await client.jetstream().delete_consumer(stream, consumer)
+        except NotFoundError:
+            return False
+
+    await eventually(deleted, what=f"the consumer {consumer}, to be deleted")
+
+
 async def test_a_run_consumer_deleted_by_hand_loses_and_repeats_nothing(
     server: NatsServer, client: NatsClient, tmp_path: Path
 ) -> None:
@@ -47,7 +60,7 @@ async def test_a_run_consumer_deleted_by_hand_loses_and_repeats_nothing(
                 return len(starts(notes)) >= wanted
 
             await eventually(so_far, what=f"{done} starts")
-            await client.jetstream().delete_consumer(NAMES.runs_stream, NAMES.run_consumer("busy"))
+            await delete_consumer(client, NAMES.runs_stream, NAMES.run_consumer("busy"))
         await view.quiet()
         for one in requests:
             assert (await view.answers(one)).results["busy"].reason is Reason.COMPLETED
@@ -66,7 +79,7 @@ async def test_the_intake_consumer_deleted_by_hand_loses_and_repeats_nothing(
         for number, one in enumerate(requests):
             await view.publish("quick", request_id=one)
             if number % 20 == 10:
-                await client.jetstream().delete_consumer(NAMES.events_stream, NAMES.intake_consumer)
+                await delete_consumer(client, NAMES.events_stream, NAMES.intake_consumer)
         await view.quiet()
         for one in requests:
             assert (await view.answers(one)).results["quick"].succeeded
@@ -146,8 +159,8 @@ async def test_a_controller_that_stood_still_changes_nothing_any_more(
 ) -> None:
     """SIGSTOP for longer than the ack wait: its runs go to another one, which finishes them. Woken up, it finds
     results where its own verdicts should go, and its acks are those of another delivery."""
-    view, notes = await View(client).listen(), tmp_path / "notes"
-    script = f"{NOTE}\nnote start; sleep 0.5; printf %s $INVOKER_RUN_URL; note end"
+    view, notes, gate = await View(client).listen(), tmp_path / "notes", tmp_path / "gate"
+    script = f"{NOTE}\nnote start; until [ -e {gate} ]; do sleep 0.02; done; printf %s $INVOKER_RUN_URL; note end"
     document = function("slow", "slow", script, notes=notes, output={"from": "stdout"}, concurrency=4)
     catalog = write_catalog(tmp_path / "catalog", document)
     settings = {"sole_controller": False, "ack_wait_seconds": 2, "heartbeat_seconds": 0.5}
@@ -160,6 +173,8 @@ async def test_a_controller_that_stood_still_changes_nothing_any_more(
 
     await eventually(all_started, what="four starts")
     zombie.process.send_signal(signal.SIGSTOP)
+    await eventually(lambda: _stands_still(zombie.pid), what="a controller that stands still")
+    gate.touch()  # not sooner: an end that it still sees, it tells itself
     async with running_controller(server.url, catalog, tmp_path / "second", **settings) as second:
         results = {one: await view.result(one, "slow") for one in requests}
         outputs = [result.output.inline_bytes() or b"" for result in results.values()]
@@ -176,3 +191,7 @@ async def test_a_controller_that_stood_still_changes_nothing_any_more(
             assert len(await view.reply(one)) >= 1
     assert not zombie.tracebacks()
     assert {starts(notes)[result.run_id] for result in results.values()} == {2}
+
+
+async def _stands_still(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

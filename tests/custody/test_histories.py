@@ -47,6 +47,9 @@ from trigger.verdict import Verdict
 pytestmark = pytest.mark.integration
 
 NAMES = wire.Names()
+RETENTION = 12.0
+"""Short enough to be waited for, and long enough that a run on a machine that stands still for a while begins before
+its time is over, and that its result is still there when it is looked for."""
 WITH_AND_WITHOUT = pytest.mark.parametrize("rule", [True, False], ids=["with", "without"])
 
 
@@ -124,7 +127,7 @@ async def test_runs_are_a_work_queue(rule: bool, server: NatsServer, view: View,
     """
     catalog = write_catalog(tmp_path / "catalog", noted("once", "once", notes))
     rules = RIGHT if rule else changed(NAMES.runs_stream, retention=api.RetentionPolicy.LIMITS)
-    async with assembled(server.url, catalog, tmp_path / "state", rules, retention_seconds=5, audit_seconds=60):
+    async with assembled(server.url, catalog, tmp_path / "state", rules, retention_seconds=RETENTION, audit_seconds=60):
         results = await published_results(view.client)
         await view.publish("once", request_id="r")
         await view.result("r", "once")
@@ -145,7 +148,7 @@ async def test_events_are_a_work_queue(rule: bool, server: NatsServer, view: Vie
     """Without: an intake consumer made anew after the records expired accepts everything again."""
     catalog = write_catalog(tmp_path / "catalog", noted("once", "once.*", notes))
     rules = RIGHT if rule else changed(NAMES.events_stream, retention=api.RetentionPolicy.LIMITS)
-    async with assembled(server.url, catalog, tmp_path / "state", rules, retention_seconds=5):
+    async with assembled(server.url, catalog, tmp_path / "state", rules, retention_seconds=RETENTION):
         for number in range(3):
             await view.publish("once.a", request_id=f"r{number}")
             await view.result(f"r{number}", "once")
@@ -181,9 +184,15 @@ async def test_events_have_no_age(rule: bool, server: NatsServer, view: View, no
         if rule:
             assert (await view.result("waits", "late")).succeeded
         else:
+            await eventually(lambda: _is_asked_for(view), what="somebody who takes events while they are there")
             await view.publish("late", request_id="later")
             await view.result("later", "late")
             assert await view.results.record("waits") is None
+
+
+async def _is_asked_for(view: View) -> bool:
+    info = await view.client.jetstream().consumer_info(NAMES.events_stream, NAMES.intake_consumer)
+    return bool(info.num_waiting)
 
 
 @WITH_AND_WITHOUT
@@ -196,7 +205,8 @@ async def test_input_only_while_unfinished(
         f"{NOTE}\n{CALL}\ntrap '' TERM\nnote begin\nuntil [ -e {gate} ]; do sleep 0.02; done\n"
         'call GET input ""; [ "$status" = 200 ] && note start || note "refused-$status"'
     )
-    catalog = write_catalog(tmp_path / "catalog", function("slow", "slow", script, notes=notes))
+    patient = {"terminationGracePeriodSeconds": 300}  # it is to ask before it is killed
+    catalog = write_catalog(tmp_path / "catalog", function("slow", "slow", script, notes=notes, pod=patient))
     rules = RIGHT if rule else Rules(fence=UnfencedResults)
     async with assembled(server.url, catalog, tmp_path / "state", rules):
         await view.publish("slow", request_id="r")
@@ -269,7 +279,7 @@ async def test_a_start_under_way_is_seen_through(
         assert (await view.control("cancel", request_id="r"))["cancelled"] == [run_id]
         await view.reply("r")  # the caller waits for no engine
         if rule:
-            assert await view.queued() == (0, 1), "its slot is taken as long as nobody knows whether it lives"
+            assert (await view.queued())[1] == 1, "its slot is taken as long as nobody knows whether it lives"
         else:
             await view.quiet()
         engine.may_answer.set()
@@ -340,12 +350,12 @@ async def test_consumers_follow_the_runs(
 ) -> None:
     """Without: a function is removed while a run of it is queued; the run vanishes, and so does its caller's answer."""
     gate = tmp_path / "gate"
-    slow = function("slow", "slow", f"until [ -e {gate} ]; do sleep 0.02; done", concurrency=1)
-    catalog = write_catalog(tmp_path / "catalog", slow)
+    script = f"{NOTE}\nnote start; until [ -e {gate} ]; do sleep 0.02; done"
+    catalog = write_catalog(tmp_path / "catalog", function("slow", "slow", script, notes=notes, concurrency=1))
     rules = RIGHT if rule else Rules(controller=FollowsCatalogOnly)
     async with assembled(server.url, catalog, tmp_path / "state", rules) as running:
         await view.publish("slow", request_id="runs")
-        await view.running("slow", 1)
+        await eventually(lambda: _has_noted(notes), what="a run that was started")
         await view.publish("slow", request_id="waits")
         await eventually(lambda: view.results.record("waits"), what="the second record")
         (catalog / "slow" / "function.yaml").unlink()
@@ -354,6 +364,8 @@ async def test_consumers_follow_the_runs(
             return not running.controller.catalog.functions
 
         await eventually(removed, what="the removal")
+        if not rule:
+            await eventually(lambda: _has_no_consumer(view, "slow"), what="the end of its consumer")
         gate.touch()
         first = await view.result("runs", "slow")
         assert first.succeeded, "a run that was started is followed to its end"
@@ -367,6 +379,11 @@ async def test_consumers_follow_the_runs(
             assert await view.results.result("waits", "slow") is None
             assert not view.replies_to("waits")
             assert await view.queued() == (0, 2), "nobody can ever ack them"
+
+
+async def _has_no_consumer(view: View, function: str) -> bool:
+    consumers = await view.client.jetstream().consumers_info(NAMES.runs_stream)
+    return NAMES.run_consumer(function) not in [info.name for info in consumers]
 
 
 @WITH_AND_WITHOUT

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from invoker.connection import ConnectionOptions, connect
 from tests.conftest import eventually
 from tests.custody.processes import DevProcess, processes_with
 from tests.custody.workload import Workload, kill_catalog
+from tests.ports import lasting_port
 from trigger.moments import Moment
 
 pytestmark = pytest.mark.integration
@@ -28,15 +30,15 @@ class Desk:
     """One state of `invoker dev`, and a client that comes back with every new one."""
 
     def __init__(self, folder: Path) -> None:
-        self._plan = DevProcess(folder, "", kill_catalog(folder / "catalog", folder / "notes"), state=folder / "state")
+        catalog = kill_catalog(folder / "catalog", folder / "notes")
+        self._plan = DevProcess(folder, "", catalog, state=folder / "state", port=lasting_port())
         self._folder = folder
         self._count = 0
         self.workload: Workload
 
     async def open(self) -> DevProcess:
-        """The first one; its address stays that of all later ones."""
+        """The first one; all later ones have its address."""
         first = await self.start()
-        self._plan = replace(self._plan, port=int(first.nats_url.rpartition(":")[2]), process=None)
         client = await connect(ConnectionOptions(url=first.nats_url))
         self.workload = await Workload(client, self._folder / "notes").listen()
         return first
@@ -46,14 +48,22 @@ class Desk:
         folder = self._folder / f"dev-{self._count}"
         return await replace(self._plan, folder=folder, crash_at=crash_at, nth=nth, process=None).start()
 
-    async def publish(self, tag: str) -> list[str]:
-        """Events until the server is gone; returns those of which nobody knows whether they are stored."""
+    async def publish(self, tag: str, dev: DevProcess) -> list[str]:
+        """Events until that dev is gone; returns those of which nobody knows whether they are stored."""
         for number in range(EVENTS):
-            try:
-                await asyncio.wait_for(self.workload.publish(f"{tag}-{number}"), 1)
-            except Exception:  # whatever the client says while its server dies
+            if not await self._stored(f"{tag}-{number}", dev):
                 return [f"{tag}-{number}"]
         return []
+
+    async def _stored(self, request_id: str, dev: DevProcess) -> bool:
+        """Whether it was acknowledged before that dev was gone; one that only takes its time is asked again."""
+        assert dev.process is not None
+        while dev.process.returncode is None:
+            with suppress(Exception):  # whatever the client says while its server dies
+                await asyncio.wait_for(self.workload.publish(request_id), 1)
+                return True
+            await asyncio.sleep(0.02)
+        return False
 
     async def survive(self, doubtful: list[str]) -> DevProcess:
         """A new dev on the same state, and the proof; what was doubtful is published again under the same id."""
@@ -94,7 +104,7 @@ async def test_kill_dev_at(moments: list[Moment], tmp_path: Path, record_propert
         heir.terminate()
         assert await heir.ended() == 0
         doomed = await desk.start(moment, nth=1 + number % 3)
-        doubtful = await desk.publish(f"m{number}")
+        doubtful = await desk.publish(f"m{number}", doomed)
         assert await doomed.ended() == -signal.SIGKILL
         assert doomed.proof.read_text() == f"{moment} {1 + number % 3} {doomed.pid}\n"
         await desk.none_survives(tmp_path / "state" / "engine" / "work")
@@ -112,7 +122,7 @@ async def test_kill_dev_at_random_instants(tmp_path: Path, record_property: Call
     desk = Desk(tmp_path)
     dev = await desk.open()
     for number in range(4):
-        publishing = asyncio.create_task(desk.publish(f"r{number}"))
+        publishing = asyncio.create_task(desk.publish(f"r{number}", dev))
         await asyncio.sleep(chance.uniform(0.0, 0.5))  # the random instant is what this test is about
         dev.kill()
         assert await dev.ended() == -signal.SIGKILL

@@ -66,9 +66,10 @@ async def refused(tmp_path: Path, environment: Mapping[str, str]) -> Refused:
 
 
 async def test_nats_is_away(tmp_path: Path, catalog: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:  # nobody listens there, and nobody else's server will
+        taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    found = await refused(tmp_path, {"NATS_URL": f"nats://127.0.0.1:{port}"})
+        found = await refused(tmp_path, {"NATS_URL": f"nats://127.0.0.1:{port}"})
     assert found.exit_code == 7
     assert f"NATS at nats://127.0.0.1:{port} cannot be reached" in found.words
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,9 +50,10 @@ async def test_one_of_two_ends_under_load(end: str, server: NatsServer, client: 
 async def test_a_long_run_stays_with_its_controller(server: NatsServer, client: NatsClient, tmp_path: Path) -> None:
     """Heartbeats: without them the run would be handed to the other one after each ack wait."""
     view, notes = await View(client).listen(), tmp_path / "notes"
-    script = f"{NOTE}\nnote start; sleep 7; note end"
+    script = f"{NOTE}\nnote start; sleep 18; note end"
     catalog = write_catalog(tmp_path / "catalog", function("long", "long", script, notes=notes))
-    settings = {"sole_controller": False, "ack_wait_seconds": 3, "heartbeat_seconds": 0.5}
+    # Both live in the test's own loop: one that stands still for the ack wait loses its runs, and rightly.
+    settings = {"sole_controller": False, "ack_wait_seconds": 8, "heartbeat_seconds": 0.5}
     async with (
         running_controller(server.url, catalog, tmp_path / "one", **settings),
         running_controller(server.url, catalog, tmp_path / "two", **settings),
@@ -108,21 +108,19 @@ def slow(tmp_path: Path) -> Path:
 async def test_a_stopping_controller_gives_its_runs_back_at_once(
     heir_is_up: bool, server: NatsServer, client: NatsClient, slow: Path, tmp_path: Path
 ) -> None:
-    """Without the hand-back this would take the ack wait of a minute."""
+    """Without the hand-back this would take the ack wait of an hour."""
     view = await View(client).listen()
-    settings = {"sole_controller": False, "ack_wait_seconds": 60, "heartbeat_seconds": 5}
+    settings = {"sole_controller": False, "ack_wait_seconds": 3600, "heartbeat_seconds": 5}
     stopping = await ControllerProcess(tmp_path / "stopping", server.url, slow, settings).start()
     await _one_running(view, tmp_path / "notes")
     if not heir_is_up:
         stopping.terminate()
         assert await stopping.ended() == 0
     async with running_controller(server.url, slow, tmp_path / "heir", **settings):
-        began = time.monotonic()
         if heir_is_up:
             stopping.terminate()
             assert await stopping.ended() == 0
         result = await view.result("r", "slow")
-        assert time.monotonic() - began < 50
         assert result.succeeded
         assert len(result.attempts) == 1
         await view.quiet()
