@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
@@ -196,14 +197,24 @@ async def test_an_input_that_does_not_fit_never_starts(view: View) -> None:
 async def test_an_event_of_exactly_max_payload_passes(view: View, below: int) -> None:
     """Its copy with our headers would be too large for any message: the record holds a claim check."""
     data = b"x" * (view.client.max_payload - below)
-    await view.client.publish("events.echo", data)
-    await view.client.flush()
+    await view.client.jetstream().publish("events.echo", data)  # this adds nothing to it, and is acknowledged
     await view.quiet()
+    (echoed,) = (await _results_of(view, "echo")).values()
+    assert echoed["state"] == "succeeded"
+    assert echoed["output"]["bytes"] == len(data)
     await view.publish("said.x", data[: -4096 - below], request_id="large")
     assert (await view.result("large", "count")).output.inline_bytes() == f"{len(data) - 4096 - below}\n".encode()
     record = await view.results.record("large")
     assert record is not None
     assert record.body.claim is not None
+
+
+async def _results_of(view: View, name: str) -> dict[str, Any]:
+    """The stored results of a function, by subject."""
+    jetstream, stream = view.client.jetstream(), view.names.results_stream
+    info = await jetstream.stream_info(stream, subjects_filter=view.names.result("*", name))
+    found = {subject: await jetstream.get_msg(stream, subject=subject) for subject in info.state.subjects or {}}
+    return {subject: json.loads(message.data or b"") for subject, message in found.items()}
 
 
 async def test_large_bytes_travel_by_claim_check_in_both_directions(view: View) -> None:
@@ -247,6 +258,7 @@ async def test_the_same_id_with_another_body_is_a_dead_letter(view: View) -> Non
     await view.publish("echo", b"one", request_id="r")
     first = await view.result("r", "echo")
     await _publish_past_the_window(view, "echo", b"two", "r")
+    await view.dead_letters(1)
     await _publish_past_the_window(view, "said.x", b"one", "r")
     body, topic = await view.dead_letters(2)
     assert (body.reason, topic.reason) == ("idempotency-mismatch", "idempotency-mismatch")
