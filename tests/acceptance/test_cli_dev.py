@@ -7,8 +7,11 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,14 @@ from tests.acceptance.cli_desk import INVOKER, Desk, end, until
 pytestmark = pytest.mark.acceptance
 
 HELLO = "def handle(event, context):\n    return 'Hello!'\n"
+WAITS = """\
+import pathlib, time
+
+
+def handle(event, context):
+    while not pathlib.Path({go!r}).exists():
+        time.sleep(0.05)
+"""
 STUBBORN = """\
 import signal, time
 
@@ -65,14 +76,18 @@ def test_ready_found_by_other_commands_and_stopped_by_sigterm(desk: Desk) -> Non
 
 
 def test_addresses_and_changes_as_json_lines(desk: Desk) -> None:
+    desk.function("waits", WAITS.format(go=str(desk.folder / "go")))
     with desk.dev("-o", "json") as facts:
-        desk.run("publish", "hello", "--wait", "90")
-        desk.run("publish", "nothing.here")
-        lines = until(lambda: (found := desk.out().splitlines()) and len(found) >= 4 and found, what="live lines")
-    first, *rest = map(json.loads, lines)
+        desk.does("publish", "waits")
+        until(lambda: '"running"' in desk.out(), what="the line of its start")  # told of one that runs: else left out
+        (desk.folder / "go").touch()
+        until(lambda: '"succeeded"' in desk.out(), what="the line of its end")
+        desk.does("publish", "nothing.here")
+        until(lambda: '"no-match"' in desk.out(), what="the line of an event that nothing matches")
+    first, *rest = map(json.loads, desk.out().splitlines())
     assert first["nats_url"] == facts["nats_url"]
     assert [one["state"] for one in rest] == ["running", "succeeded", "no-match"]
-    assert rest[0]["function"] == "hello"
+    assert rest[0]["function"] == "waits"
 
 
 def test_a_second_start_finds_the_first(desk: Desk) -> None:
@@ -91,7 +106,7 @@ def test_a_second_start_finds_the_first(desk: Desk) -> None:
 def test_a_second_start_waits_for_a_first_that_is_starting(desk: Desk) -> None:
     first = desk.start("dev", "--port", "0", "--http-port", "0")
     try:
-        until(lambda: (desk.state / "lock").exists() or None, what="the lock")
+        until(lambda: (desk.state / "controller.log").exists(), what="a first that has the lock")
         second = desk.run("dev", "--port", "0", "--http-port", "0", "-o", "json")
         assert second.code == 0
         assert second.json["pid"] == first.pid
@@ -170,8 +185,11 @@ def test_live_lines_in_a_terminal(desk: Desk) -> None:
 
 
 def test_interrupted_while_starting(desk: Desk) -> None:
+    desk.state.mkdir()
+    os.mkfifo(desk.state / "nats-server.log")  # its server waits for a reader, and so it starts for long
     process = desk.start("dev", "--port", "0", "--http-port", "0")
-    until(lambda: (desk.state / "nats-server.log").exists() or None, what="the server's start")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    until(lambda: bool(children.read_text()), what="the server's start")
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert desk.facts() is None
@@ -196,17 +214,24 @@ def test_a_taken_port_is_an_error_when_it_was_asked_for(desk: Desk, listener: in
 def test_usual_ports_give_way_to_the_next_free_ones(desk: Desk) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(("127.0.0.1", 7222))
-            taken.listen()
-        except OSError:
-            pass  # taken by somebody else: as good
+        _hold(taken, 7222)
         process = desk.start("dev", "--port", "0")
         try:
             facts = until(desk.facts, what="dev.json")
             assert not facts["http_url"].endswith(":7222")
         finally:
             end(process)
+
+
+def _hold(taken: socket.socket, port: int) -> None:
+    """Listen there. While somebody else does, as tests that run beside this one may, wait; who stays is as good."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+            return
+        time.sleep(0.1)
 
 
 def test_folders_that_cannot_be_used(desk: Desk) -> None:
@@ -253,9 +278,15 @@ def test_a_run_that_ignores_everything_does_not_delay_the_stop(desk: Desk) -> No
     with desk.dev():
         # It comes back by itself, as the same first attempt.
         until(lambda: desk.run("runs", "logs", "stubborn-1").lines == ["begun"] or None, what="the run's return")
-        row = desk.run("runs", "list", "--request", "stubborn-1", "-o", "json").json[0]
-        assert (row["state"], row["attempts"]) == ("running", 1)
+        row = until(lambda: _running(desk, "stubborn-1"), what="the news that it runs")
+        assert row["attempts"] == 1
         desk.run("runs", "cancel", "stubborn-1")
+
+
+def _running(desk: Desk, request_id: str) -> dict[str, Any] | None:
+    """The request's run, once the list knows that it runs: news of that are told a moment after it does."""
+    row: dict[str, Any] = desk.run("runs", "list", "--request", request_id, "-o", "json").json[0]
+    return row if row["state"] == "running" else None
 
 
 def test_its_own_server_gone_ends_it_with_a_sentence(desk: Desk) -> None:
