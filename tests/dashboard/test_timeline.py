@@ -126,9 +126,18 @@ def test_an_attempt_that_a_cancel_ended_looks_neither_good_nor_bad() -> None:
     attempts = [attempt(1, 1, 3, Reason.ERROR), attempt(2, 5)]
     kinds = [one.kind for one in drawn(State.CANCELLED, *attempts, finished=9).segments]
     assert kinds == ["waiting", "failed", "pause", "ended"]
-    assert [one.was_ended for one in attempt_columns(attempts, State.CANCELLED, at(9), at(60))] == [False, True]
+    assert [one.kind for one in attempt_columns(attempts, State.CANCELLED, at(9), at(60))] == ["failed", "ended"]
     told_so = attempt(1, 1, 3, Reason.CANCELLED)
     assert drawn(State.CANCELLED, told_so, finished=3).segments[-1].kind == "ended"
+
+
+def test_an_attempt_is_drawn_alike_in_the_timeline_and_in_its_column() -> None:
+    """Also one of which only the exit code is known."""
+    attempts = [Attempt(number=1, started_at=at(1), finished_at=at(2), exit_code=3), attempt(2, 2, 9, Reason.COMPLETED)]
+    columns = [one.kind for one in attempt_columns(attempts, State.SUCCEEDED, at(9), at(60))]
+    assert columns == ["failed", "attempt"]
+    kinds = [one.kind for one in drawn(State.SUCCEEDED, *attempts, finished=9).segments]
+    assert [one for one in kinds if one in ("failed", "attempt")] == columns
 
 
 def test_commands_are_quoted_and_of_kubernetes_only_where_it_ran_there() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from invoker.gateway.dashboard.timeline import was_ended
+from invoker.gateway.dashboard.timeline import Kind, attempt_kind
 from invoker.gateway.request_documents import RunDetail
 from invoker.quantities import between
 from invoker.result import Attempt, State
@@ -17,13 +17,13 @@ from invoker.views import FunctionInfo
 @dataclass(frozen=True, slots=True)
 class AttemptColumn:
     """One attempt beside the others. `width` is its part of the longest one, from 0 to 100; `seconds` of one that
-    `goes_on` are so far. A cancel ended one that `was_ended`."""
+    `goes_on` are so far. `kind` is how it is drawn in the timeline, too."""
 
     attempt: Attempt
     seconds: float | None
     width: float
     goes_on: bool
-    was_ended: bool
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,12 @@ def attempt_columns(
     """The attempts in their order."""
     spans = [between(one.started_at, one.finished_at or finished_at or now) for one in attempts]
     longest = max((span for span in spans if span is not None), default=0.0)
-    return [
-        AttemptColumn(one, span, _part(span, longest), _goes_on(one, finished_at), was_ended(one, state))
-        for one, span in zip(attempts, spans, strict=True)
-    ]
+    found = []
+    for one, span in zip(attempts, spans, strict=True):
+        goes_on = _goes_on(one, finished_at)
+        kind = attempt_kind(one, state, goes_on=goes_on)
+        found.append(AttemptColumn(one, span, _part(span, longest), goes_on, kind))
+    return found
 
 
 def spec_used(spec_hash: str | None, function: FunctionInfo | None, problem: str | None) -> SpecUsed:

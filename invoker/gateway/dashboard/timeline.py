@@ -98,7 +98,7 @@ def _stretches(
     found = _before(state, queued_at, dispatched_at, first, end)
     for index, attempt in enumerate(attempts):
         following = attempts[index + 1].started_at if index + 1 < len(attempts) else None
-        found += _attempt(attempt, following, finished_at, now, was_ended(attempt, state))
+        found += _attempt(attempt, following, finished_at, now, state)
     last = found[-1].end if found else None
     if attempts and finished_at is not None and last is not None and last < finished_at:
         found.append(_stretch("finishing", last, finished_at))
@@ -126,7 +126,7 @@ def _before(
 
 
 def _attempt(
-    attempt: Attempt, following: datetime | None, finished_at: datetime | None, now: datetime, was_ended: bool
+    attempt: Attempt, following: datetime | None, finished_at: datetime | None, now: datetime, state: State
 ) -> list[_Stretch]:
     """An attempt, and the pause behind it."""
     start = attempt.started_at
@@ -134,7 +134,7 @@ def _attempt(
         return []
     ended = attempt.finished_at or following or finished_at
     end = max(start, ended or now)
-    kind: Kind = "active" if ended is None else "ended" if was_ended else "attempt" if _was_good(attempt) else "failed"
+    kind = attempt_kind(attempt, state, goes_on=ended is None)
     found = [_Stretch(kind, f"attempt {attempt.number}", start, end, ended is None)]
     if attempt.finished_at is not None and (following or finished_at is None):
         pause_end = max(end, following or now)
@@ -145,10 +145,14 @@ def _attempt(
     return found
 
 
-def was_ended(attempt: Attempt, state: State) -> bool:
-    """Whether a cancel ended the attempt: it neither succeeded nor failed."""
+def attempt_kind(attempt: Attempt, state: State, *, goes_on: bool) -> Kind:
+    """How an attempt is drawn. One that a cancel `ended` neither succeeded nor failed."""
+    if goes_on:
+        return "active"
     told_nothing = attempt.reason is None and attempt.error is None
-    return attempt.reason is Reason.CANCELLED or (state is State.CANCELLED and told_nothing)
+    if attempt.reason is Reason.CANCELLED or (state is State.CANCELLED and told_nothing):
+        return "ended"
+    return "attempt" if _was_good(attempt) else "failed"
 
 
 def _was_good(attempt: Attempt) -> bool:
