@@ -94,7 +94,7 @@ async def host(cluster: Cluster) -> AsyncIterator[Host]:
 class KubernetesWorld:
     """A Kubernetes engine in a namespace, with everything it reports."""
 
-    second = 2.0
+    second = 5.0
     pause = 10.0
     secret = SECRET
 
