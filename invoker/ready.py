@@ -43,10 +43,13 @@ def _asked(host: str, port: int) -> tuple[int, bytes]:
 def _words(status: int, body: bytes) -> str:
     """What the answer says, for people. Pure."""
     try:
-        missing = json.loads(body)["missing"]
-    except (ValueError, KeyError, TypeError):
+        answer = json.loads(body)
+        missing, degraded = answer["missing"], answer.get("degraded", [])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return f"the answer was {status}"
-    return "not ready: " + "; ".join(map(str, missing)) if missing else "ready"
+    if missing:
+        return "not ready: " + "; ".join(map(str, missing))
+    return "; ".join(["ready", *map(str, degraded)])
 
 
 if __name__ == "__main__":

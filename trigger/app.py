@@ -167,7 +167,11 @@ async def _assembled(
             on_sealed=lambda result, record: holder[0].sealed(result, record) if holder else None,
             names=settings.names,
         )
-        probes = probe_routes(lambda: holder[0].unready() if holder else ["starting"], lambda: holder[0].exposition())
+        probes = probe_routes(
+            lambda: holder[0].unready() if holder else ["starting"],
+            lambda: holder[0].exposition(),
+            lambda: holder[0].degraded() if holder else [],
+        )
         own: Routes = [*run_api.routes(), *probes]
         probe_url = None
         if settings.probe_port is not None:

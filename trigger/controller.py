@@ -188,6 +188,10 @@ class Controller:
         missing += [broken.message for broken in self.catalog.broken if not broken.kept]
         return missing
 
+    def degraded(self) -> list[str]:
+        """What is not as its author wants it and hinders no work: files that were refused, in words."""
+        return [f"{broken.message}; its last good version is in use" for broken in self.catalog.broken if broken.kept]
+
     def exposition(self) -> bytes:
         """The metrics, with the gauges as of now. May be called in any thread."""
         self._metrics.nats_connected.set(1 if self._client.is_connected else 0)

@@ -23,10 +23,13 @@ Routes: TypeAlias = list[BaseRoute]
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def probe_routes(unready: Callable[[], list[str]], metrics: Callable[[], bytes]) -> list[BaseRoute]:
+def probe_routes(
+    unready: Callable[[], list[str]], metrics: Callable[[], bytes], degraded: Callable[[], list[str]] = list
+) -> list[BaseRoute]:
     """`/livez`: the loop answers. `/readyz`: 200, or 503 with what is missing. `/metrics`: Prometheus' text format.
 
-    `metrics` is called in a thread: with a thousand functions its text takes a second.
+    What is `degraded` is told beside it and keeps nobody from being ready. `metrics` is called in a thread: with a
+    thousand functions its text takes a second.
     """
 
     async def livez(_: Request) -> Response:
@@ -34,7 +37,10 @@ def probe_routes(unready: Callable[[], list[str]], metrics: Callable[[], bytes])
 
     async def readyz(_: Request) -> Response:
         missing = unready()
-        return JSONResponse({"ready": not missing, "missing": missing}, status_code=503 if missing else 200)
+        answer: dict[str, object] = {"ready": not missing, "missing": missing}
+        if worse := degraded():
+            answer["degraded"] = worse
+        return JSONResponse(answer, status_code=503 if missing else 200)
 
     async def exposition(_: Request) -> Response:
         return Response(await asyncio.to_thread(metrics), media_type=METRICS_CONTENT_TYPE)
