@@ -192,8 +192,8 @@ async def test_a_sweep_removes_what_a_killed_writer_left(client: NatsClient, cla
         await js.publish(f"$O.{NAMES.payloads_bucket}.C.unfinished", b"chunk")
     assert await claims.sweep(before=datetime.now(UTC) - timedelta(seconds=60)) == 0, "it may be written just now"
     assert (await js.stream_info(STREAM)).state.messages == 5
-    before = datetime.now(UTC) + timedelta(seconds=1)
     await claims.touch(kept)
+    before = datetime.now(UTC) + timedelta(seconds=1)
     assert await claims.sweep(before=before) == 2
     assert (await js.stream_info(STREAM)).state.messages == 0
 

@@ -22,9 +22,9 @@ async def reader(client: NatsClient) -> StreamReader:
 
 
 async def put(client: NatsClient, numbers: range, *, size: int = 0, subject: str = "n.a") -> None:
-    js = client.jetstream()
-    for start in range(numbers.start, numbers.stop, 200):
-        part = range(start, min(start + 200, numbers.stop))
+    js, at_once = client.jetstream(timeout=60), 20 if size else 200
+    for start in range(numbers.start, numbers.stop, at_once):
+        part = range(start, min(start + at_once, numbers.stop))
         await asyncio.gather(*(js.publish(subject, b"%d" % n + bytes(size), headers={"N": str(n)}) for n in part))
 
 
