@@ -16,6 +16,7 @@ from invoker.result import Reason, State
 from tests.conftest import eventually
 from tests.controllers import View, problem_of, running_controller
 from tests.custody.workload import NOTE, function, read_notes, write_catalog
+from tests.integration.run_world import ask
 
 pytestmark = pytest.mark.integration
 
@@ -74,12 +75,18 @@ async def test_cancel_a_queued_run_never_starts_it(view: View, tmp_path: Path) -
 async def test_cancel_a_run_that_waits_for_its_slot_keeps_no_slot(
     server: NatsServer, client: NatsClient, catalog: Path, tmp_path: Path
 ) -> None:
-    async with running_controller(server.url, catalog, tmp_path / "state", max_running=1):
+    async with running_controller(server.url, catalog, tmp_path / "state", max_running=1) as running:
         view = await View(client).listen()
         await view.publish("talks", request_id="first")
         await view.running("talks", 1)
         await view.publish("talks", request_id="second")
         await view.running("talks", 2)
+
+        async def both_in_hand() -> bool:
+            answer = await asyncio.to_thread(ask, "GET", f"{running.http_url}/metrics")
+            return b'invoker_runs_active{function="talks"} 2.0' in answer.body
+
+        await eventually(both_in_hand, what="a run that waits for its slot")  # the server has handed it out before
         await view.control("cancel", request_id="second")
         await view.running("talks", 1)
         assert len(view.replies_to("second")) == 1, "it is answered at once: it is in hand"
@@ -214,14 +221,14 @@ async def test_logs_are_streamed_by_the_controller_that_holds_the_run(view: View
     lines = await view.client.subscribe(inbox)
     question = json.dumps({"follow": True}).encode()
     await view.client.publish(view.names.control(f"logs.{wire.run_id_of('r', 'talks')}"), question, reply=inbox)
-    found = [json.loads((await lines.next_msg(5)).data) for _ in range(2)]
+    found = [json.loads((await lines.next_msg(60)).data) for _ in range(2)]
     assert {(line["stream"], line["text"], line["attempt"]) for line in found} == {
         ("stdout", "one", 1),
         ("stderr", "two", 1),
     }
     (tmp_path / "gate").touch()
-    assert json.loads((await lines.next_msg(5)).data)["text"] == "three"
-    assert (await lines.next_msg(5)).data == b""
+    assert json.loads((await lines.next_msg(60)).data)["text"] == "three"
+    assert (await lines.next_msg(60)).data == b""
 
 
 async def test_functions_explain_and_reload(view: View, catalog: Path) -> None:

@@ -31,8 +31,13 @@ def gate(tmp_path: Path) -> Path:
 
 
 def busy(gate: Path, name: str = "busy", topic: str = "busy", **spec: Any) -> dict[str, Any]:
-    """A function that waits for the gate; one at a time."""
-    return function(name, topic, f"until [ -e {gate} ]; do sleep 0.02; done", concurrency=1, **spec)
+    """A function that says that it was started and waits for the gate; one at a time."""
+    script = f"touch {_begun(gate)}; until [ -e {gate} ]; do sleep 0.02; done"
+    return function(name, topic, script, concurrency=1, **spec)
+
+
+def _begun(gate: Path) -> Path:
+    return gate.with_suffix(".begun")
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def catalog(tmp_path: Path, gate: Path) -> Path:
     return write_catalog(tmp_path / "catalog", busy(gate), function("idle", "idle", "true"))
 
 
-async def fill(view: View) -> list[str]:
+async def fill(view: View, gate: Path) -> list[str]:
     """Fifty requests for the busy function: one runs, the others queue."""
     requests = [f"r{number}" for number in range(QUEUED)]
     await asyncio.gather(*(view.publish("busy", request_id=one) for one in requests))
@@ -49,7 +54,11 @@ async def fill(view: View) -> list[str]:
     async def all_queued() -> bool:
         return await view.queued() == (0, QUEUED)
 
+    async def begun() -> bool:
+        return _begun(gate).exists()
+
     await eventually(all_queued, what="fifty queued runs")
+    await eventually(begun, what="the one that runs")  # handed out it is sooner, and then it has no spec to keep yet
     return requests
 
 
@@ -74,7 +83,7 @@ async def until_names(view: View, wanted: dict[str, str]) -> None:
 
 
 async def test_a_removed_function_answers_what_is_queued(view: View, catalog: Path, gate: Path) -> None:
-    requests = await fill(view)
+    requests = await fill(view, gate)
     (catalog / "busy" / "function.yaml").unlink()
     await until_names(view, {"idle": "ready"})
     gate.touch()
@@ -105,7 +114,7 @@ async def test_a_removed_function_that_was_paused_answers_all_the_same(view: Vie
 
 
 async def test_a_renamed_function_answers_under_its_old_name(view: View, catalog: Path, gate: Path) -> None:
-    requests = await fill(view)
+    requests = await fill(view, gate)
     put_function(catalog, busy(gate, "brisk"))
     (catalog / "busy" / "function.yaml").unlink()
     await until_names(view, {"brisk": "ready", "idle": "ready"})
@@ -116,7 +125,7 @@ async def test_a_renamed_function_answers_under_its_old_name(view: View, catalog
 
 
 async def test_a_broken_file_keeps_the_last_good_version(view: View, catalog: Path, gate: Path) -> None:
-    requests = await fill(view)
+    requests = await fill(view, gate)
     put_function(
         catalog, busy(gate), text="apiVersion: invoker.dev/v1alpha1\nkind: Function\nmetadata: {name: busy}\nspec: ["
     )
@@ -218,6 +227,9 @@ async def test_the_catalog_is_swapped_under_load(view: View, catalog: Path) -> N
             await view.control("reload")
             listed = (await view.control("functions"))["functions"]
             hashes |= {one["spec_hash"] for one in listed if one["name"] in ("left", "right")}
+            # Each version gets its run, however fast it is swapped and however slowly the load comes.
+            await view.publish("swap", request_id=f"with-{number}")
+            await view.result(f"with-{number}", "left")
         return hashes
 
     async def publish(stopped: asyncio.Event) -> list[str]:
@@ -235,7 +247,7 @@ async def test_the_catalog_is_swapped_under_load(view: View, catalog: Path) -> N
     publishing = asyncio.create_task(publish(stopped))
     published = await swap()
     stopped.set()
-    requests = await publishing
+    requests = [*await publishing, *(f"with-{number}" for number in range(12))]
     seen = Counter[str]()
     for request_id in requests:
         answers = await view.answers(request_id)
@@ -250,7 +262,7 @@ async def test_the_catalog_is_swapped_under_load(view: View, catalog: Path) -> N
 
 
 async def test_a_changed_concurrency_is_felt_by_what_is_queued(view: View, catalog: Path, gate: Path) -> None:
-    await fill(view)
+    await fill(view, gate)
     document = busy(gate)
     document["spec"]["concurrency"] = 4
     put_function(catalog, document)
