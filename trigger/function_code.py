@@ -192,6 +192,28 @@ def _find_handler(source: str | bytes, file: str, name: str, *where: str | int) 
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         raise SpecError(f"{file} defines no {name!r}{_meant(near)}", *where)
+    _check_signature(tree.body, file, name, *where)
+
+
+def _check_signature(body: list[ast.stmt], file: str, name: str, *where: str | int) -> None:
+    """Refuse a handler that wants what the runtime never gives. Only where the module says it beyond doubt: one plain
+    `def`, without decorators."""
+    match [statement for statement in body if name in _names([statement])]:
+        case [ast.FunctionDef() | ast.AsyncFunctionDef() as found] if not found.decorator_list:
+            pass
+        case _:
+            return
+    given = "a handler is given event, context, and data of a declared type"
+    own = found.args
+    by_name = [one.arg for one, default in zip(own.kwonlyargs, own.kw_defaults, strict=True) if default is None]
+    if by_name:
+        raise SpecError(f"{file}: {name!r} wants {by_name[0]!r} by its name; {given}", *where)
+    positional = [*own.posonlyargs, *own.args]
+    wanted = positional[: len(positional) - len(own.defaults)]
+    typed = any(one.annotation is not None for one in wanted)
+    if len(wanted) > (3 if typed else 2):
+        words = ", ".join(one.arg for one in wanted)
+        raise SpecError(f"{file}: {name!r} wants {len(wanted)} values ({words}); {given}", *where)
 
 
 def _names(body: list[ast.stmt]) -> Iterator[str]:

@@ -180,6 +180,34 @@ def test_handlers_are_found_wherever_the_module_defines_them(source: str) -> Non
     assert read(RUN, FunctionFolder(FOLDER, {"main.py": content(source.encode())})).code.handler == "main.handle"
 
 
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ("def handle(a, b, c, d): ...", "'handle' wants 4 values (a, b, c, d)"),
+        ("async def handle(event, context, extra): ...", "'handle' wants 3 values (event, context, extra)"),
+        ("def handle(a, b, /, c): ...", "'handle' wants 3 values (a, b, c)"),
+        ("def handle(event, *, key): ...", "'handle' wants 'key' by its name"),
+        ("if True:\n    def handle(a, b, c, d): ...", None),  # another branch may define it otherwise
+        ("def handle(a, b, c, d): ...\nhandle = print", None),
+        ("@given\ndef handle(a, b, c, d): ...", None),
+        ("def handle(order: Order, event, context): ...", None),
+        ("def handle(event, context, data: Order): ...", None),
+        ("def handle(event, context, more=1, *, key=2): ...", None),
+        ("def handle(): ...", None),
+        ("def handle(*values, **more): ...", None),
+    ],
+)
+def test_a_handler_that_wants_what_nobody_gives_is_refused(source: str, wanted: str | None) -> None:
+    beside = FunctionFolder(FOLDER, {"main.py": content(source.encode())})
+    if wanted is None:
+        assert read(RUN, beside).code.handler == "main.handle"
+        return
+    problem = refused_spec(RUN, beside)
+    assert problem.field == "spec.handler"
+    assert wanted in problem.message
+    assert "event, context" in problem.message
+
+
 def test_a_handler_in_a_package() -> None:
     beside = FunctionFolder(FOLDER, {"pkg/mod.py": content(b"def go(e, c): ...")})
     assert read("  runtime: python\n  handler: pkg.mod.go\n", beside).code.handler == "pkg.mod.go"
