@@ -55,9 +55,10 @@ async def known_function(catalog: CatalogCopy, name: str, request: Request) -> s
     except TopicError:
         raise _unknown(name) from None
     caller_of(request).check(Action.PUBLISH, function=name)
-    if catalog.function(name) is None:
-        await catalog.renewed()
     found = catalog.function(name)
+    if found is None or found.status == "broken":
+        await catalog.renewed()  # it may have come, or been mended, since the copy was made
+        found = catalog.function(name)
     if found is None and catalog.problem is None:
         raise _unknown(name)
     if found is not None and found.status == "broken":

@@ -111,6 +111,21 @@ async def test_a_change_of_the_catalog_is_seen_before_a_call_is_refused(tmp_path
         assert await call(http, "/v1/functions/young/calls?wait=60", b"1") == (200, 1)
 
 
+async def test_a_function_whose_file_is_mended_is_called_at_once(tmp_path: Path) -> None:
+    async with running_stack(tmp_path, functions=[function("other", None, INPUT)]) as stack, session(stack.url) as http:
+        put_function(stack.catalog, function("torn", None, INPUT, **FILE, backofLimit=1))
+        await stack.client.reload()
+        await stack.knows("torn")
+        status, problem = await call(http, "/v1/functions/torn/calls", b"1")
+        assert (status, problem["detail"]) == (404, "the function 'torn' cannot run: its file is refused")
+        broken = stack.gateway.catalog.present
+        put_function(stack.catalog, function("torn", None, INPUT, **FILE))
+        await stack.client.reload()
+        stack.gateway.catalog.take(broken)  # the copy as it was before anybody asked again
+        stack.gateway.catalog._asked_at = 0.0
+        assert await call(http, "/v1/functions/torn/calls?wait=60", b"1") == (200, 1)
+
+
 async def test_a_call_needs_the_right_to_that_function(tmp_path: Path) -> None:
     async with running_stack(tmp_path, gateway_anonymous=("read",)) as stack, session(stack.url) as http:
         status, problem = await call(http, "/v1/functions/echo/calls", b"x")
