@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    async_playwright,
+    expect,
+)
 
 from invoker.gateway.dashboard.paths import HOME
 from invoker.gateway.dashboard.session import COOKIE
@@ -30,6 +39,7 @@ AXE = Path(__file__).parents[2] / "build" / "axe" / "axe.min.js"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 PATIENCE_MS = 60_000
 """Until a test gives up on what must come. Long, since it costs only who fails."""
+expect.set_options(timeout=PATIENCE_MS)
 WATCHING = """
 addEventListener("securitypolicyviolation", (event) => {
   console.error(`CSP: ${event.violatedDirective} refused ${event.blockedURI} (${event.sourceFile})`);

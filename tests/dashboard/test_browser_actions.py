@@ -31,9 +31,9 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
 
 
 async def running_report(shop: Shop, topic: str) -> str:
-    """The request id of a run that goes on until it is ended."""
+    """The request id of a run that is at work until it is ended."""
     request_id = (await shop.client.publish(topic, {"day": topic})).request_id
-    await has_state(shop.client, request_id, LIVE)
+    await has_state(shop.client, request_id, {State.RUNNING})
     return request_id
 
 

@@ -14,7 +14,7 @@ from invoker.gateway.access import keys
 from invoker.gateway.dashboard.session import COOKIE, COOKIE_SECONDS
 from tests.conftest import eventually
 from tests.dashboard.accessibility import grave_faults
-from tests.dashboard.browser import PHONE
+from tests.dashboard.browser import PHONE, Window
 from tests.dashboard.conftest import OpenWindow
 from tests.dashboard.html_page import read_page
 from tests.dashboard.keyboard import focused, tab_to
@@ -54,7 +54,7 @@ async def test_in_and_out_with_the_keyboard_alone(guarded: Guarded, open_page: O
     window = await open_page(guarded.url, "/")
     page = window.page
     assert window.address == "/ui/login?next=%2Fui", "who is not known is led to signing in"
-    assert await focused(window) == "key", "the field has the keyboard at once"
+    await eventually(lambda: is_focused(window, "key"), what="the keyboard in the field")
     await page.keyboard.type(guarded.admin)
     await page.keyboard.press("Enter")
     await page.wait_for_url(f"{guarded.url}/ui")
@@ -64,13 +64,17 @@ async def test_in_and_out_with_the_keyboard_alone(guarded: Guarded, open_page: O
     await page.keyboard.press("Tab")
     assert await focused(window) == "Skip to the content"
     await page.keyboard.press("Enter")
-    assert await page.evaluate("document.activeElement.id") == "content"
+    await page.wait_for_function("document.activeElement.id === 'content'")
     await window.open("/ui")
     await tab_to(window, "Sign out")
     await page.keyboard.press("Enter")
     await page.wait_for_url(f"{guarded.url}/ui/login")
     await window.open("/ui")
     assert "/ui/login" in window.address, "signed out"
+
+
+async def is_focused(window: Window, words: str) -> bool:
+    return await focused(window) == words
 
 
 async def test_without_scripts(guarded: Guarded, open_page: OpenWindow) -> None:
