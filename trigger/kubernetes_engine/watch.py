@@ -24,6 +24,13 @@ SHORT_WATCH_SECONDS = 1.0
 GONE = 410
 
 
+def pause_after(pause: float, watched_seconds: float) -> float:
+    """Seconds to wait after trouble, where `pause` has grown through the troubles before it and the watch that was cut
+    had been open for `watched_seconds` (0: there was none). One that lasted was well: in a quiet cluster what ends it
+    is a connection that somebody in between finds idle, every minute maybe, and no reason to look away for longer."""
+    return FIRST_PAUSE_SECONDS if watched_seconds >= LONGEST_PAUSE_SECONDS else pause
+
+
 class Seen(Protocol):
     """Told of every object: that it is there in this state, or `is_gone` and this was its last one."""
 
@@ -45,6 +52,7 @@ class Mirror:
         self._listed = listed
         self._version = ""
         self._pause = FIRST_PAUSE_SECONDS
+        self._opened_at: float | None = None
         self.has_listed = asyncio.Event()
         self.has_tried = asyncio.Event()
         self.problem: str | None = f"{kind.value[1]} have not been listed yet"
@@ -102,11 +110,14 @@ class Mirror:
     def _opened(self) -> None:
         # Well from here on, and not from the first event: in a quiet cluster that is a bookmark, a minute later.
         self.problem = None
+        self._opened_at = asyncio.get_running_loop().time()
 
     async def _wait(self, failure: ApiFailure) -> None:
         self.problem = sentence(failure, f"watching {self._kind.value[1]}")
         self.has_tried.set()
         log.warning("the watch is taken up again", kind=self._kind.value[1], error_message=self.problem)
+        now, opened_at, self._opened_at = asyncio.get_running_loop().time(), self._opened_at, None
+        self._pause = pause_after(self._pause, 0.0 if opened_at is None else now - opened_at)
         seconds = failure.retry_after_seconds or self._pause * random.uniform(0.5, 1.0)
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2)
         await asyncio.sleep(seconds)
