@@ -45,7 +45,7 @@ class Connecting:
             await self._client.close()
 
     async def _connected(self) -> Client:
-        options = self._options if self._options is not None else settings.connection_options()
+        options = self._options if self._options is not None else settings.client_options()
         if isinstance(options, str):
             options = ConnectionOptions(url=options)
         names = self._names or settings.instance_names()

@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 
 from invoker import wire
 from invoker.connection import ConnectionOptions
-from invoker.errors import SettingsError, TopicError
+from invoker.errors import ServerUnreachableError, SettingsError, TopicError
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
+_THE_DEFAULT = "the default"
 _ENVIRON = os.environ  # noqa: TID251 - this is the settings module of the client's side
 _SCHEMES = ("nats", "tls", "ws", "wss")
 _IN_FILES = ("user", "password", "token")
@@ -71,6 +72,27 @@ def connection_options(
     return _options(levels)
 
 
+def client_options(
+    *,
+    server: str | None = None,
+    context: str | None = None,
+    creds: Path | str | None = None,
+    environ: Mapping[str, str] = _ENVIRON,
+) -> ConnectionOptions:
+    """As `connection_options`, for whoever publishes and asks.
+
+    Raises `ServerUnreachableError` too: when `INVOKER_STATE` says which `invoker dev` is meant, none runs there, and
+    nothing else names an address. What is meant for one server must not end up on another that listens on port 4222.
+    """
+    options = connection_options(server=server, context=context, creds=creds, environ=environ)
+    if environ.get("INVOKER_STATE") and options.origin == _THE_DEFAULT:
+        raise ServerUnreachableError(
+            f"no `invoker dev` runs on INVOKER_STATE={environ['INVOKER_STATE']}",
+            hint="start it, say where NATS is with --server or NATS_URL, or unset INVOKER_STATE",
+        )
+    return options
+
+
 def default_state_dir(environ: Mapping[str, str] = _ENVIRON) -> Path:
     """Where `invoker dev` of this user keeps its state: `INVOKER_STATE`, or `invoker/dev` in the XDG state home."""
     if environ.get("INVOKER_STATE"):
@@ -106,7 +128,7 @@ def _levels(
             yield _context(environ[f"{prefix}CONTEXT"], environ, f"{prefix}CONTEXT")
     yield from _running_dev(state_dir)
     yield from _selected_context(environ)
-    yield _Level("default", {"url": DEFAULT_URL}, {"url": "the default"})
+    yield _Level("default", {"url": DEFAULT_URL}, {"url": _THE_DEFAULT})
 
 
 def _flag(name: str) -> str:

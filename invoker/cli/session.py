@@ -95,9 +95,10 @@ class Session:
                 return HttpClient(options)
         elif self.gateway is not None or self.gateway_key_file is not None:
             raise SettingsError("--gateway excludes --server, --context and --creds: it is either HTTP or NATS")
+        from invoker import settings
         from invoker.client import Client
 
-        nats = self.nats_options()
+        nats = settings.client_options(server=self.server, context=self.context, creds=self.creds)
         self.detail(f"server {nats.shown} ({nats.origin})")
         return await Client.connect(nats)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from invoker.connection import ConnectionOptions
-from invoker.errors import SettingsError
-from invoker.settings import connection_options, default_state_dir, instance_names
+from invoker.errors import ServerUnreachableError, SettingsError
+from invoker.settings import client_options, connection_options, default_state_dir, instance_names
 
 WriteContext = Callable[..., None]
 
@@ -277,6 +277,17 @@ def test_where_dev_keeps_its_state() -> None:
 def test_a_running_dev_is_found_where_it_keeps_its_state(environ: dict[str, str], dev: Callable[[int], Path]) -> None:
     state = dev(os.getpid())
     assert connection_options(environ=environ | {"INVOKER_STATE": str(state)}).url == "nats://127.0.0.1:5001"
+
+
+def test_a_state_that_is_named_and_has_no_dev_is_not_passed_over(
+    environ: dict[str, str], context: WriteContext, dev: Callable[[int], Path]
+) -> None:
+    named = environ | {"INVOKER_STATE": str(dev(ended_pid()))}
+    with pytest.raises(ServerUnreachableError, match=f"no `invoker dev` runs on .*={named['INVOKER_STATE']}"):
+        client_options(environ=named)
+    assert client_options(environ=named | {"NATS_URL": "nats://a:1"}).url == "nats://a:1"
+    context("here", select=True, url="nats://context:1")
+    assert client_options(environ=named).url == "nats://context:1"
 
 
 def test_instance_names() -> None:
