@@ -38,7 +38,7 @@ async def test_without_a_controller_questions_to_it_fail_at_once(sdk: Client, wo
     for ask in (sdk.functions(), sdk.explain("a"), sdk.reload(), sdk.pause("f"), sdk.resume("f"), sdk.cancel("r1")):
         with pytest.raises(ServerUnreachableError, match="no controller"):
             await ask
-    assert asyncio.get_running_loop().time() - began < 8
+    assert asyncio.get_running_loop().time() - began < 30, "half of what six waits in vain would take"
 
 
 async def test_two_instances_on_one_server_do_not_see_each_other(server: NatsServer, sdk: Client) -> None:

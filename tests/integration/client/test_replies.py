@@ -12,11 +12,11 @@ import pytest
 from invoker import Client, wire
 from invoker.connection import ConnectionOptions, connect
 from invoker.errors import NoSubscriptionError, RunFailedError, UnknownIdError, WaitExpiredError
-from invoker.nats_server import nats_server
 from invoker.request import Content, RequestRecord
 from invoker.result import Reason, State
 from invoker.streams import StreamLimits, ensure_streams
 from tests.conftest import eventually
+from tests.custody.mortal_server import mortal_server
 from tests.integration.stored_world import StoredWorld, followed, run_id
 
 pytestmark = pytest.mark.integration
@@ -115,10 +115,21 @@ async def test_calling_a_function_that_is_not_there(sdk: Client, world: StoredWo
         await asking
 
 
+async def forwarded(answering: Answering) -> tuple[RequestRecord, str, str]:
+    """The next event, whose run of `f` has handed its reply on: its record, its reply subject, and the request of the
+    next stage, which a run of `g` is to answer."""
+    record, reply_to = await answering.next_event("f")
+    following = wire.chained_id(run_id(record.request_id, "f"), "onSuccess")
+    await answering.world.seal(record.request_id, "f", b"first stage")
+    await answering.world.accept(following, "g", reply_to=reply_to, root_request_id=record.request_id)
+    await answering.world.release(record.request_id, "f")
+    return record, reply_to, following
+
+
 async def test_a_wait_in_vain_tells_the_id_and_the_replies_so_far(
     sdk: Client, world: StoredWorld, answering: Answering
 ) -> None:
-    asking = asyncio.create_task(sdk.request("orders", b"", timeout=1.5))
+    asking = asyncio.create_task(sdk.request("orders", b"", timeout=5))  # in which the one reply has come
     record, reply_to = await answering.next_event("f", "g")
     result = await world.seal(record.request_id, "f")
     await world.reply(reply_to, result, 2)
@@ -131,7 +142,7 @@ async def test_a_wait_in_vain_tells_the_id_and_the_replies_so_far(
 async def test_a_reply_that_was_lost_is_made_up_for_by_the_stored_result(
     sdk: Client, world: StoredWorld, answering: Answering
 ) -> None:
-    asking = asyncio.create_task(sdk.request("orders", b"", timeout=1.5))
+    asking = asyncio.create_task(sdk.request("orders", b"", timeout=5))  # in which the result is stored
     record, _ = await answering.next_event("f")
     await world.finish(record.request_id, "f", b"out")
     (reply,) = await asking
@@ -141,7 +152,7 @@ async def test_a_reply_that_was_lost_is_made_up_for_by_the_stored_result(
 
 
 async def test_a_reply_that_was_lost_with_the_connection_is_made_up_for_at_once(tmp_path: Path) -> None:
-    async with nats_server(tmp_path / "js") as server:
+    async with mortal_server(tmp_path / "js") as server:
         client = await connect(ConnectionOptions(url=server.url))
         await ensure_streams(client.jetstream(), NAMES, StreamLimits())
         world = StoredWorld.of(client, NAMES)
@@ -149,7 +160,8 @@ async def test_a_reply_that_was_lost_with_the_connection_is_made_up_for_at_once(
         asking = asyncio.create_task(sdk.request("orders", b"", timeout=60))
         record, _ = await Answering(world).next_event("f")
         await world.finish(record.request_id, "f", b"out")
-    async with nats_server(tmp_path / "js", port=server.port):
+        await server.stop()
+        await server.start()
         (reply,) = await asyncio.wait_for(asking, 60)
         assert await reply.read() == b"out"
         await sdk.close()
@@ -174,10 +186,7 @@ async def test_a_repeated_request_is_answered_by_what_is_stored(
 
 async def test_a_forwarded_reply_is_the_last_stages(sdk: Client, world: StoredWorld, answering: Answering) -> None:
     asking = asyncio.create_task(sdk.request("orders", b"", timeout=60))
-    record, reply_to = await answering.next_event("f")
-    await world.finish(record.request_id, "f", b"first stage")
-    following = wire.chained_id(run_id(record.request_id, "f"), "onSuccess")
-    await world.accept(following, "g", reply_to=reply_to, root_request_id=record.request_id)
+    _, reply_to, following = await forwarded(answering)
     result = await world.finish(following, "g", b"last stage")
     await world.reply(reply_to, result, 1, b"last stage")
     assert [await reply.read() for reply in await asking] == [b"last stage"]
@@ -186,11 +195,8 @@ async def test_a_forwarded_reply_is_the_last_stages(sdk: Client, world: StoredWo
 async def test_a_lost_forwarded_reply_is_never_taken_for_the_first_stages(
     sdk: Client, world: StoredWorld, answering: Answering
 ) -> None:
-    asking = asyncio.create_task(sdk.request("orders", b"", timeout=1.0))
-    record, reply_to = await answering.next_event("f")
-    await world.finish(record.request_id, "f", b"first stage")
-    following = wire.chained_id(run_id(record.request_id, "f"), "onSuccess")
-    await world.accept(following, "g", reply_to=reply_to, root_request_id=record.request_id)
+    asking = asyncio.create_task(sdk.request("orders", b"", timeout=5))
+    record, _, following = await forwarded(answering)
     with pytest.raises(WaitExpiredError):
         await asking
     await world.finish(following, "g", b"last stage")

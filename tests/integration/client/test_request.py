@@ -70,7 +70,7 @@ async def test_a_dead_letter_says_what_became_of_its_event(sdk: Client, world: S
 
 async def test_an_event_that_becomes_a_dead_letter_while_it_is_waited_for(sdk: Client, world: StoredWorld) -> None:
     receipt = await sdk.publish("orders", b"x")
-    waiting = asyncio.create_task(sdk.result(receipt.request_id, wait=1))
+    waiting = asyncio.create_task(sdk.result(receipt.request_id, wait=60))
     await followed(world)
     letter = {"id": "dead1", "reason": "invalid-topic", "dead_at": "2026-01-01T00:00:00Z", "message": "a space"}
     await put_letter(world, letter | {"request_id": receipt.request_id})

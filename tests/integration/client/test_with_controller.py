@@ -22,7 +22,7 @@ from invoker.errors import (
 from invoker.nats_server import NatsServer
 from invoker.request import RequestRecord
 from invoker.result import Reason, RunStatusDocument, State
-from invoker.views import RequestState
+from invoker.views import RequestState, RunView
 from tests.conftest import eventually
 from tests.integration.controller import controller, write_functions
 
@@ -179,11 +179,16 @@ async def test_a_wait_in_vain_leaves_the_work_going(started: Started) -> None:
         await reaches(client, request_id, RequestState.RUNNING)
 
 
-async def test_results_arrive_one_by_one(started: Started) -> None:
-    slow = UPPER.replace("tr a-z A-Z <", "sleep 0.7; cat <")
+async def test_results_arrive_one_by_one(started: Started, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    slow = UPPER.replace("tr a-z A-Z <", f"until [ -e {gate} ]; do sleep 0.02; done; cat <")
     async with started(upper=UPPER, slow=slow) as client:
         receipt = await client.publish("words", "x")
-        assert [result.function async for result in client.results(receipt.request_id, wait=60)] == ["upper", "slow"]
+        arrived: list[str] = []
+        async for result in client.results(receipt.request_id, wait=60):
+            arrived.append(result.function)
+            gate.touch()
+        assert arrived == ["upper", "slow"]
 
 
 # ids that come twice
@@ -213,8 +218,12 @@ async def test_another_body_under_an_old_id_from_a_plain_client_is_a_dead_letter
         config = (await js.stream_info(NAMES.events_stream)).config
         config.duplicate_window = 0.1
         await js.update_stream(config)
-        await asyncio.sleep(0.2)  # the window is time on the server: nothing else tells that it is over
-        await js.publish("events.words", b"y", headers={"Nats-Msg-Id": "r1", "Invoker-Reply-To": inbox})
+
+        async def stored() -> bool:
+            headers = {"Nats-Msg-Id": "r1", "Invoker-Reply-To": inbox}
+            return not (await js.publish("events.words", b"y", headers=headers)).duplicate
+
+        await eventually(stored, what="the end of the stream's duplicate window")
         reply = await subscription.next_msg(timeout=60)
         assert (reply.headers or {})[wire.H_REASON] == "idempotency-mismatch"
         (letter,) = await sdk.dead()
@@ -336,9 +345,14 @@ async def test_a_large_request_is_replayed_from_its_stored_bytes(started: Starte
 
 async def test_cancelling_ends_a_running_and_a_queued_run(started: Started) -> None:
     async with started(sleep=SLEEP + "\nconcurrency: 1") as client:
-        first, second = [await client.publish("sleep") for _ in range(2)]
+        first = await client.publish("sleep")
         await reaches(client, first.request_id, RequestState.RUNNING)
-        (run,) = (await client.result(second.request_id)).runs
+        second = await client.publish("sleep")
+
+        async def accepted() -> tuple[RunView, ...]:
+            return (await client.result(second.request_id)).runs
+
+        (run,) = await eventually(accepted, what="the second one's run")
         assert run.state is State.QUEUED
         done = await client.cancel(run.run_id)
         assert done.cancelled == (run.run_id,)
@@ -351,6 +365,35 @@ async def test_cancelling_ends_a_running_and_a_queued_run(started: Started) -> N
         assert (len(again.cancelled), len(again.already_finished)) == (0, 1)
         with pytest.raises(UnknownIdError):
             await client.cancel("never-seen")
+
+
+async def test_cancelling_a_chain_ends_every_stage_and_begins_no_further_one(started: Started) -> None:
+    first = UPPER.replace("topic: words", "topic: one") + "onSuccess: {publish: two}\n"
+    second = SLEEP.replace("topic: sleep", "topic: two") + "\nonSuccess: {publish: three}"
+    third = UPPER.replace("topic: words", "topic: three")
+    aside = SLEEP.replace("topic: sleep", "topic: two")
+    async with started(first=first, second=second, aside=aside, third=third) as client:
+        receipt = await client.publish("one", "x")
+        other = await client.publish("two", "of another chain")
+
+        async def stage_two() -> Chain | None:
+            chain = await client.chain(receipt.request_id)
+            return chain if [run.state for run in chain.runs].count(State.RUNNING) == 2 else None
+
+        chain = await eventually(stage_two, what="both functions of the second stage")
+        done = await client.cancel_chain(receipt.request_id, message="wrong file")
+        held = {run.run_id for run in chain.runs if not run.finished}
+        assert set(done.cancelled) == held
+        assert done.already_finished == (wire.run_id_of(receipt.request_id, "first"),)
+        ended = await client.chain(receipt.request_id, wait=60)
+        assert sorted((run.function, str(run.state)) for run in ended.runs) == [
+            ("aside", "cancelled"), ("first", "succeeded"), ("second", "cancelled"),
+        ]  # fmt: skip
+        assert {run.result.message for run in ended.runs if run.result and run.run_id in held} == {"wrong file"}
+        assert not (await client.result(other.request_id)).complete, "another chain goes on"
+        again = await client.cancel_chain(next(iter(held)))
+        assert (again.cancelled, len(again.already_finished)) == ((), 3)
+        await client.cancel(other.request_id)
 
 
 async def test_a_paused_function_keeps_its_events(started: Started) -> None:
@@ -451,8 +494,11 @@ async def test_a_dead_letter_is_sent_again(started: Started, client: NatsClient)
             await sdk.redrive("absent")
 
 
-async def test_news_tell_a_runs_life(started: Started) -> None:
-    async with started(upper=UPPER.replace("tr a-z A-Z <", "sleep 0.3; cat <")) as client:
+async def test_news_tell_a_runs_life(started: Started, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    async with started(
+        upper=UPPER.replace("tr a-z A-Z <", f"until [ -e {gate} ]; do sleep 0.02; done; cat <")
+    ) as client:
         states: list[str] = []
 
         async def listen() -> None:
@@ -464,19 +510,23 @@ async def test_news_tell_a_runs_life(started: Started) -> None:
 
         listening = asyncio.create_task(listen())
 
-        async def heard() -> bool:
-            await client.request("words", "x")
+        async def unmatched() -> bool:
+            await client.publish("nobody")
+            return "nothing matched nobody" in states
+
+        async def running() -> bool:
+            return "running" in states
+
+        async def succeeded() -> bool:
             return "succeeded" in states
 
-        await eventually(heard, what="the news of a run")
-        await client.publish("nobody")
-
-        async def unmatched() -> bool:
-            return states[-1] == "nothing matched nobody"
-
         await eventually(unmatched, what="the news of no run")
+        await client.publish("words", "x")
+        await eventually(running, what="the news of a run")
+        assert "succeeded" not in states
+        gate.touch()
+        await eventually(succeeded, what="the news of its end")
         listening.cancel()
-        assert states.index("running") < states.index("succeeded")
 
 
 # borders of the server
