@@ -15,7 +15,7 @@ from invoker.request import Content
 from invoker.views import ExplainedSubscription, Explanation, NearPattern
 from tests.conftest import eventually
 from tests.dashboard.html_page import Element
-from tests.dashboard.still_world import gateway_over, still_world
+from tests.dashboard.still_world import gateway_over, heard, still_world
 from tests.dashboard.visitor import Visitor, visiting
 from tests.gateway.access_world import add_key
 from tests.gateway.reading import events, finished, publish
@@ -74,6 +74,7 @@ async def test_topics_and_what_nothing_matched(stack: Stack, visitor: Visitor) -
         await finished(http, await publish(http, "echo.seen"))
         await finished(http, await publish(http, "echo.seen"))
         lost = (await finished(http, await publish(http, "ecko.seen")))["request_id"]
+    await heard(stack.client)
     page = await visitor.page("/ui/topics")
     rows = {row[0]: row[1:4] for row in table(page, "Topics that were seen, the last one first")}
     assert rows["echo.seen"] == ["2", "2", "0"]
@@ -98,6 +99,7 @@ async def test_topics_and_what_nothing_matched(stack: Stack, visitor: Visitor) -
 async def test_one_topic_with_its_requests_runs_and_subscriptions(stack: Stack, visitor: Visitor) -> None:
     async with session(stack.url) as http:
         request = await finished(http, await publish(http, "pair.one"))
+    await heard(stack.client)
     page = await visitor.page("/ui/topics/pair.one")
     assert "Runs 2 functions: pair-a, pair-b" in page.one("section", id="subscriptions").text
     verdict = table(page, "What decided for each subscription, nearest first")
@@ -119,8 +121,9 @@ async def test_one_topic_with_its_requests_runs_and_subscriptions(stack: Stack, 
 async def test_a_page_of_a_topic_is_told_when_it_changes(stack: Stack) -> None:
     async with session(stack.url) as http, events(http, "/ui/live?topic=echo.live") as stream:
         await stream.until("change")
-        await publish(http, "echo.live")
+        published = await publish(http, "echo.live")
         await stream.until("change")
+        await finished(http, published)
     async with session(stack.url) as http, http.get("/ui/live?topic=a..b") as answer:
         assert answer.status == 422 or answer.status == 400
 
@@ -146,6 +149,7 @@ async def test_a_topic_is_text_whatever_it_looks_like(stack: Stack, visitor: Vis
     receipt = await stack.client.publish(EVIL, b"x")
     async with session(stack.url) as http:
         await finished(http, receipt.request_id)
+    await heard(stack.client)
     address = f"/ui/topics/{quote(EVIL, safe='')}"
     for page in ("/ui/topics", "/ui/unmatched", address, f"/ui/explain?topic={quote(EVIL, safe='')}"):
         seen = await visitor.get(page)
