@@ -34,10 +34,12 @@ async def waiting(stack: Stack, topic: str, number: int) -> list[RunView]:
     runs: list[RunView] = []
     for receipt in receipts:
 
-        async def accepted(request_id: str = receipt.request_id) -> bool:
-            return bool((await stack.client.result(request_id)).runs)
+        async def listed(request_id: str = receipt.request_id) -> bool:
+            # Its message comes behind the request's record, which names the run already.
+            accepted = bool((await stack.client.result(request_id)).runs)
+            return accepted and bool(await stack.client.runs(request=request_id))
 
-        await eventually(accepted, what="the run of an accepted request")
+        await eventually(listed, what="the run of an accepted request")
         runs += (await stack.client.result(receipt.request_id)).runs
     return runs
 
