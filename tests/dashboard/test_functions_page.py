@@ -120,14 +120,14 @@ async def test_refused_files_stand_first_with_their_problem(stack: Stack, visito
 async def test_one_function_shows_what_holds_for_it(stack: Stack, visitor: Visitor) -> None:
     replies = await stack.client.request("described.one", json.dumps({"name": "x"}).encode(), timeout=60)
 
-    async def listed() -> bool:
-        return bool((await visitor.page("/ui/functions/described")).all("a", title=f"run {replies[0].run_id}"))
+    async def listed() -> Element | None:
+        page = await visitor.page("/ui/functions/described")
+        is_there = page.has("a", title=f"run {replies[0].run_id}") and page.has("svg", class_="drawing")
+        return page if is_there else None
 
-    await eventually(listed, what="the run on its function's page")
-    page = await visitor.page("/ui/functions/described")
+    page = await eventually(listed, what="the run on its function's page, in the list and in the drawing")
     assert page.link("echo.next") == "/ui/topics/echo.next"
     assert page.link("echo") == "/ui/functions/echo"
-    assert page.has("svg", class_="drawing")
     assert ["concurrency", "3", "its file", "runs at once"] in page.rows
     assert ["pendingTimeoutSeconds", "10 m 00 s", "the default", "longest wait for a place to run"] in page.rows
     assert ["level", "6", '{"type": "integer"}', ""] in page.rows
