@@ -17,6 +17,7 @@ import pytest_asyncio
 from invoker.gateway.dashboard.forms import new_key
 from invoker.gateway.dashboard.paths import is_ours
 from invoker.gateway.gateway import Gateway
+from tests.conftest import eventually
 from tests.dashboard.html_page import PageForm
 from tests.dashboard.routes import routes_of
 from tests.dashboard.visitor import Seen, Visitor, visiting
@@ -57,8 +58,11 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
     async with running_stack(folder, functions=catalog(gates)) as stack:
         day = await live_through(stack.client)
         async with guarded_gateway(stack.server.url, gateway_keys=Path(folder / "keys.json")) as up:
-            await up.gateway.catalog.refresh()
-            await up.gateway.client.feed.live()
+
+            async def read() -> bool:
+                return up.gateway.catalog.is_known and up.gateway.runs.loaded and up.gateway.topics.loaded
+
+            await eventually(read, what="a gateway that has read what there is")
             async with visiting(up.url) as anybody:
                 yield House(stack, up.gateway, day, anybody, keys)
 
