@@ -8,7 +8,7 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
-from invoker.cli.functions import NameArgument, refuse_unusable
+from invoker.cli.function_names import NameArgument, refuse_unusable
 from invoker.cli.options import DataArgument, HeaderOption, ParamOption, RequestIdOption, TypeOption, pairs
 from invoker.cli.output import Form, FormOption
 from invoker.cli.publish import check_size

@@ -9,22 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from invoker.cli.examples import examples
+from invoker.cli.function_names import NameArgument, known_function
 from invoker.cli.group import command_group
 from invoker.cli.options import KubeconfigOption, KubeContextOption, NamespaceOption, cluster_settings, pairs
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items
 from invoker.cli.rendering import ManifestForm, rendered_function, settings_for, written
 from invoker.cli.rendering import server_dry_run as ask_server
 from invoker.cli.session import Session, run, session_of
-from invoker.errors import CatalogError, InvokerError, UnknownIdError
+from invoker.errors import CatalogError, InvokerError
 from invoker.quantities import count
 
 if TYPE_CHECKING:
     from invoker.connected import Connected
-    from invoker.views import CatalogInfo, FunctionInfo
+    from invoker.views import FunctionInfo
 
 app = command_group("functions", "List, describe, check, begin, render, pause and reload functions.")
-
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A function's name.")]
 
 
 @app.command(
@@ -64,7 +63,7 @@ async def _listed(client: Connected) -> Iterable[FunctionInfo]:
 def _tell_problems(session: Session, functions: Iterable[FunctionInfo]) -> None:
     for one in functions:
         if one.problem is not None:
-            session.note(f"{one.name} is {one.status}: {problem_words(one)}")
+            session.note(f"{one.name} is {one.status}: {one.problem.message}")
 
 
 @app.command(
@@ -88,50 +87,6 @@ def describe(context: typer.Context, name: NameArgument, output: FormOption = Fo
         screen.show(session, screen.function_screen(found))
 
     run(work())
-
-
-def known_function(catalog: CatalogInfo, name: str) -> FunctionInfo:
-    """The function of that name. Raises `UnknownIdError` with the nearest names."""
-    found = catalog.function(name)
-    if found is not None:
-        return found
-    import difflib
-
-    near = difflib.get_close_matches(name, [one.name for one in catalog.functions], n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else None
-    raise UnknownIdError(f"there is no function {name!r}", hint=hint, try_command="invoker functions list")
-
-
-async def refuse_unusable(client: Connected, name: str) -> None:
-    """Raise `UnknownIdError` when there is surely no function of that name, and `CatalogError` when its file is refused
-    and no version of it can run: who can tell is asked, and when nobody can or may, nothing is refused."""
-    try:
-        catalog = await client.functions()
-    except InvokerError:
-        return
-    found = known_function(catalog, name)
-    if found.status == "broken":
-        raise CatalogError(
-            f"{name} cannot run, its file is refused: {problem_words(found)}",
-            try_command=f"invoker functions describe {name}",
-        )
-
-
-async def note_if_unknown(session: Session, client: Connected, name: str | None) -> None:
-    """Say that a list or a view is of a function that there is not now; its runs may have outlived it."""
-    if name is None or session.quiet:
-        return
-    try:
-        known_function(await client.functions(), name)
-    except UnknownIdError as error:
-        session.note(f"{error.message} now" + (f"; {error.hint}" if error.hint else ""))
-    except InvokerError as error:
-        session.detail(f"functions: {error.message}")
-
-
-def problem_words(one: FunctionInfo) -> str:
-    """Why a function's file is refused, with the place when the message does not begin with it."""
-    return one.problem.message if one.problem is not None else ""
 
 
 @app.command(

@@ -9,7 +9,7 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
-from invoker.cli.functions import note_if_unknown, refuse_unusable
+from invoker.cli.function_names import note_if_unknown, refuse_unusable
 from invoker.cli.group import command_group
 from invoker.cli.options import FunctionOption, IdArgument, WaitOption, plain_id
 from invoker.cli.output import Form, FormOption, rendered_item, rendered_items

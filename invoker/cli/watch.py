@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from invoker.cli.examples import examples
-from invoker.cli.functions import note_if_unknown
+from invoker.cli.function_names import note_if_unknown
 from invoker.cli.output import Form, FormOption, rendered_item
 from invoker.cli.session import Session, run, session_of
 
