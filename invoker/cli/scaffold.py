@@ -86,7 +86,8 @@ def files_of(name: str, folder: Path) -> dict[str, str]:
         wire.check_function_name(name)
     except TopicError as error:
         near = re.sub(r"[^a-z0-9]+", "-", name.lower())[:63].strip("-")
-        raise TopicError(error.message, try_command=f"invoker functions new {near}" if near else None) from error
+        is_usable = near and not wire.Names().is_reserved(near)
+        raise TopicError(error.message, try_command=f"invoker functions new {near}" if is_usable else None) from error
     if wire.Names().is_reserved(name):
         raise InputRefusedError(f"the name {name!r} is Invoker's own", hint="topics of that name are reserved")
     return {
