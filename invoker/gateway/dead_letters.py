@@ -20,6 +20,7 @@ from invoker.gateway.documents import Accepted, Answer
 from invoker.gateway.door import caller_of, passed_on
 from invoker.gateway.event_id import event_id
 from invoker.gateway.gateway import Gateway
+from invoker.gateway.known_queries import known_queries
 from invoker.gateway.openapi_parts import BYTES, REPLACING_BODY
 from invoker.gateway.publish_call import read_call
 from invoker.gateway.requests import Empty, new_request, replacement
@@ -43,7 +44,7 @@ def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
     routes = APIRouter(tags=["dead letters"], dependencies=[needs_nats(gateway)])
 
-    @routes.get("/v1/dead-letters", response_model=DeadLetterPage)
+    @routes.get("/v1/dead-letters", response_model=DeadLetterPage, dependencies=[known_queries()])
     async def list_dead_letters(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,

@@ -24,6 +24,7 @@ from invoker.gateway.access.scopes import Action
 from invoker.gateway.door import caller_of
 from invoker.gateway.event_documents import Gap, Opened, end_frame, item_frame, status_frame
 from invoker.gateway.gateway import Gateway
+from invoker.gateway.known_queries import known_queries
 from invoker.gateway.openapi_parts import EVENTS
 from invoker.gateway.runs import FunctionFilter, TopicFilter
 from invoker.gateway.server_sent import BEGINNING, COMMENT, EventStream, frame, last_event_id
@@ -38,7 +39,13 @@ def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
     routes = APIRouter(tags=["events"], dependencies=[needs_nats(gateway)])
 
-    @routes.get("/v1/stream", response_class=Response, responses=EVENTS, status_code=200)
+    @routes.get(
+        "/v1/stream",
+        response_class=Response,
+        responses=EVENTS,
+        status_code=200,
+        dependencies=[known_queries("last_event_id")],
+    )
     async def stream(
         request: Request,
         function: FunctionFilter = None,

@@ -19,6 +19,7 @@ from invoker.gateway.conditional import tagged
 from invoker.gateway.documents import Answer
 from invoker.gateway.door import caller_of
 from invoker.gateway.gateway import Gateway
+from invoker.gateway.known_queries import known_queries
 from invoker.gateway.openapi_parts import document_body
 from invoker.gateway.polling import small_body
 from invoker.gateway.requests import parsed_document
@@ -54,7 +55,7 @@ def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
     routes = APIRouter(tags=["functions"])
 
-    @routes.get("/v1/functions", response_model=FunctionList)
+    @routes.get("/v1/functions", response_model=FunctionList, dependencies=[known_queries()])
     async def list_functions(request: Request) -> Response:
         """The functions as the controllers have them, with how many runs wait and run."""
         caller = caller_of(request)

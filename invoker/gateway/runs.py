@@ -23,6 +23,7 @@ from invoker.gateway.content import content_answer, sha256_of
 from invoker.gateway.documents import Accepted
 from invoker.gateway.door import caller_of
 from invoker.gateway.gateway import Gateway
+from invoker.gateway.known_queries import known_queries
 from invoker.gateway.openapi_parts import BYTES, ORDER_BODY, REPLACING_BODY
 from invoker.gateway.polling import Wait, seconds_to_wait, waited
 from invoker.gateway.request_documents import CancelledRuns, CancelOrder, RunDetail, RunPage, run_detail, run_line
@@ -47,7 +48,7 @@ def router(gateway: Gateway) -> APIRouter:
     """The routes of this group."""
     routes = APIRouter(tags=["runs"], dependencies=[needs_nats(gateway)])
 
-    @routes.get("/v1/runs", response_model=RunPage)
+    @routes.get("/v1/runs", response_model=RunPage, dependencies=[known_queries()])
     async def list_runs(
         request: Request,
         function: FunctionFilter = None,

@@ -94,6 +94,30 @@ async def test_filters_find_what_fits_and_refuse_what_is_none(http: aiohttp.Clie
         assert (await get(http, f"/v1/runs?{wrong}", 400))["status"] == 400, wrong
 
 
+@pytest.mark.parametrize(
+    ("path", "pointer", "words"),
+    [
+        ("/v1/runs?limit=1&functoin=x", "/query/functoin", "; did you mean function?"),
+        ("/v1/dead-letters?reason=x", "/query/reason", "is none of the query parameters here (cursor, limit)"),
+        ("/v1/functions?name=x", "/query/name", "there are no query parameters here"),
+        (
+            "/v1/stream?functions=x",
+            "/query/functions",
+            "(function, last_event_id, statuses, topic); did you mean function?",
+        ),
+    ],
+)
+async def test_a_filter_that_a_list_does_not_have_is_refused_by_its_name(
+    http: aiohttp.ClientSession, path: str, pointer: str, words: str
+) -> None:
+    async with asyncio.timeout(60):
+        problem = await get(http, path, 400)
+    assert problem["code"] == "invalid-request"
+    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+    assert words in problem["errors"][0]["detail"]
+    assert words in problem["detail"]
+
+
 async def test_a_table_that_does_not_reach_far_is_continued_from_the_stream(server: NatsServer) -> None:
     async with Client.connect(ConnectionOptions(url=server.url)) as client:
         await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
