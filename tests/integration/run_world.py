@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from starlette.applications import Starlette
 
 from invoker import wire
 from invoker.claimcheck import ClaimStore
+from invoker.connection import ConnectionOptions, connect
 from invoker.gateway.run_address import RunAddress, run_token, run_url
 from invoker.gateway.run_api import RunApi
 from invoker.publish import EventPublisher
@@ -26,6 +28,7 @@ from invoker.request import Content, RequestRecord, RunTicket
 from invoker.result import Result
 from invoker.results.nats import ResultStream
 from invoker.streams import StreamLimits, ensure_streams
+from tests.custody.mortal_server import MortalServer, mortal_server
 
 KEY = b"the key of this test"
 
@@ -151,16 +154,35 @@ async def run_world(
     host: str = "127.0.0.1",
     **api: Any,
 ) -> AsyncIterator[RunWorld]:
-    """A run API served by uvicorn on loopback, or on the address that pods reach, over that connection."""
-    names, jetstream = wire.Names(), client.jetstream(timeout=api.pop("timeout", 5))
-    await ensure_streams(jetstream, names, limits or StreamLimits())
-    results, claims = ResultStream(client, jetstream, names), ClaimStore(jetstream, names)
+    """A run API served by uvicorn on loopback, or on the address that pods reach, over that connection.
+
+    `timeout` is how long the run API waits for an answer of NATS; the world that makes its runs has more patience.
+    """
+    names, jetstream, patient = wire.Names(), client.jetstream(timeout=api.pop("timeout", 5)), client.jetstream()
+    await ensure_streams(patient, names, limits or StreamLimits())
+    claims = ClaimStore(jetstream, names)
     publisher = EventPublisher(client, jetstream, claims, names)
-    run_api = RunApi(results, claims, publisher, key=KEY, max_output_bytes=max_output_bytes, **api)
-    world = RunWorld(client, names, results, claims, publisher, run_api)
+    run_api = RunApi(
+        ResultStream(client, jetstream, names), claims, publisher, key=KEY, max_output_bytes=max_output_bytes, **api
+    )
+    world = RunWorld(
+        client, names, ResultStream(client, patient, names), ClaimStore(patient, names), publisher, run_api
+    )
     async with served(run_api, host=host) as base_url:
         world.base_url = base_url
         yield world
+
+
+@asynccontextmanager
+async def mortal_run_world(folder: Path) -> AsyncIterator[tuple[MortalServer, RunWorld]]:
+    """A run API that soon says when NATS does not answer, and a server of its own that may be stopped and started."""
+    async with mortal_server(folder) as server:
+        client = await connect(ConnectionOptions(url=server.url), keep_trying=True)
+        try:
+            async with run_world(client, timeout=0.3) as world:
+                yield server, world
+        finally:
+            await client.close()
 
 
 @asynccontextmanager

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from invoker.connection import ConnectionOptions, connect
-from invoker.nats_server import nats_server
 from invoker.result import Reason, Result, State
 from tests.conftest import eventually
-from tests.integration.run_world import Run, RunWorld, ask, run_world, stored_objects
+from tests.integration.run_world import Run, RunWorld, ask, mortal_run_world, stored_objects
 
 pytestmark = pytest.mark.integration
 
@@ -85,7 +82,7 @@ async def test_a_verdict_that_comes_while_the_output_is_uploaded_stands(world: R
 
     def body() -> Any:
         yield b"x" * 400_000
-        asyncio.run_coroutine_threadsafe(verdict(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(verdict(), loop).result(120)
         yield b"y" * 100_000
 
     refused = await run.call("PUT", "output", body())
@@ -152,13 +149,14 @@ async def test_other_methods_are_not_there(world: RunWorld) -> None:
 
 
 async def test_an_outage_is_told_as_one_and_passes(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        async with nats_server(tmp_path / "js") as server:
-            client = await connect(ConnectionOptions(url=server.url), keep_trying=True)
-            stack.push_async_callback(client.close)
-            world = await stack.enter_async_context(run_world(client, timeout=0.3))
-            run = await world.accept(b"x")
-            assert (await run.call("GET", "input")).status == 200
+    async with mortal_run_world(tmp_path / "js") as (server, world):
+        run = await world.accept(b"x")
+
+        async def given() -> bool:
+            return (await run.call("GET", "input")).status == 200
+
+        await eventually(given, what="the input")
+        await server.stop()
         for method, what, body in (
             ("GET", "input", None),
             ("PUT", "output", b"x"),
@@ -170,13 +168,12 @@ async def test_an_outage_is_told_as_one_and_passes(tmp_path: Path) -> None:
             assert refused.status == 503, (method, what, refused.body)
             assert int(refused.headers["retry-after"]) >= 1
             assert refused.json()["code"] == "server-unreachable"
-            for inside in (b"127.0.0.1", b"invoker.", b"Traceback", b"NATS_", str(server.port).encode()):
+            for inside in (b"127.0.0.1", b"invoker.", b"Traceback", b"NATS_", server.url[-5:].encode()):
                 assert inside not in refused.body.replace(b"invoker.dev", b"")
-        async with nats_server(tmp_path / "js", port=server.port):
+        await server.start()
+        await eventually(given, what="the run API's recovery")
 
-            async def back() -> bool:
-                return (await run.call("GET", "input")).status == 200
+        async def taken() -> bool:
+            return (await run.call("PUT", "output", b"x")).status == 201
 
-            await eventually(back, what="the run API's recovery")
-            taken = await run.call("PUT", "output", b"x")
-            assert taken.status == 201
+        await eventually(taken, what="an output that is taken")

@@ -21,6 +21,7 @@ from invoker.runtime import FETCH_ENTRY
 from tests.conftest import eventually
 from tests.integration.run_world import Run, RunWorld, run_world, served
 from tests.integration.runtime.function_place import Ended
+from tests.ports import lasting_port
 
 pytestmark = pytest.mark.integration
 
@@ -137,9 +138,7 @@ async def test_what_is_not_what_was_sent_never_becomes_the_input(world: RunWorld
 
 async def test_a_run_api_that_comes_later_is_waited_for(server: NatsServer, world: RunWorld, mount: Mount) -> None:
     run = await world.accept(b"patience")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = lasting_port()
     process = await mount.start(run, INVOKER_RUN_URL=run.url.replace(world.base_url, f"http://127.0.0.1:{port}"))
     # There it is when the process has asked in vain: a listener that only closes what comes tells that it has.
     with socket.create_server(("127.0.0.1", port)) as listening:

@@ -133,9 +133,9 @@ async def test_the_deadline_is_the_attempts_own_when_that_is_sooner(world: RunWo
 import datetime
 def handle(event, context):
     left = context.deadline - datetime.datetime.now(datetime.UTC)
-    assert datetime.timedelta(seconds=55) < left <= datetime.timedelta(seconds=60), left
+    assert datetime.timedelta(seconds=500) < left <= datetime.timedelta(seconds=600), left
 """
-    ended = await place.run(run, code, INVOKER_TIMEOUT_SECONDS="60", INVOKER_DEADLINE="2100-01-01T00:00:00+00:00")
+    ended = await place.run(run, code, INVOKER_TIMEOUT_SECONDS="600", INVOKER_DEADLINE="2100-01-01T00:00:00+00:00")
     assert ended.code == 0, ended.stderr
 
 

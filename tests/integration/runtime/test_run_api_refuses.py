@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from invoker.connection import ConnectionOptions, connect
-from invoker.nats_server import nats_server
 from tests.conftest import eventually
-from tests.integration.run_world import RunWorld, run_world
+from tests.integration.run_world import RunWorld, mortal_run_world
 from tests.integration.runtime.function_place import Place
 
 pytestmark = pytest.mark.integration
@@ -56,30 +52,23 @@ async def test_a_foreign_token_gets_nothing(world: RunWorld, place: Place) -> No
 
 
 async def test_an_outage_of_nats_is_waited_out(tmp_path: Path, place: Place) -> None:
-    async with AsyncExitStack() as stack:
-        async with nats_server(tmp_path / "js") as server:
-            client = await connect(ConnectionOptions(url=server.url), keep_trying=True)
-            stack.push_async_callback(client.close)
-            world = await stack.enter_async_context(run_world(client, timeout=0.3))
-            run = await world.accept(b"x")
-            code = "import sys\ndef handle():\n  print('up')\n  sys.stdin.read()\n  return 'made it'"
-            process = await place.start(run, code)
-            assert process.stdout is not None
-            assert process.stdin is not None
-            assert await process.stdout.readline() == b"up\n"
+    async with mortal_run_world(tmp_path / "js") as (server, world):
+        run = await world.accept(b"x")
+        code = "import sys\ndef handle():\n  print('up')\n  sys.stdin.read()\n  return 'made it'"
+        process = await place.start(run, code)
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert await process.stdout.readline() == b"up\n"
+        await server.stop()
         process.stdin.close()
         refused = await run.call("PUT", "output", b"asked while it is away")
         assert refused.status == 503
         assert process.returncode is None
-        async with nats_server(tmp_path / "js", port=server.port):
-            ended = await place.ended(process)
-            assert ended.code == 0, ended.stderr
-
-            async def sealed() -> Any:
-                return await run.result()
-
-            result = await eventually(sealed)
-            assert result.output.inline_bytes() == b"made it"
+        await server.start()
+        ended = await place.ended(process)
+        assert ended.code == 0, ended.stderr
+        result = await eventually(run.result, what="the result")
+        assert result.output.inline_bytes() == b"made it"
 
 
 async def test_a_run_api_that_stays_away_is_an_error_in_words(world: RunWorld, place: Place) -> None:
