@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,15 +17,9 @@ import pytest
 
 from tests.conftest import eventually
 from tests.gateway.stack import RUN_TOKEN_KEY
+from tests.ports import lasting_port
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @dataclass
@@ -36,8 +29,8 @@ class GatewayProcess:
     nats_url: str
     log_file: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
-    probe_port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lasting_port)
+    probe_port: int = field(default_factory=lasting_port)
     process: asyncio.subprocess.Process | None = None
 
     @property
