@@ -87,7 +87,10 @@ def _body(key: str) -> bytes:
 
 async def test_it_stops_in_an_orderly_way_and_says_so(server: Any, tmp_path: Path) -> None:
     """SIGTERM: who waits is told that the event is stored, its run goes on, nothing is left, exit code 0."""
-    catalog = write_catalog(tmp_path / "catalog", function("slow", "slow", f"sleep 1; {INPUT}", **FILE))
+    gate = tmp_path / "gate"
+    script = f'while [ ! -e "$GATE" ]; do sleep 0.02; done; {INPUT}'
+    slow = function("slow", "slow", script, env=[{"name": "GATE", "value": str(gate)}], **FILE)
+    catalog = write_catalog(tmp_path / "catalog", slow)
     async with (
         running_controller(server.url, catalog, tmp_path / "state", run_token_key=RUN_TOKEN_KEY),
         gateway_process(server.url, tmp_path) as gateway,
@@ -103,6 +106,7 @@ async def test_it_stops_in_an_orderly_way_and_says_so(server: Any, tmp_path: Pat
             assert await gateway.stop() == 0
             status, body = await waiting
             assert status == 202, body
+            gate.touch()
             (result,) = (await client.result(json.loads(body)["request_id"], wait=60)).results
             assert await client.output(result) == b"here"
 
