@@ -67,7 +67,7 @@ async def test_what_callers_and_functions_ask_is_done_once_however_often_the_gat
         tmp_path / "catalog",
         function("work", "work.*", note, notes=notes, **FILE),
         function("parked", "parked", "true"),
-        function("held", "held", "sleep 120"),
+        function("held", "held", "sleep 1000"),
     )
     async with _world(server.url, catalog, tmp_path) as world:
         client = world.client
