@@ -130,13 +130,14 @@ def test_a_proxy_that_is_no_address_is_refused() -> None:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def limited(stack: Stack, tmp_path: Path) -> AsyncIterator[tuple[aiohttp.ClientSession, dict[str, str]]]:
-    """A gateway with one call per second for a key and two for an address, and its keys."""
+    """A gateway with one call a minute for a key and two a second for an address, and its keys. However slow the calls
+    of a test are, nothing comes back into a bucket that fills in a minute."""
     file = tmp_path / "keys.json"
     texts = {name: add_key(file, name, "publish") for name in ("ann", "bob")}
     texts["quick"] = add_key(file, "quick", "publish", calls_per_second=1000.0)
     given = {
         "gateway_keys": file,
-        "gateway_key_calls_per_second": 0.5,
+        "gateway_key_calls_per_second": 1 / 60,
         "gateway_address_calls_per_second": 2.0,
         "gateway_trusted_proxies": ("127.0.0.1",),
     }
@@ -154,14 +155,13 @@ async def test_a_key_has_its_rate_wherever_it_is_used(
     limited: tuple[aiohttp.ClientSession, dict[str, str]],
 ) -> None:
     http, texts = limited
-    # At once: one after the other they may take so long that the bucket fills again.
-    answers = await asyncio.gather(*(call(http, bearer(texts["ann"]), f"203.0.113.{n}") for n in range(6)))
-    assert sorted(answer.status for answer in answers) == [202] * 5 + [429]
-    assert answers[0].headers.getall("RateLimit-Policy") == ['"address";q=20;w=10', '"key";q=5;w=10']
-    assert any(re.fullmatch(r'"key";r=4;t=[12]', answer.headers.getall("RateLimit")[1]) for answer in answers)
-    (last,) = [answer for answer in answers if answer.status == 429]
-    assert last.headers["Retry-After"] in ("1", "2")
-    assert '"key";r=0;' in last.headers.getall("RateLimit")[1]
+    answers = await asyncio.gather(*(call(http, bearer(texts["ann"]), f"203.0.113.{n}") for n in range(3)))
+    assert sorted(answer.status for answer in answers) == [202, 429, 429]
+    assert answers[0].headers.getall("RateLimit-Policy") == ['"address";q=20;w=10', '"key";q=1;w=10']
+    for answer in answers:
+        assert re.fullmatch(r'"key";r=0;t=\d\d', answer.headers.getall("RateLimit")[1])
+    last = next(answer for answer in answers if answer.status == 429)
+    assert 1 <= int(last.headers["Retry-After"]) <= 60
     assert last.content_type == "application/problem+json"
     assert (await call(http, bearer(texts["bob"]), "203.0.113.9")).status == 202
     assert {(await call(http, bearer(texts["quick"]), f"203.0.114.{n}")).status for n in range(8)} == {202}
@@ -198,9 +198,14 @@ async def test_a_batch_counts_as_many_calls_as_it_has_events(stack: Stack, tmp_p
     ]
     kind = bearer(key) | {"Content-Type": "application/cloudevents-batch+json"}
     async with guarded_gateway(stack.server.url, gateway_keys=file) as up, session(up.url) as http:
+        began = time.monotonic()
         async with http.post("/v1/events", json=events[:3], headers=kind) as answer:
             assert answer.status == 202
-            assert answer.headers.getall("RateLimit") == ['"key";r=7;t=3']
+            (told,) = answer.headers.getall("RateLimit")
+            left = re.fullmatch(r'"key";r=(\d+);t=\d', told)
+            assert left is not None, told
+            # What comes back while the three are stored counts as well: one a second.
+            assert 7 <= int(left[1]) <= 7 + time.monotonic() - began
         began = time.monotonic()
         async with http.post("/v1/events", json=events, headers=kind) as answer:
             assert (answer.status, len((await answer.json())["items"])) == (202, 40), "it is done as a whole"
