@@ -119,7 +119,7 @@ async def test_a_slow_head_is_answered_408(url: str) -> None:
 
 async def test_a_connection_that_asks_nothing_is_closed(url: str) -> None:
     async with wire_to(url) as wire:
-        assert await wire.rest(5) == b""
+        assert await wire.rest() == b""
 
 
 async def test_a_second_head_has_its_own_time(url: str) -> None:
@@ -195,7 +195,7 @@ async def test_connections_above_the_limit_are_answered_503(stack: Stack) -> Non
         assert answer[1]["retry-after"] == "1"
         assert await outside.rest() == b""
         silent = await exits.enter_async_context(wire_to(running.url))
-        assert await silent.rest(5) == b"", "and who says nothing is not kept"
+        assert await silent.rest() == b"", "and who says nothing is not kept"
         await inside[1].say(call)
         assert (await inside[1].answer())[0] == 202, "those inside do not feel it"
         inside[0].writer.close()
@@ -242,5 +242,5 @@ async def test_an_answer_that_nobody_reads_is_broken_off() -> None:
     limits = ServerLimits(silent_seconds=0.3)
     async with http_server(endless, "127.0.0.1", 0, "PORT", limits) as url, wire_to(url) as wire:
         await wire.say(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await ended.wait()
