@@ -18,7 +18,7 @@ from invoker.gateway.settings import load_gateway_settings
 from tests.conftest import eventually
 from tests.controllers import fast_settings
 from tests.custody.workload import write_catalog
-from tests.gateway.stack import RUN_TOKEN_KEY, session, standard_catalog
+from tests.gateway.stack import ACCEPT_SECONDS, RUN_TOKEN_KEY, session, standard_catalog
 from trigger.app import run_controller
 
 LARGE = b"x" * 1_000_000
@@ -33,7 +33,7 @@ async def installation(options: Mapping[str, ConnectionOptions], folder: Path) -
     catalog = write_catalog(folder / "catalog", *standard_catalog(gates))
     settings = fast_settings(catalog, folder / "state", run_token_key=RUN_TOKEN_KEY)
     given: dict[str, Any] = {"gateway_port": 0, "gateway_probe_port": 0, "gateway_anonymous": ("admin",)}
-    chosen = load_gateway_settings({}, run_token_key=RUN_TOKEN_KEY, **given)
+    chosen = load_gateway_settings({}, run_token_key=RUN_TOKEN_KEY, gateway_accept_seconds=ACCEPT_SECONDS, **given)
     stopping, up = asyncio.Event(), asyncio.Queue[Any]()
     controller = asyncio.create_task(
         run_controller(settings, options["controller"], ready=up.put_nowait, stopping=stopping)
@@ -101,7 +101,7 @@ async def look(options: ConnectionOptions, answered: str, large_one: str) -> Non
         assert (await client.functions()).function("echo")
         assert await client.explain("echo.a")
         assert [line async for line in client.logs(large.run_id)] == []
-        assert await client.dead()
+        assert await eventually(client.dead, what="the letter of the event that was published last")
         assert (await client.dead_letter((await client.dead())[0].id)).reason
 
         feed = asyncio.create_task(client.feed.run())

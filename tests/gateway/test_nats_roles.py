@@ -71,7 +71,7 @@ async def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def guarded(log: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsServer]:
     """A server with the files' account, on which every role has done its work without one violation."""
     async with nats_server(log.parent / "jetstream", extra_config=accounts(), log_file=log) as server:
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(250):
             await everything({role: identity(server, role) for role in ROLES}, tmp_path_factory.mktemp("world"))
         yield server
 
@@ -99,7 +99,7 @@ def test_the_files_hold_no_password_and_the_server_wants_all_of_them() -> None:
 )
 async def test_nobody_comes_in_without_being_known(guarded: NatsServer, user: str | None, password: str | None) -> None:
     with pytest.raises(ServerUnreachableError, match="refuses us"):
-        await connect(replace(identity(guarded, "viewer"), user=user, password=password))
+        await connect(replace(identity(guarded, "viewer"), user=user, password=password), timeout=20)
 
 
 async def test_a_gateway_takes_back_what_it_stored_in_vain_and_stays_ready(guarded: NatsServer) -> None:
