@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 import aiohttp
@@ -19,6 +18,7 @@ from tests.conftest import eventually
 from tests.docs.transcript import ROOT
 from tests.gateway.exposition import Exposition
 from tests.gateway.stack import Stack
+from tests.ports import lasting_port
 from tests.promtool import program, promtool
 
 RULES = ROOT / "charts" / "invoker" / "files" / "alerts.yaml"
@@ -54,9 +54,7 @@ async def prometheus(folder: Path, **targets: str) -> AsyncIterator[Prometheus]:
     file = folder / "prometheus.json"
     file.write_text(json.dumps(config | {"rule_files": [str(RULES)]}))
     promtool("check", "config", str(file))
-    with closing(socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
+    address = f"127.0.0.1:{lasting_port()}"
     process = await asyncio.create_subprocess_exec(
         program("prometheus"), f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}", "--log.level=error", "--web.enable-lifecycle",
@@ -123,11 +121,12 @@ async def test_the_variables_of_the_dashboard_have_values(scraping: Prometheus, 
 
 
 async def test_the_rules_are_healthy_and_nothing_is_wrong_with_a_stack_that_works(scraping: Prometheus) -> None:
-    async def evaluated() -> list[dict[str, Any]]:
+    async def evaluated() -> list[dict[str, Any]] | None:
         groups = (await scraping.ask("rules"))["groups"]
-        return [rule for group in groups for rule in group["rules"] if rule["health"] != "unknown"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        return rules if all(rule["health"] != "unknown" for rule in rules) else None
 
-    rules = await eventually(evaluated, what="rules that were evaluated")
+    rules = await eventually(evaluated, what="rules all of which were evaluated")
     assert len(rules) == RULES.read_text().count("- alert: ")
     assert {(rule["name"], rule["health"]) for rule in rules if rule["health"] != "ok"} == set()
     firing = {rule["name"] for rule in rules if rule["state"] != "inactive"}
