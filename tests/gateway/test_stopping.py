@@ -14,7 +14,7 @@ from invoker.gateway.access import keys
 from invoker.gateway.server_sent import LOGIN_SECONDS, STOPPED_RETRY_MILLISECONDS
 from tests.conftest import eventually
 from tests.gateway.access_world import add_key, bearer
-from tests.gateway.reading import events, finished, publish
+from tests.gateway.reading import Event, events, finished, publish
 from tests.gateway.stack import Stack, running_gateway, session
 
 
@@ -33,15 +33,25 @@ async def whole_text(answer: aiohttp.ClientResponse) -> str:
 
 async def test_a_stream_ends_when_its_setting_says_and_is_gone_on_with(stack: Stack) -> None:
     async with beside(stack, gateway_stream_seconds=0.3) as http:
-        async with http.get("/v1/stream") as answer:
-            text = await asyncio.wait_for(whole_text(answer), 60)
+
+        async def begun() -> str | None:
+            async with http.get("/v1/stream") as answer:
+                text = await asyncio.wait_for(whole_text(answer), 60)
+            return text if "id: " in text else None  # a stall may be longer than what it has
+
+        text = await eventually(begun, what="a stream that says where it begins")
         assert text.startswith("retry: ")
         assert text.endswith("retry: 2000\n\n"), "between two events, with the word when to come again"
         opened = int(text.partition("id: ")[2].partition("\n")[0])
         request_id = await publish(http, "nobody.listens")
         await finished(http, request_id)
-        async with events(http, "/v1/stream", after=opened) as stream:
-            assert (await stream.until("accepted"))[-1].data["request_id"] == request_id
+
+        async def gone_on_with() -> list[Event]:
+            async with events(http, "/v1/stream", after=opened) as stream:
+                return [one for one in await stream.rest() if one.event == "accepted"]
+
+        told = await eventually(gone_on_with, what="what came behind that place")
+        assert told[0].data["request_id"] == request_id
 
 
 async def test_a_withdrawn_key_reads_no_longer_and_others_go_on(stack: Stack, tmp_path: Path) -> None:
@@ -77,7 +87,8 @@ async def test_who_waits_while_a_gateway_stops_is_answered(stack: Stack) -> None
             async def begun() -> bool:
                 running = {row.topic for row in await stack.client.runs(state="running", limit=50)}
                 opened = up.gateway.metrics.event_streams._value.get()
-                return {"gate.waited", "gate.polled"} <= running and opened == len(streams)
+                watching = len(up.gateway.client.feed._by_request.get(polled, ()))  # the poll and its stream
+                return {"gate.waited", "gate.polled"} <= running and (opened, watching) == (len(streams), 2)
 
             await eventually(begun, what="two streams and two waits")
         status, text = await waiting
