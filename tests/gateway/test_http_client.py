@@ -100,6 +100,7 @@ async def test_a_replay_whose_answer_is_lost_is_repeated_only_where_that_makes_o
         with pytest.raises(ServerUnreachableError):
             await client.replay(original.request_id)
         assert way.count("POST") == 3, "without an id it would be another one"
+    assert (await sdk.result("lost-and-found", wait=60)).complete
     with_id = [row for row in await sdk.runs(request="lost-and-found")]
     assert len(with_id) == 1
 
