@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from invoker import wire
+from invoker.cancelling import cancelled_chain
 from invoker.chains import ChainFollower
 from invoker.claimcheck import ClaimStore
 from invoker.connecting import Connecting
@@ -364,6 +365,14 @@ class Client:
             return await self._control.ask("cancel", Cancelled, run_id=run_id, message=message)
         question = {"request_id": view.request_id, "function": chosen, "message": message}
         return await self._control.ask("cancel", Cancelled, **question)
+
+    async def cancel_chain(self, id: str, *, message: str | None = None) -> Cancelled:
+        """End every unfinished run of the chain that the id belongs to, and of what it goes on to meanwhile.
+
+        Returns once nothing more can come of the chain, after 15 seconds at the latest; safe to repeat. Ids as in
+        `result`.
+        """
+        return await cancelled_chain(self, id, message)
 
     async def functions(self, name: str | None = None) -> CatalogInfo:
         """The catalog as the controllers have it, broken functions included; with `name` that function alone.

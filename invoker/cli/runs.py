@@ -165,20 +165,36 @@ def _next_steps(session: Session, runs: list[RunView]) -> None:
             session.note(f"log: invoker runs logs {short_id(one.run_id)} -f")
 
 
-@app.command("cancel", epilog=examples("invoker runs cancel @latest", "invoker runs cancel @latest --function hello"))
+@app.command(
+    "cancel",
+    epilog=examples(
+        "invoker runs cancel @latest",
+        "invoker runs cancel @latest --function hello",
+        "invoker runs cancel @latest --chain",
+    ),
+)
 def cancel(
     context: typer.Context,
     identifier: IdArgument,
     function: FunctionOption = None,
     message: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; stands in the result.")] = None,
+    chain: Annotated[
+        bool, typer.Option("--chain", help="All that is unfinished of its chain, and what would follow.")
+    ] = False,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Cancel a run, or all unfinished runs of a request. Finished ones keep their result."""
     session = session_of(context)
+    if chain and function is not None:
+        raise typer.BadParameter("--chain is about all functions; leave --function out")
 
     async def work() -> None:
         async with session.connected() as client:
-            done = await client.cancel(plain_id(identifier), function=function, message=message)
+            whose = plain_id(identifier)
+            if chain:
+                done = await client.cancel_chain(whose, message=message)
+            else:
+                done = await client.cancel(whose, function=function, message=message)
         if not output.for_people and output is not Form.NAME:
             from invoker.cli.documents import plain
 

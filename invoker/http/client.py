@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from invoker import settings, wire
+from invoker.cancelling import cancelled_chain
 from invoker.client import DEFAULT_REQUEST_SECONDS
 from invoker.errors import NoSubscriptionError, ServerUnreachableError, SettingsError, UnknownIdError
 from invoker.feed import FeedItem
@@ -286,6 +287,10 @@ class HttpClient:
         order = {"function": function or found.function, "message": message}
         answer = await self._calls.post(f"/v1/requests/{quoted(view.request_id)}/cancel", order)
         return model_of(Cancelled, answer.document)
+
+    async def cancel_chain(self, id: str, *, message: str | None = None) -> Cancelled:
+        """As `Client.cancel_chain`: what the caller may see of it, and with the right to operate all of that."""
+        return await cancelled_chain(self, id, message)
 
     async def functions(self, name: str | None = None) -> CatalogInfo:
         """As `Client.functions`. A gateway that hears no controller knows an older list, which is not given here."""

@@ -205,6 +205,13 @@ async def test_operating_through_a_gateway(doors: Doors, stack: Stack, sdk: Clie
     assert (run.result.state, run.result.message) == ("cancelled", "no more")
     late = await http.run("runs", "cancel", run.run_id)
     assert (late.code, late.out, "already finished" in late.err) == (0, "", True)
+    held = (await sdk.publish("gate.cancel", "y")).request_id
+    chain = await http.run("runs", "cancel", held, "--chain", "--message", "none of it")
+    assert (chain.code, chain.out) == (0, f"{(await sdk.run(held)).run_id}\n")
+    (result,) = (await sdk.result(held, wait=60)).results
+    assert (result.state, result.message) == ("cancelled", "none of it")
+    both = await http.run("runs", "cancel", held, "--chain", "--function", "gate")
+    assert (both.code, "leave --function out" in both.err) == (2, True)
 
     assert (await http.run("functions", "pause", "echo", "-o", "json")).json == {"function": "echo", "paused": True}
     assert (await sdk.functions("echo")).functions[0].paused

@@ -17,7 +17,9 @@ from tests.gateway.reading import world_of
 from tests.gateway.stack import Stack
 
 
-@pytest.mark.parametrize("name", ["publish", "request", "call", "replay", "redrive", "cancel", "explain", "runs"])
+@pytest.mark.parametrize(
+    "name", ["publish", "request", "call", "replay", "redrive", "cancel", "cancel_chain", "explain", "runs"]
+)
 def test_both_clients_take_the_same(name: str) -> None:
     over_nats = inspect.signature(getattr(Client, name)).parameters
     over_http = inspect.signature(getattr(HttpClient, name)).parameters

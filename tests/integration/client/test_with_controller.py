@@ -22,7 +22,7 @@ from invoker.errors import (
 from invoker.nats_server import NatsServer
 from invoker.request import RequestRecord
 from invoker.result import Reason, RunStatusDocument, State
-from invoker.views import RequestState, RunView
+from invoker.views import Chain, RequestState, RunView
 from tests.conftest import eventually
 from tests.integration.controller import controller, write_functions
 
@@ -394,6 +394,20 @@ async def test_cancelling_a_chain_ends_every_stage_and_begins_no_further_one(sta
         again = await client.cancel_chain(next(iter(held)))
         assert (again.cancelled, len(again.already_finished)) == ((), 3)
         await client.cancel(other.request_id)
+
+
+async def test_a_chain_may_be_cancelled_at_any_moment(started: Started) -> None:
+    """Right after its publish: not accepted yet, between two stages, or in the last one."""
+    first = UPPER.replace("topic: words", "topic: one") + "onSuccess: {publish: two}\n"
+    second = UPPER.replace("topic: words", "topic: two") + "onSuccess: {publish: sleep}\n"
+    async with started(first=first, second=second, sleep=SLEEP) as client:
+        for number in range(6):
+            receipt = await client.publish("one", "x")
+            await asyncio.sleep(0.02 * number)  # another moment each time, whichever it is
+            await client.cancel_chain(receipt.request_id)
+            chain = await client.chain(receipt.request_id, wait=60)
+            assert all(run.finished for run in chain.runs)
+            assert all(run.state is State.CANCELLED for run in chain.runs if run.function == "sleep")
 
 
 async def test_a_paused_function_keeps_its_events(started: Started) -> None:
