@@ -67,13 +67,14 @@ class Traced:
         return request_id
 
     async def told(self, request_id: str) -> None:
-        """When this returns the spans of every run of the chain have arrived, and the call's."""
+        """When this returns the spans of every run of the chain have arrived, with their attempts, and the call's: a
+        run's result is told last, and what is told first is sent first, but not all of it at once."""
         chain = await self.stack.client.chain(request_id, wait=60)
         wanted = {result.run_id for view in chain.views for result in view.results}
 
         async def here() -> bool:
-            runs = {s.attributes.get("invoker.run_id") for s in self.receiver.spans if s.name.startswith("run ")}
-            return wanted <= runs
+            told = {s.attributes.get("invoker.run_id") for s in self.receiver.spans if s.name.startswith("result ")}
+            return wanted <= told
 
         await eventually(here, what="the spans of all runs")
 

@@ -85,6 +85,14 @@ async def test_every_line_of_every_program_is_json_and_names_what_it_is_about(
                 chain = await asking.chain(request_id, wait=60)
             results = [result for one in chain.views for result in one.results]
             assert await view.results.result(request_id, "one") is not None
+
+            async def whole() -> bool:
+                """The spans of both runs are here, and each one's parent: they are sent a moment later."""
+                told = {s.attributes.get("invoker.run_id") for s in receiver.spans if s.name.startswith("result ")}
+                hanging = {span.parent for span in receiver.spans} - receiver.ids()
+                return {result.run_id for result in results} <= told and hanging == {CALLER}
+
+            await eventually(whole, what="the whole trace")
         runs = {span.attributes["invoker.run_id"]: span for span in receiver.spans if span.name.startswith("run ")}
         assert {span.service for span in receiver.spans} == {"invoker-controller", "invoker-gateway"}
         assert {span.parent for span in receiver.spans} - receiver.ids() == {CALLER}
