@@ -26,7 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 OWN_TERMINAL = "# in a terminal of its own"
 COMMAND_SECONDS = 90.0
-READY_SECONDS = 60.0
+READY_SECONDS = 90.0
+PATIENCE = 80
 USUAL_HTTP = "http://127.0.0.1:7222"
 
 _BLOCK = re.compile(
@@ -34,6 +35,7 @@ _BLOCK = re.compile(
     r"```console\n(?P<text>.*?)```",
     re.DOTALL,
 )
+_REQUEST_ID = re.compile(r"^([0-9a-z]{26})\r?$", re.MULTILINE)
 _HTTP = re.compile(r"HTTP +(http://127\.0\.0\.1:\d+)")
 _ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[=>78])")
 
@@ -95,7 +97,8 @@ class Desk:
     """A person at a desk: a folder, an environment in which `invoker` is found, terminals to type commands into.
 
     Pages write `http://127.0.0.1:7222`, which a busy machine may have given away: what is typed in its place is the
-    address that `invoker dev` printed.
+    address that `invoker dev` printed. They wait for 30 seconds, as people do, and this person for longer; and what was
+    published is accepted before the next line is typed.
     """
 
     def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
@@ -112,7 +115,14 @@ class Desk:
 
     def run(self, command: str) -> str:
         """What the command prints on a terminal until it ends, whatever its exit code."""
-        terminal = Terminal(command.replace(USUAL_HTTP, self._http), self.folder, self.environ)
+        printed = self._typed(command.replace(USUAL_HTTP, self._http).replace("--wait 30", f"--wait {PATIENCE}"))
+        if command.startswith("invoker publish ") and "--wait" not in command:
+            for request_id in _REQUEST_ID.findall(printed):
+                self._typed(f"invoker result {request_id} --wait {PATIENCE}")
+        return printed
+
+    def _typed(self, command: str) -> str:
+        terminal = Terminal(command, self.folder, self.environ)
         try:
             return terminal.read_to_end(COMMAND_SECONDS)
         finally:
