@@ -96,7 +96,11 @@ class Processes:
         pairs = [socket.socketpair() for _ in range(SPAWNERS)]
         links: list[Link] = []
         try:
-            self._keeper = await asyncio.to_thread(self._start, [theirs for _, theirs in pairs])
+            try:
+                self._keeper = await asyncio.to_thread(self._start, [theirs for _, theirs in pairs])
+            finally:
+                for _, theirs in pairs:
+                    theirs.close()  # now: while we hold them, nobody hears that a keeper has ended without a word
             links = [await connect(ours, self._hear, self._lost) for ours, _ in pairs]
             async with asyncio.timeout(START_SECONDS):
                 await asyncio.gather(*(link.ready for link in links))
@@ -105,8 +109,7 @@ class Processes:
                 link.close()
             raise EngineUnavailableError(await self._why_not(error)) from error
         finally:
-            for ours, theirs in pairs:
-                theirs.close()
+            for ours, _ in pairs:
                 if not links:
                     ours.close()
         self._links = links
