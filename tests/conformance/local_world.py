@@ -54,7 +54,7 @@ class LocalWorld:
             first_pause_seconds=self.pause,
             on_environment_problem=lambda function, problem: self.problems.append((function, problem)),
         )
-        self._reports = Reports(patience_seconds=60)
+        self._reports = Reports(patience_seconds=150)
         self._number = 0
         self._token = secrets.token_hex(4)  # other tests may run at the same time, and processes are found by run id
 

@@ -27,7 +27,12 @@ MIB = 1024 * 1024
 async def test_a_kill_from_outside_is_named_and_not_ours(world: LocalWorld) -> None:
     plan = world.plan("echo ready; exec sleep 600")
     await running(world, plan)
-    (pid,) = processes_with(f"INVOKER_RUN_ID={plan.run_id}")
+
+    async def asleep() -> list[int]:
+        """While it becomes `sleep` it has no environment to be found by."""
+        return processes_with(f"INVOKER_RUN_ID={plan.run_id}")
+
+    (pid,) = await eventually(asleep, what="the process")
     os.kill(pid, signal.SIGKILL)
     status, end = await ended(world, plan.run_id)
     assert (end.state, end.reason) == (State.FAILED, Reason.ERROR)
@@ -124,7 +129,7 @@ async def test_signals_and_descriptors_are_those_of_a_fresh_process(world: Local
 
 
 async def test_the_folder_goes_some_time_after_the_end(world: LocalWorld) -> None:
-    limits = Limits(ttl_seconds_after_finished=0.5)
+    limits = Limits(ttl_seconds_after_finished=5)  # in which it is looked at
     plan = world.plan("mkdir sub; seq 500 > sub/numbers; cd sub; seq 200 | xargs touch; chmod 500 .", limits=limits)
     _, end = await run(world, plan)
     assert end.state is State.SUCCEEDED, end
