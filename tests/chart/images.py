@@ -20,7 +20,7 @@ from tests.cluster.facts import Cluster
 from tests.cluster.folders import cache_folder, digest_of, locked
 from tests.cluster.image_archive import layer_of, write_archive
 from tests.cluster.invoker_image import load_invoker_image
-from tests.cluster.loading import LoadError, importer_of, load_archive, loaded_from
+from tests.cluster.loading import LoadError, importer_of, load_archive
 
 ROOT = CHART.parents[1]
 VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
@@ -54,18 +54,7 @@ def earlier_chart(helm: Helm, folder: Path) -> Path:
 
 
 def _call(cluster: Cluster, image: str, name: str) -> None:
-    """Gives an image that the node knows another name, if it has not got it yet: a name that is given anew is nobody's
-    for a moment, in which others' pods may ask for it."""
-    assert cluster.state is not None
-    folder = cluster.state / "run" / "called"
-    note, archive = folder / digest_of(name), loaded_from(cluster, image)
-    with locked(folder):
-        if not note.exists() or note.read_text() != archive:
-            _tag(cluster, image, name)
-            note.write_text(archive)
-
-
-def _tag(cluster: Cluster, image: str, name: str) -> None:
+    """Gives an image that the node knows another name."""
     importer = importer_of(cluster)
     tagging = [*importer[: importer.index("import")], "tag", "--force", image, name]
     done = subprocess.run(tagging, capture_output=True, text=True, check=False)

@@ -27,12 +27,6 @@ def load_archive(cluster: Cluster, archive: Path) -> None:
             done.write_text(archive.name)
 
 
-def loaded_from(cluster: Cluster, image: str) -> str:
-    """The name of the archive that a loaded image, such as `localhost/invoker:test`, is from."""
-    assert cluster.state is not None
-    return (cluster.state / "run" / "loaded" / image.removeprefix("localhost/").replace(":", "-")).read_text()
-
-
 def importer_of(cluster: Cluster) -> list[str]:
     """The command that imports an image from its standard input."""
     assert cluster.state is not None
