@@ -12,6 +12,7 @@ import pytest
 from invoker.nats_server import nats_server
 from tests.conftest import eventually
 from tests.gateway.stack import Stack, running_stack, session
+from tests.ports import lasting_port
 
 
 async def stop(pid: int) -> None:
@@ -19,7 +20,10 @@ async def stop(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
     async def gone() -> bool:
-        return not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True  # before it was opened, or before it was read
 
     await eventually(gone, what="the end of the server")
 
@@ -53,8 +57,8 @@ async def test_metrics_count_calls_by_template_and_never_by_path(stack: Stack, h
 
 
 async def test_while_nats_is_away_the_gateway_lives_is_not_ready_and_says_so(tmp_path: Path) -> None:
-    async with nats_server(tmp_path / "jetstream") as first:
-        port = first.port
+    port = lasting_port()
+    async with nats_server(tmp_path / "jetstream", port=port) as first:
         gone = nats_server(tmp_path / "jetstream", port=port)
         async with running_stack(tmp_path / "world", server=first) as stack:
             assert (await asked(stack.probe_url, "/readyz"))[0] == 200
