@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
-from contextlib import closing
 from io import BytesIO
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 import aiohttp
@@ -23,21 +21,16 @@ from tests.custody.workload import function
 from tests.gateway.access_world import add_key, bearer
 from tests.gateway.documented import GITFAAS_PAGE, examples
 from tests.gateway.stack import RUN_TOKEN_KEY, Stack, running_gateway, running_stack, session
+from tests.ports import lasting_port
 
 DEMO = {"source": "I like bananas", "str-to-replace": "bananas", "replace-with": "apples"}
 PATIENT = 'printf %s "$FUNCTION_UID" > "$UIDS/$TOPIC"; while [ ! -e "$UIDS/end-$TOPIC" ]; do sleep 0.02; done'
 
 
-def free_port() -> int:
-    with closing(socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gitfaas(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """An installation whose gateway serves gitfaas' paths, with the page's example among its functions."""
-    folder, port = tmp_path_factory.mktemp("gitfaas"), free_port()
+    folder, port = tmp_path_factory.mktemp("gitfaas"), lasting_port()
     uids = folder / "gates"
     (example,) = (yaml.safe_load(text) for text in examples(GITFAAS_PAGE, "yaml"))
     (variable,) = example["spec"]["env"]
