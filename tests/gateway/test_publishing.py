@@ -24,6 +24,7 @@ from invoker.nats_server import nats_server
 from invoker.publish import DEFAULT_MAX_EVENT_BYTES
 from tests.conftest import eventually
 from tests.gateway.stack import Stack, running_gateway, running_stack, session
+from tests.ports import lasting_port
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -143,7 +144,11 @@ async def test_several_runs_are_answered_with_a_document_of_each(http: aiohttp.C
 
 
 async def test_a_wait_in_vain_is_answered_as_if_nobody_had_waited(http: aiohttp.ClientSession, stack: Stack) -> None:
-    status, document, answer = await post(http, "/v1/topics/gate.x?wait=0.2", b"at last")
+    for wait in (0.2, 2, 20):
+        status, document, answer = await post(http, f"/v1/topics/gate.x?wait={wait}", b"at last")
+        if document["runs"]:  # else it had not even been accepted by then
+            break
+        stack.open_gate(document["request_id"])
     assert (status, [run["function"] for run in document["runs"]]) == (202, ["gate"])
     assert document["state"] in ("queued", "starting", "running")
     assert answer.headers["Location"] == document["url"]
@@ -219,6 +224,7 @@ async def test_the_same_key_a_hundred_times_at_once_is_one_request(http: aiohttp
         *(post(http, "/v1/topics/echo.x", b"same", Idempotency_Key="rush-1") for _ in range(100))
     )
     assert {(status, document["request_id"]) for status, document, _ in answers} == {(202, "rush-1")}
+    assert (await sdk.result("rush-1", wait=60)).complete
     assert len(await sdk.runs(request="rush-1")) == 1
 
 
@@ -405,56 +411,62 @@ async def test_ten_thousand_topics_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 async def test_nats_away_in_the_middle_is_told_and_ends_by_itself(tmp_path: Path) -> None:
-    async with nats_server(tmp_path / "nats") as first:
-        port = first.port
-        async with running_stack(tmp_path, server=first) as stack, session(stack.url) as http:
-            assert (await post(http, "/v1/topics/pair.x", b"x"))[0] == 202
-            os.kill(first.pid, signal.SIGKILL)
+    port = lasting_port()
+    async with (
+        nats_server(tmp_path / "nats", port=port) as first,
+        running_stack(tmp_path, server=first) as stack,
+        session(stack.url) as http,
+    ):
+        assert (await post(http, "/v1/topics/pair.x", b"x"))[0] == 202
+        os.kill(first.pid, signal.SIGKILL)
 
-            async def refused() -> bool:
-                status, problem, answer = await post(http, "/v1/topics/pair.x", b"x")
-                if status != 503:
-                    return False
-                assert problem["code"] == "server-unreachable"
-                assert "127.0.0.1" not in json.dumps(problem)
-                assert answer.headers["Retry-After"] == "1"
-                keys.append(problem["request_id"])
-                return True
+        async def refused() -> bool:
+            status, problem, answer = await post(http, "/v1/topics/pair.x", b"x")
+            if status != 503:
+                return False
+            assert problem["code"] == "server-unreachable"
+            assert "127.0.0.1" not in json.dumps(problem)
+            assert answer.headers["Retry-After"] == "1"
+            keys.append(problem["request_id"])
+            return True
 
-            keys: list[str] = []
-            await eventually(refused, what="a refusal")
-            async with nats_server(tmp_path / "nats", port=port):
+        keys: list[str] = []
+        await eventually(refused, what="a refusal")
+        async with nats_server(tmp_path / "nats", port=port):
 
-                async def works() -> bool:
-                    status, document, _ = await post(http, "/v1/topics/echo.x?wait=5", b'"x"')
-                    return status == 200 and document == "x"
+            async def works() -> bool:
+                status, document, _ = await post(http, "/v1/topics/echo.x?wait=5", b'"x"')
+                return status == 200 and document == "x"
 
-                await eventually(works, within=60, what="an event after the outage")
-                status, document, _ = await post(http, "/v1/topics/pair.x", b"x", Idempotency_Key=keys[0])
-                assert (status, document["request_id"]) == (202, keys[0])
+            await eventually(works, within=60, what="an event after the outage")
+            status, document, _ = await post(http, "/v1/topics/pair.x", b"x", Idempotency_Key=keys[0])
+            assert (status, document["request_id"]) == (202, keys[0])
 
 
 async def test_a_stored_event_is_answered_202_though_nats_goes_while_it_is_waited_for(tmp_path: Path) -> None:
-    async with nats_server(tmp_path / "nats") as first:
-        port = first.port
-        async with running_stack(tmp_path, server=first) as stack, session(stack.url) as http:
-            asking = asyncio.create_task(post(http, "/v1/topics/gate.x?wait=2", b"x"))
+    port = lasting_port()
+    async with (
+        nats_server(tmp_path / "nats", port=port) as first,
+        running_stack(tmp_path, server=first) as stack,
+        session(stack.url) as http,
+    ):
+        asking = asyncio.create_task(post(http, "/v1/topics/gate.x?wait=2", b"x"))
 
-            async def accepted() -> str | None:
-                rows = await stack.client.runs(function="gate", limit=1)
-                return rows[0].request_id if rows else None
+        async def accepted() -> str | None:
+            rows = await stack.client.runs(function="gate", limit=1)
+            return rows[0].request_id if rows else None
 
-            request_id = await eventually(accepted, what="the run")
-            os.kill(first.pid, signal.SIGKILL)
-            status, document, answer = await asyncio.wait_for(asking, 60)
-            assert (status, document["request_id"]) == (202, request_id), document
-            assert answer.headers["Location"] == f"/v1/requests/{request_id}"
-            stack.open_gate(request_id)
-            async with nats_server(tmp_path / "nats", port=port):
+        request_id = await eventually(accepted, what="the run")
+        os.kill(first.pid, signal.SIGKILL)
+        status, document, answer = await asyncio.wait_for(asking, 60)
+        assert (status, document["request_id"]) == (202, request_id), document
+        assert answer.headers["Location"] == f"/v1/requests/{request_id}"
+        stack.open_gate(request_id)
+        async with nats_server(tmp_path / "nats", port=port):
 
-                async def done() -> bool:
-                    async with http.get(f"/v1/requests/{request_id}") as found:
-                        document = await found.json()
-                        return found.status == 200 and [run["state"] for run in document["runs"]] == ["succeeded"]
+            async def done() -> bool:
+                async with http.get(f"/v1/requests/{request_id}") as found:
+                    document = await found.json()
+                    return found.status == 200 and [run["state"] for run in document["runs"]] == ["succeeded"]
 
-                await eventually(done, within=60, what="the end of the request after the outage")
+            await eventually(done, within=60, what="the end of the request after the outage")
