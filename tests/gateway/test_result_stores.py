@@ -36,6 +36,8 @@ from tests.redis_server import RedisServer, redis_server
 NAMES = wire.Names()
 SECRET = "s3cret/with:@#odd"
 PREFIX = "invoker:"
+KEPT_SECONDS = 25.0
+"""A retention whose end a test waits for: longer than a machine that is busy with other tests stands still."""
 
 
 @dataclass
@@ -195,7 +197,7 @@ async def test_very_many_runs(store: World) -> None:
 
 
 async def test_every_key_expires_with_its_record(server: NatsServer, database: RedisServer) -> None:
-    async with world(server.url, database.url, limits=StreamLimits(retention_seconds=8.0)) as one:
+    async with world(server.url, database.url, limits=StreamLimits(retention_seconds=KEPT_SECONDS)) as one:
         assert one.redis is not None
         await one.written.accept("r1", "a")
         await one.copied()
@@ -205,7 +207,7 @@ async def test_every_key_expires_with_its_record(server: NatsServer, database: R
         await one.copied()
         assert await one.keys() == [f"{PREFIX}place", f"{PREFIX}request:r1", f"{PREFIX}request:r2"]
         left = [await one.redis.pttl(key) for key in await one.keys()]
-        assert all(0 < milliseconds <= 8000 for milliseconds in left), left
+        assert all(0 < milliseconds <= KEPT_SECONDS * 1000 for milliseconds in left), left
         assert await one.redis.pttl(f"{PREFIX}request:r1") <= first, "a later result does not keep an older record"
 
         async def gone() -> bool:
@@ -338,9 +340,10 @@ async def test_a_redis_that_does_not_answer_delays_one_poll_and_no_other(
             assert await one.source("r1") == NATS
             assert clock() - began < 50
             began = clock()
-            for _ in range(10):
+            for _ in range(200):
                 assert await one.source("r1") == NATS
-            assert clock() - began < 4, "polls spare a Redis that is away"
+            # Half a second each would be a hundred.
+            assert clock() - began < 50, "polls spare a Redis that is away"
         finally:
             database.thaw()
         await eventually(lambda: is_from(one, "r1", REDIS), what="answers from Redis")
