@@ -127,7 +127,7 @@ def grid(head: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> Table:
 def run_rows(rows: Iterable[RunRow], now: datetime, *, wide: bool = False) -> Table:
     """The list of runs."""
     identifier: Callable[[str], str] = str if wide else short_id
-    head = ["RUN", "FUNCTION", "TOPIC", "STATE", "REASON", "ATTEMPTS", "QUEUED", "RAN", "AGE"]
+    head = ["RUN", "FUNCTION", "TOPIC", "STATE", "REASON", "ATTEMPTS", "WAITED", "RAN", "AGE"]
     lines: list[list[str | Text]] = []
     for row in rows:
         ended = row.finished_at or now

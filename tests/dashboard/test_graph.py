@@ -182,7 +182,7 @@ def test_the_table_has_times_bytes_and_causes() -> None:
         (1, "collect", None), (1, "count", None), (2, "convert", "collect"),
     ]  # fmt: skip
     first, last = table.rows[0], table.rows[2]
-    assert (first.queued_seconds, first.ran_seconds, first.input_bytes, first.output_bytes) == (1.0, 2.0, 3, 5)
+    assert (first.waited_seconds, first.ran_seconds, first.input_bytes, first.output_bytes) == (1.0, 2.0, 3, 5)
     assert (last.ran_seconds, last.output_bytes) == (None, None)
     assert (table.runs, table.unfinished, table.failed, table.seconds) == (3, 1, 0, None)
     assert stages(ChainNode(request_of("r0", ("a",)), None)).seconds == 3.0

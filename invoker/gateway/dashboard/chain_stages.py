@@ -16,8 +16,9 @@ MAX_ROWS = 200
 
 @dataclass(frozen=True, slots=True)
 class StageRow:
-    """One run. `stage` counts from 1; times in seconds, None when they are not known (yet); `since` is when a run began
-    that goes on; `cause` is the function whose run sent the event."""
+    """One run. `stage` counts from 1; times in seconds, None when they are not known (yet): it waited, queued and
+    starting, until it ran. `since` is when a run began that goes on; `cause` is the function whose run sent the event.
+    """
 
     stage: int
     topic: str
@@ -26,7 +27,7 @@ class StageRow:
     function: str
     state: State
     reason: Reason | None
-    queued_seconds: float | None
+    waited_seconds: float | None
     ran_seconds: float | None
     since: datetime | None
     input_bytes: int | None
@@ -87,7 +88,7 @@ def _row(stage: int, node: ChainNode, run: RunView, owners: dict[str, str]) -> S
         function=run.function,
         state=run.state,
         reason=run.reason,
-        queued_seconds=between(queued, started),
+        waited_seconds=between(queued, started),
         ran_seconds=between(started, result.finished_at) if result is not None else None,
         since=started if result is None else None,
         input_bytes=record.body.size_bytes if record is not None else None,

@@ -25,7 +25,7 @@ def test_runs_list_filters_and_forms(desk: Desk) -> None:
     assert {json.loads(line)["function"] for line in failed.lines} == {"pair-b"}
     assert desk.run("runs", "list", "--reason", "error", "--limit", "1", "-o", "name").lines
     table = desk.run("runs", "list", "--request", "list-1")
-    assert table.lines[0].split() == ["RUN", "FUNCTION", "TOPIC", "STATE", "REASON", "ATTEMPTS", "QUEUED", "RAN", "AGE"]
+    assert table.lines[0].split() == ["RUN", "FUNCTION", "TOPIC", "STATE", "REASON", "ATTEMPTS", "WAITED", "RAN", "AGE"]
     assert "✗ failed" in table.out
     assert "invoker runs describe" in table.err
     wide = desk.run("runs", "list", "--request", "list-1", "-o", "wide")
