@@ -8,6 +8,7 @@ test_layout.py` checks the same.
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import itertools
 import json
@@ -44,6 +45,7 @@ from invoker.gateway.topic_table import TopicTable
 from invoker.result import _REASONS, Reason, State
 from invoker.setting_values import PREFIX
 from invoker.wire import Names
+from trigger.function_fields import FunctionFields
 from trigger.kubernetes_settings import KubernetesSettings
 from trigger.metrics import Metrics
 from trigger.settings import ControllerSettings
@@ -51,6 +53,8 @@ from trigger.verdict import Verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CHART_FILES = DOCS.parent / "charts" / "invoker" / "files"
+_FIELD = re.compile(r"^\| `([\w.\[\]]+)` \| .*? \| (.+) \|$", re.MULTILINE)
+_LINK = re.compile(r"\[([^]]+)\]\([^)]+\)")
 _PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -228,6 +232,54 @@ def openapi() -> str:
     return json.dumps(openapi_document(routes), indent=1, ensure_ascii=False) + "\n"
 
 
+def function_schema(page: str) -> str:
+    """The JSON Schema of a function's file, for editors: of the models that read it, with the words of `page`, which is
+    docs/functions.md. A controller checks more than a schema can say, and so does `invoker functions check`."""
+    schema = _plain(FunctionFields.model_json_schema(by_alias=True))
+    for path, words in field_meanings(page).items():
+        _place(schema, path)["description"] = words
+    text = json.dumps(schema)
+    schema["$defs"] = {name: one for name, one in schema["$defs"].items() if f'#/$defs/{name}"' in text}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A function of Invoker"}
+    return json.dumps(head | schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def field_meanings(page: str) -> dict[str, str]:
+    """What the tables of the page say about each field."""
+    section = page.split("## Every field")[1].split("## Filters")[0]
+    return {path: _LINK.sub(r"\1", words).replace("`", "") for path, words in _FIELD.findall(section)}
+
+
+def _place(schema: dict[str, Any], path: str) -> dict[str, Any]:
+    """Where the schema speaks of the field `a.b[].c`; what it only referred to on the way there stands there now."""
+    here = schema
+    for key in path.split("."):
+        place: dict[str, Any] = here["properties"][key.removesuffix("[]")]
+        here = place["items"] if key.endswith("[]") else place
+        if "$ref" in here:
+            here |= copy.deepcopy(schema["$defs"][here.pop("$ref").removeprefix("#/$defs/")])
+    return place
+
+
+def _plain(value: Any) -> Any:
+    """Without titles, which say no more than names, and without null beside a type: it makes an editor's words about
+    a mistake useless, and a key without a value is the same as none."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _plain(one) for key, one in value.items() if key != "title" or isinstance(one, dict)}
+    types = [one for one in found.get("anyOf", ()) if one != {"type": "null"}]
+    if len(types) == 1:
+        del found["anyOf"]
+        found |= types[0]
+    elif types:
+        found["anyOf"] = types
+    if "default" in found and found["default"] is None:
+        del found["default"]
+    return found
+
+
 def written(text: str) -> str:
     """The page with every generated part made anew. Raises `KeyError` for a part that does not exist."""
     return _PART.sub(lambda match: f"{match[1]}{PARTS[match[2]]()}{match[3]}", text)
@@ -240,6 +292,9 @@ def pages() -> Iterator[tuple[Path, str, str]]:
         yield page, text, written(text)
     document = DOCS / "openapi.json"
     yield document, document.read_text() if document.exists() else "", openapi()
+    schema = DOCS / "function.schema.json"
+    wanted = function_schema((DOCS / "functions.md").read_text())
+    yield schema, schema.read_text() if schema.exists() else "", wanted
 
 
 def main(arguments: list[str]) -> int:
