@@ -58,6 +58,9 @@ async def test_pages_follow_each_other_without_loss_or_repeat(http: aiohttp.Clie
 async def test_filters_find_what_fits_and_refuse_what_is_none(http: aiohttp.ClientSession, stack: Stack) -> None:
     failed = await finished(http, await publish(http, "fail.this"))
     running = await publish(http, "gate.filtered")
+    await eventually(
+        lambda: _listed_over_http(http, running), what="the message of the run, which comes behind its record"
+    )
     run = (await get(http, f"/v1/runs?request={failed['request_id']}"))["items"]
     assert [(row["function"], row["state"], row["reason"]) for row in run] == [("fail", "failed", "error")]
     for query in (
@@ -118,6 +121,10 @@ async def test_a_filter_that_a_list_does_not_have_is_refused_by_its_name(
     assert words in problem["detail"]
 
 
+async def _listed_over_http(http: aiohttp.ClientSession, request_id: str) -> bool:
+    return bool((await get(http, f"/v1/runs?request={request_id}"))["items"])
+
+
 async def test_a_table_that_does_not_reach_far_is_continued_from_the_stream(server: NatsServer) -> None:
     async with Client.connect(ConnectionOptions(url=server.url)) as client:
         await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
@@ -168,8 +175,7 @@ async def test_a_table_that_does_not_reach_far_is_continued_from_the_stream(serv
         ):
             for recent in (table, None):
                 assert await _listed(client, recent, wanted) == fitting, wanted
-        known = await table.known_from()
-        assert known is not None
+        known = await eventually(table.known_from, what="a table that is not behind")
         assert table.find(wire.run_id_of("old-3", "f")) is None
         found = await client.stored.run_of_id(wire.run_id_of("old-3", "f"), before=known)
         assert found is not None
