@@ -69,7 +69,7 @@ class ClaimStore:
         """Store the bytes under a new name and return their claim check; repeating makes another object.
 
         Why a random part in the name: an attempt must never overwrite bytes that a sealed result points at. Raises
-        `PayloadTooLargeError` above `limit_bytes` (nothing is kept) and what `nats_errors` raises.
+        `PayloadTooLargeError` above `limit_bytes` (no byte is kept) and what `nats_errors` raises.
         """
         name, nuid = name or f"{owner}/{secrets.token_hex(12)}", secrets.token_hex(11)
         hasher, size, count = hashlib.sha256(), 0, 0
