@@ -228,10 +228,10 @@ def check_reply_subject(subject: str, allowed: Iterable[str] = DEFAULT_REPLY_SUB
     allowed = tuple(allowed)
     try:
         if len(subject.encode("utf-8", "surrogatepass")) > MAX_REPLY_SUBJECT_BYTES:
-            raise TopicError(f"longer than {MAX_REPLY_SUBJECT_BYTES} bytes")
+            raise TopicError(f"reply subject {_shown(subject)} is longer than {MAX_REPLY_SUBJECT_BYTES} bytes")
         _check_subject(subject, "reply subject", max_tokens=128, system=True)
     except TopicError as error:
-        raise ReplySubjectError(f"reply subject {_shown(subject)}: {error.message}") from error
+        raise ReplySubjectError(error.message) from error
     if "*" in subject or ">" in subject:
         raise ReplySubjectError(f"reply subject {_shown(subject)} has a wildcard")
     if not any(subject_matches(pattern, subject) for pattern in allowed):

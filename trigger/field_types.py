@@ -205,11 +205,11 @@ def _camel(name: str) -> str:
 
 
 def unknown(key: str, known: list[str]) -> str:
-    """The sentence about a key that does not exist, with the nearest one that does."""
+    """The sentence about a key that does not exist, with the nearest one that does, or all where none is near."""
     near = difflib.get_close_matches(key.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
     meant = next((name for name in known if near and name.lower() == near[0]), None)
-    hint = f"; did you mean {meant!r}?" if meant else "."
-    return f"unknown key {key[:60]!a}{hint} Allowed here: {', '.join(known)}"
+    hint = f"; did you mean {meant!r}?" if meant else f". Allowed here: {', '.join(known)}"
+    return f"unknown key {key[:60]!a}{hint}"
 
 
 def spoken(value: Any) -> str:

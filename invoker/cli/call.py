@@ -8,7 +8,7 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
-from invoker.cli.function_names import NameArgument, refuse_unusable
+from invoker.cli.function_names import NameArgument, refuse_unusable, tell_if_kept
 from invoker.cli.options import DataArgument, HeaderOption, ParamOption, RequestIdOption, TypeOption, pairs
 from invoker.cli.output import Form, FormOption
 from invoker.cli.publish import check_size
@@ -58,7 +58,7 @@ def call(
     async def work() -> None:
         async with session.connected() as client:
             # Before it is stored: beside a broken file it might be that one's, and would wait as a dead letter.
-            await refuse_unusable(client, name)
+            tell_if_kept(session, await refuse_unusable(client, name))
             receipt = await client.publish(
                 topic, payload.data, content_type=content_type or payload.content_type, request_id=request_id,
                 headers=headers, params=params,

@@ -152,7 +152,7 @@ def _announce(
     for words in access_warnings(plan):
         session.note(f"  ! {words}")
     server = "" if _found_by_default(plan.state) else f" --server {facts.nats_url}"
-    session.note(f"\n  Try:  {first_try(running.catalog, catalog_folder)}{server}\n  Stop: Ctrl-C\n")
+    session.note(f"\n  Try:  {first_try(running.catalog, catalog_folder, server)}\n  Stop: Ctrl-C\n")
 
 
 def _found_by_default(folder: StateFolder) -> bool:

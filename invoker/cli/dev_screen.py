@@ -202,13 +202,13 @@ def banner(
     return "\n".join(lines)
 
 
-def first_try(catalog: Catalog, folder: Path) -> str:
-    """A command that makes something happen with the functions that are there."""
+def first_try(catalog: Catalog, folder: Path, server: str = "") -> str:
+    """A command that makes something happen with the functions that are there; `server`: the option leading here."""
     for function in catalog.functions.values():
         for subscription in function.subscriptions:
             if "*" in subscription.topic or ">" in subscription.topic:
                 continue
             event = (folder / function.file).parent / "event.json"
             data = f"@{event}" if event.is_file() else "'{}'"
-            return f"invoker publish {subscription.topic} {data} --wait 30"
-    return "invoker functions new hello"
+            return f"invoker publish {subscription.topic} {data} --wait 30{server}"
+    return "invoker functions new hello" + (f" --catalog {folder}" if str(folder) != "functions" else "")

@@ -63,7 +63,8 @@ async def _listed(client: Connected) -> Iterable[FunctionInfo]:
 def _tell_problems(session: Session, functions: Iterable[FunctionInfo]) -> None:
     for one in functions:
         if one.problem is not None:
-            session.note(f"{one.name} is {one.status}: {one.problem.message}")
+            is_what = "runs its last good version" if one.status == "kept" else f"is {one.status}"
+            session.note(f"{one.name} {is_what}: {one.problem.message}")
 
 
 @app.command(

@@ -9,6 +9,7 @@ import typer
 
 from invoker.cli import arguments
 from invoker.cli.examples import examples
+from invoker.cli.function_names import note_if_kept
 from invoker.cli.options import (
     AsIsOption,
     DataArgument,
@@ -80,6 +81,7 @@ def publish(
                 await _acknowledged(session, client, receipt, kind, headers, output)
             else:
                 session.detail(f"request {receipt.request_id}")
+                await note_if_kept(session, client, receipt.topic, kind, headers)
                 await _answered(session, client, receipt, wait, kind, headers, output)
 
     run(work())
@@ -136,6 +138,8 @@ async def _acknowledged(
         session.note("stored; no controller answers, so it waits until one runs (invoker dev)")
     except InvokerError as error:
         session.detail(f"explain: {error.message}")
+    else:
+        await note_if_kept(session, client, receipt.topic, kind, headers)
 
 
 async def _answered(

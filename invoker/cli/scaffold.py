@@ -104,6 +104,8 @@ def write_function(name: str, catalog: Path) -> dict[str, str]:
     """
     folder = catalog / name
     files = files_of(name, folder)
+    if catalog.exists() and not catalog.is_dir():
+        raise InputRefusedError(f"--catalog: {catalog} is no folder")
     try:
         catalog.mkdir(parents=True, exist_ok=True)
         folder.mkdir()

@@ -365,7 +365,13 @@ def function_screen(one: FunctionInfo) -> RenderableType:
 
 
 def _kind(one: FunctionInfo) -> str:
-    return one.runtime or one.image or " ".join(one.command or ())
+    """What runs, in a few words; a program beside the function's file as it is written there, without its path."""
+    if one.runtime or one.image or not one.command:
+        return one.runtime or one.image or ""
+    program, *arguments = one.command
+    folder = f"/{one.file.rpartition('/')[0]}/" if one.file and "/" in one.file else ""
+    beside = program.rpartition(folder)[2] if folder and folder in program else None
+    return " ".join([program if beside is None else f"./{beside}", *arguments])
 
 
 def _subscription(found: SubscriptionInfo) -> str:

@@ -70,6 +70,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputRefusedError, match="cannot write"):
         write_function("hello", tmp_path / "file" / "functions")
+    with pytest.raises(InputRefusedError, match=r"file is no folder$"):
+        write_function("hello", tmp_path / "file")
 
 
 @given(st.text(max_size=70))

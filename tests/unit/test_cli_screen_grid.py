@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from invoker.cli.screen import fitted, function_rows, grid
+from invoker.cli.screen import fitted, function_rows, function_screen, grid
 from invoker.views import FunctionInfo
 
 LONG = "import sys, json, os; print(json.load(open(os.environ['INVOKER_INPUT_FILE'])))"
@@ -34,6 +34,20 @@ def test_a_long_command_takes_no_other_column_away(width: int) -> None:
     assert "python3" in report
     assert all(len(line) <= width for line in (head, hello, report))
     assert (LONG in report) is (width == 400)
+
+
+def test_a_program_beside_its_file_is_shown_as_it_is_written_there() -> None:
+    beside = FunctionInfo(
+        name="sum", status="ready", file="etl/sum/function.yaml", command=("/srv/my functions/etl/sum/sum.sh", "--all")
+    )
+    elsewhere = FunctionInfo(name="ls", status="ready", file="ls/function.yaml", command=("/bin/ls", "/srv/ls/x"))
+    target = Console(file=io.StringIO(), width=400, markup=False, highlight=False, emoji=False)
+    target.print(function_rows([beside, elsewhere]), function_screen(beside))
+    assert isinstance(target.file, io.StringIO)
+    text = target.file.getvalue()
+    assert text.count(" ./sum.sh --all") == 2
+    assert "/srv/my functions" not in text
+    assert "/bin/ls /srv/ls/x" in text
 
 
 def test_the_widest_columns_give_way_first() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trigger.catalog import BrokenFunction
+from trigger.field_types import unknown
 from trigger.filter import EventAttributes
 from trigger.function import EnvVar, Function, NextTopic, Volume
 from trigger.function_code import FileContent, FunctionFolder
@@ -261,8 +262,14 @@ def test_refused_files(text: str | bytes, line: int | None, field: str | None, w
     assert broken.message.isprintable()
 
 
+def test_an_unknown_key_is_answered_by_the_nearest_one_or_by_all() -> None:
+    known = ["runtime", "backoffLimit"]
+    assert unknown("runtim", known) == "unknown key 'runtim'; did you mean 'runtime'?"
+    assert unknown("zzz", known) == "unknown key 'zzz'. Allowed here: runtime, backoffLimit"
+
+
 SPEC_REFUSALS: list[tuple[str, int, str, str]] = [
-    ("  runtim: python\n", 5, "spec.runtim", "unknown key 'runtim'; did you mean 'runtime'? Allowed here: description, "),
+    ("  runtim: python\n", 5, "spec.runtim", "unknown key 'runtim'; did you mean 'runtime'?"),
     ("  runtime: python\n  backofflimit: 1\n", 6, "spec.backofflimit", "did you mean 'backoffLimit'?"),
     ("  runtime: python\n  zzz: 1\n", 6, "spec.zzz", "unknown key 'zzz'. Allowed here:"),
     ("  runtime: ruby\n", 5, "spec.runtime", "must be 'python', not 'ruby'"),

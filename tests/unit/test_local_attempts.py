@@ -91,6 +91,17 @@ def test_an_end_without_limits(end: AttemptEnd, reason: Reason, exit_code: int, 
     assert (verdict.reason, verdict.exit_code, verdict.message) == (reason, exit_code, message)
 
 
+def test_an_exit_code_that_is_not_tried_again_says_so_where_attempts_are_left() -> None:
+    saying = [
+        attempts.judge(plan(backoff_limit=2, no_retry={3}), number, AttemptEnd(3, last_line="no file")).message
+        for number in (2, 3)
+    ]
+    assert saying == [
+        "ended with exit code 3 in attempt 2 of 3, the last by noRetryExitCodes: no file",
+        "ended with exit code 3 in attempt 3 of 3: no file",
+    ]
+
+
 @pytest.mark.parametrize(
     "end",
     [

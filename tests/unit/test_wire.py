@@ -181,6 +181,7 @@ def test_every_other_reply_subject_is_refused(subject: str) -> None:
     with pytest.raises(ReplySubjectError) as caught:
         wire.check_reply_subject(subject)
     assert caught.value.message.isprintable()
+    assert caught.value.message.count("reply subject") == 1
 
 
 @given(any_text, st.sampled_from(["", "_INBOX.", "replies."]))

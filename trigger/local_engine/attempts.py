@@ -71,8 +71,10 @@ def judge(plan: RunPlan, number: int, end: AttemptEnd) -> Verdict:
         return Verdict(Reason.TIMEOUT, endings.deadline_sentence(which), exit_code, final=True)
     if end.returncode == 0:
         return _judge_output(plan, which, end)
-    verdict = _judge_failure(plan, which, end, exit_code)
     useless = end.returncode in plan.no_retry_exit_codes
+    if useless and number < attempts_allowed(plan.limits):
+        which = f"{which}, the last by noRetryExitCodes"
+    verdict = _judge_failure(plan, which, end, exit_code)
     if plan.code.runtime is not None:
         useless = useless or end.returncode == RUNTIME_NO_RETRY
     return replace(verdict, final=useless)

@@ -102,7 +102,8 @@ def check_startable(plan: RunPlan) -> None:
         _refuse(plan, "has an empty command")
     if names := _references(plan.pod):
         text = f"refers to secrets or configuration that the local engine cannot read: {', '.join(names)}"
-        _refuse(plan, text, hint="give the variables a plain value, or use the kubernetes engine")
+        it = "it" if len(names) == 1 else "them"
+        _refuse(plan, f"{text}; give {it} a value, or use the kubernetes engine")
     if keys := _of_pods_only(plan.pod):
         text = f"has {', '.join(keys)}, which only pods have"
         _refuse(plan, text, hint="leave that out, or use the kubernetes engine: `invoker dev --engine kubernetes`")

@@ -61,6 +61,33 @@ def test_a_broken_function_is_told_and_keeps_what_may_be_its_own(desk: Desk) -> 
         desk.does("functions", "reload")
 
 
+def test_who_publishes_hears_that_an_older_version_runs(desk: Desk) -> None:
+    desk.function("edited", HELLO)
+    nameless = desk.catalog / "nameless"
+    nameless.mkdir()
+    try:
+        desk.does("functions", "reload")
+        file = desk.catalog / "edited" / "function.yaml"
+        file.write_text(file.read_text().replace("runtime:", "runtim:"))
+        (nameless / "function.yaml").write_text("hello\n")
+        note = "edited runs its last good version: edited/function.yaml:"
+        assert note in desk.run("functions", "reload").err
+        for command in (("publish", "edited"), ("publish", "edited", "--wait", WAIT), ("call", "edited")):
+            name, *rest = command
+            ran = desk.run(name, rest[0], "Ada", *rest[1:])
+            assert (ran.code, ran.err.count(note)) == (0, 1), (command, ran.err)
+            assert "last good" not in desk.run("-q", name, rest[0], "Ada", *rest[1:]).err
+        assert "last good" not in desk.run("publish", "hello", "Ada", "--wait", WAIT).err
+        unknown = desk.run("call", "nameless", "x")
+        assert (unknown.code, error_lines(unknown)[1].split(":")[:2]) == (
+            4, ["  a file in its folder is refused", " nameless/function.yaml"],
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(nameless)
+        shutil.rmtree(desk.catalog / "edited")
+        desk.does("functions", "reload")
+
+
 def test_pause_and_resume(desk: Desk) -> None:
     assert desk.run("functions", "pause", "slower", "-o", "json").json == {"function": "slower", "paused": True}
     desk.does("publish", "later.slower", "x", "--request-id", "paused-1")
