@@ -197,7 +197,7 @@ def as_an_ordinary_user() -> Iterator[None]:
 
 
 def test_an_unreadable_file_refuses_its_function() -> None:
-    with TemporaryDirectory() as folder:  # tmp_path is closed to everybody but its owner
+    with TemporaryDirectory(dir="/tmp") as folder:  # tmp_path, and what else TMPDIR may name, is closed to others
         root = Path(folder)
         root.chmod(0o755)
         put_function(root, "one")

@@ -15,6 +15,7 @@ import pytest
 from invoker.cli.dev_state import DevFacts, StateFolder, parent_bound, started_at
 from invoker.cli.ports import choose_port
 from invoker.errors import SettingsError
+from tests.ports import lasting_port
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_stale_server_is_ended_and_a_stranger_is_not(tmp_path: Path) -> None:
 def test_a_parent_bound_child_ends_with_its_parent() -> None:
     program = (
         "import subprocess, sys\nfrom invoker.cli.dev_state import parent_bound\n"
-        "child = subprocess.Popen([*parent_bound(), '/bin/sleep', '60'])\n"
+        "child = subprocess.Popen([*parent_bound(), '/bin/sleep', '600'])\n"
         "print(child.pid, flush=True)\nsys.stdin.read()"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -122,7 +123,7 @@ def test_a_parent_bound_child_ends_with_its_parent() -> None:
         descriptor = os.pidfd_open(child)
         import select
 
-        assert select.select([descriptor], [], [], 5)[0], "the child goes on without its parent"
+        assert select.select([descriptor], [], [], 60)[0], "the child goes on without its parent"
     except ProcessLookupError:
         pass  # gone already
     finally:
@@ -134,9 +135,9 @@ def test_a_parent_bound_child_ends_with_its_parent() -> None:
 
 def test_ports() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        port = lasting_port()  # somebody else may get any other, once nobody listens there
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"--port: port {port} on 127.0.0.1 is taken"):
             choose_port(port, 4222, "--port")
         assert choose_port(None, port, "--port") > port

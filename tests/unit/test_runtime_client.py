@@ -24,6 +24,7 @@ from invoker.runtime.api_client import (
     split_url,
 )
 from invoker.runtime.note import AttemptFailedError
+from tests.ports import lasting_port
 
 OUTAGE = RunApiUnreachableError
 
@@ -99,7 +100,7 @@ def scripted(*answers: list[bytes] | None, continues: bool = True) -> Iterator[S
                 thread.join(0.2)
 
 
-def client(script: Script, retry_seconds: float = 5.0) -> RunApiClient:
+def client(script: Script, retry_seconds: float = 120.0) -> RunApiClient:
     return RunApiClient(f"http://127.0.0.1:{script.port}/v1/run/abc", {"X-Own": "1"}, retry_seconds)
 
 
@@ -187,16 +188,14 @@ def test_patience_ends_with_the_servers_own_words() -> None:
 
 
 def test_nobody_there_is_said_so() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
+    port = lasting_port()
     with pytest.raises(RunApiUnreachableError, match="refused"):
         RunApiClient(f"http://127.0.0.1:{port}", {}, 0.1).call("GET", "input")
 
 
 def test_the_log_says_early_that_nobody_answers(capfd: pytest.CaptureFixture[str]) -> None:
     """A function that runs out of time before patience ends would leave no other word of it."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
+    port = lasting_port()
     with pytest.raises(RunApiUnreachableError):
         RunApiClient(f"http://127.0.0.1:{port}", {}, 0.1).call("GET", "input")
     assert capfd.readouterr().err == "", "a moment is no news"
