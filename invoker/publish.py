@@ -162,6 +162,7 @@ class EventPublisher:
         headers |= {f"{wire.H_PARAM_PREFIX}{name}": value for name, value in event.params.items()}
         headers |= event.lineage.headers()
         if event.content_type:
+            headers = {name: value for name, value in headers.items() if name.lower() != wire.H_CONTENT_TYPE.lower()}
             headers[wire.H_CONTENT_TYPE] = event.content_type
         if event.reply_to:
             headers[wire.H_REPLY_TO] = event.reply_to

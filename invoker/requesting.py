@@ -264,7 +264,7 @@ class Requester:
     async def _body(self, event: Outgoing) -> tuple[bytes | Content, str | None]:
         if isinstance(event.data, Content):
             return event.data, event.content_type or event.data.content_type
-        given, content_type = encoded(event.data, event.content_type)
+        given, content_type = encoded(event.data, event.content_type or wire.header(event.headers, wire.H_CONTENT_TYPE))
         data = await settled(given, self._publisher.claim_threshold())
         return await self._stored_body(data, content_type), content_type
 

@@ -9,7 +9,7 @@ import json
 import mimetypes
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,12 @@ class Payload:
     @property
     def size_bytes(self) -> int:
         return len(self.data) if isinstance(self.data, bytes) else self.data.stat().st_size
+
+
+def type_of(payload: Payload, content_type: str | None, headers: Mapping[str, str]) -> str | None:
+    """What the bytes are said to be, by `--content-type` or else `--header`; what they look like when nobody says."""
+    told = (value for name, value in headers.items() if name.lower() == "content-type")
+    return content_type or next(told, payload.content_type)
 
 
 def read_data(given: str | None) -> Payload:

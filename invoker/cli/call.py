@@ -60,8 +60,8 @@ def call(
             # Before it is stored: beside a broken file it might be that one's, and would wait as a dead letter.
             tell_if_kept(session, await refuse_unusable(client, name))
             receipt = await client.publish(
-                topic, payload.data, content_type=content_type or payload.content_type, request_id=request_id,
-                headers=headers, params=params,
+                topic, payload.data, content_type=arguments.type_of(payload, content_type, headers),
+                request_id=request_id, headers=headers, params=params,
             )  # fmt: skip
             session.detail(f"request {receipt.request_id}")
             await _answered(session, client, name, receipt.request_id, wait, output)

@@ -69,7 +69,7 @@ def publish(
     topic = topic if as_is else meant_topic(topic)
     payload = arguments.read_data(data)
     check_size(payload)
-    kind = content_type or payload.content_type
+    kind = arguments.type_of(payload, content_type, headers)
 
     async def work() -> None:
         async with session.connected() as client:

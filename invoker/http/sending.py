@@ -97,8 +97,9 @@ class Sender:
         path = self._path(event)
         check_request_id(event.request_id)
         check_headers(event.headers)
-        kind = encoded(event.data, event.content_type)[1]
-        return path, _headers(event) | _described(event.data, kind)
+        headers = _headers(event)
+        kind = encoded(event.data, event.content_type or headers.get("Content-Type"))[1]
+        return path, headers | _described(event.data, kind)
 
     def _path(self, event: Outgoing) -> str:
         function = self._names.function_of_direct_topic(event.topic)

@@ -139,3 +139,14 @@ async def _dead_letter(sdk: Client, request_id: str) -> str:
         return next((letter.id for letter in await sdk.dead() if letter.request_id == request_id), None)
 
     return await eventually(there, what="the dead letter")
+
+
+@pytest.mark.parametrize("kind", ["nats", "http"])
+async def test_a_content_type_among_the_headers_is_the_events(stack: Stack, sdk: Client, kind: str) -> None:
+    async with HttpClient.connect(stack.url) as over_http:
+        client: Any = sdk if kind == "nats" else over_http
+        for given, told in ((None, "text/csv"), ("text/plain", "text/plain")):
+            receipt = await client.publish("echo.x", "a;b", headers={"content-type": "text/csv"}, content_type=given)
+            view = await sdk.result(receipt.request_id, wait=60)
+            assert view.record is not None
+            assert view.record.body.content_type == told

@@ -62,6 +62,8 @@ def test_headers_parameters_and_content_type_reach_the_function(desk: Desk) -> N
     assert seen["topic"] == "facts"
     assert seen["params"] == {"level": 9}
     assert {key.lower(): value for key, value in seen["headers"].items()}["ce-type"] == "greeting"
+    told = desk.run("publish", "echo", '{"a": 1}', "--header", "content-type=text/x-own", "--wait", WAIT, "-o", "json")
+    assert told.json["runs"][0]["output"]["content_type"] == "text/plain; charset=utf-8", "text in, text out"
     refused = desk.run("publish", "facts", "--param", "level=high", "--wait", WAIT)
     assert refused.code == 6
     assert "invalid-input" in refused.err

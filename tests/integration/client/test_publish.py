@@ -100,6 +100,16 @@ async def test_a_given_content_type_wins(sdk: Client, world: StoredWorld) -> Non
     assert (await stored(world, receipt.sequence)).headers[wire.H_CONTENT_TYPE] == "application/cloudevents+json"  # type: ignore[index]  # there are headers
 
 
+@pytest.mark.parametrize("name", ["Content-Type", "content-type"])
+async def test_a_content_type_among_the_headers_is_one(sdk: Client, world: StoredWorld, name: str) -> None:
+    receipt = await sdk.publish("a", "a;b", headers={name: "text/csv"})
+    headers = (await stored(world, receipt.sequence)).headers or {}
+    assert [value for key, value in headers.items() if key.lower() == "content-type"] == ["text/csv"]
+    receipt = await sdk.publish("a", "a;b", content_type="text/plain", headers={name: "text/csv"})
+    headers = (await stored(world, receipt.sequence)).headers or {}
+    assert [value for key, value in headers.items() if key.lower() == "content-type"] == ["text/plain"]
+
+
 async def test_a_file_and_a_stream_travel_inside_while_they_are_small(
     sdk: Client, world: StoredWorld, tmp_path: Path
 ) -> None:
