@@ -117,11 +117,21 @@ def check(
         raise typer.Exit(CatalogError.exit_code)
 
 
-@app.command("new", epilog=examples("invoker functions new hello", "invoker functions new resize --catalog functions"))
+@app.command(
+    "new",
+    epilog=examples(
+        "invoker functions new hello",
+        "invoker functions new resize --catalog functions",
+        "invoker functions new words --command",
+    ),
+)
 def new(
     context: typer.Context,
     name: NameArgument,
     catalog: Annotated[Path, typer.Option(metavar="DIR", help="The catalog's folder.")] = Path("functions"),
+    command: Annotated[
+        bool, typer.Option("--command", help="A program of any kind: run.sh in the place of main.py.")
+    ] = False,
     output: FormOption = Form.TABLE,
 ) -> None:
     """Begin a function that runs at once: function.yaml with every field explained, main.py, event.json."""
@@ -129,7 +139,7 @@ def new(
 
     session = session_of(context)
     folder = catalog / name
-    written = [str(folder / file) for file in write_function(name, catalog)]
+    written = [str(folder / file) for file in write_function(name, catalog, is_program=command)]
     if output.for_people or output is Form.NAME:
         session.data("".join(f"{file}\n" for file in written))
     else:

@@ -79,9 +79,38 @@ def handle(event, context):
 
 EVENT = {"name": "Ada"}
 
+RUN_SH = """\
+#!/bin/sh
+# The function {name}: greets whoever the event names.
+#
+# One call per event. The file $INVOKER_INPUT_FILE holds its data, $INVOKER_TOPIC is its topic, $INVOKER_PARAMS its
+# parameters as a JSON object; the folder that this starts in is its own, and removed afterwards.
+# What is written to standard output is the output, what is written to standard error is the log.
+# An exit code other than 0 makes this attempt fail, with the last line of the log as the reason.
+set -eu
+echo "greeting whoever is in $INVOKER_INPUT_FILE" >&2
+name=$(sed -n 's/.*"name": *"\\([^"]*\\)".*/\\1/p' "$INVOKER_INPUT_FILE")
+echo "Hello, ${{name:-world}}!"
+"""
 
-def files_of(name: str, folder: Path) -> dict[str, str]:
-    """The files of a new function, by name. Raises `TopicError` for a name that no function may have."""
+PROGRAM_FILE = "run.sh"
+_AS_PROGRAM = (
+    (
+        "  runtime: python\n  handler: main.handle        # file main.py",
+        "  # runtime: python           # instead of command\n  # handler: main.handle      # file main.py",
+    ),
+    ("  # command: [./run.sh, --fast] # instead of runtime: a program", "  command: [./run.sh]         # a program"),
+    ("    as: api  ", "    as: file "),
+    ("    from: api   ", "    from: stdout"),
+)
+"""What differs in the file of a function that is a program."""
+
+
+def files_of(name: str, folder: Path, *, is_program: bool = False) -> dict[str, str]:
+    """The files of a new function, by name: a Python handler, or a program of any kind.
+
+    Raises `TopicError` for a name that no function may have.
+    """
     try:
         wire.check_function_name(name)
     except TopicError as error:
@@ -90,20 +119,21 @@ def files_of(name: str, folder: Path) -> dict[str, str]:
         raise TopicError(error.message, try_command=f"invoker functions new {near}" if is_usable else None) from error
     if wire.Names().is_reserved(name):
         raise InputRefusedError(f"the name {name!r} is Invoker's own", hint="topics of that name are reserved")
-    return {
-        "function.yaml": FUNCTION_YAML.format(name=name, folder=folder),
-        "main.py": MAIN_PY.format(name=name),
-        "event.json": json.dumps(EVENT) + "\n",
-    }
+    text, event = FUNCTION_YAML.format(name=name, folder=folder), json.dumps(EVENT) + "\n"
+    if not is_program:
+        return {"function.yaml": text, "main.py": MAIN_PY.format(name=name), "event.json": event}
+    for python, program in _AS_PROGRAM:
+        text = text.replace(python, program, 1)
+    return {"function.yaml": text, PROGRAM_FILE: RUN_SH.format(name=name), "event.json": event}
 
 
-def write_function(name: str, catalog: Path) -> dict[str, str]:
+def write_function(name: str, catalog: Path, *, is_program: bool = False) -> dict[str, str]:
     """Write a new function's folder into the catalog folder and return its files. Nothing is ever overwritten.
 
     Raises `InputRefusedError` when the folder exists or cannot be written.
     """
     folder = catalog / name
-    files = files_of(name, folder)
+    files = files_of(name, folder, is_program=is_program)
     if catalog.exists() and not catalog.is_dir():
         raise InputRefusedError(f"--catalog: {catalog} is no folder")
     try:
@@ -111,6 +141,8 @@ def write_function(name: str, catalog: Path) -> dict[str, str]:
         folder.mkdir()
         for file, text in files.items():
             (folder / file).write_text(text)
+        if is_program:
+            (folder / PROGRAM_FILE).chmod(0o755)
     except FileExistsError as error:
         raise InputRefusedError(f"{folder} exists already; nothing was written", hint="choose another name") from error
     except OSError as error:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -50,6 +51,32 @@ def test_the_optional_fields_are_right_too(tmp_path: Path) -> None:
     assert len(kept) > len(text.splitlines()) - 8
     file.write_text("\n".join(kept))
     assert check_path(tmp_path).problems == ()
+
+
+def test_a_new_program_is_accepted_and_every_field_is_there_too(tmp_path: Path) -> None:
+    files = write_function("hello", tmp_path, is_program=True)
+    assert sorted(files) == ["event.json", "function.yaml", "run.sh"]
+    file = tmp_path / "hello" / "function.yaml"
+    assert check_path(tmp_path).functions == ("hello",)
+    spec = yaml.safe_load(file.read_text())["spec"]
+    assert (spec["command"], spec["input"], spec["output"]) == (["./run.sh"], {"as": "file"}, {"from": "stdout"})
+    assert not {"runtime", "handler"} & set(spec)
+    keys = [re.findall(r"^\s*(?:- |# )*(\w+):", text, re.MULTILINE) for text in (
+        file.read_text(), files_of("hello", Path("x"))["function.yaml"],
+    )]  # fmt: skip
+    assert sorted(keys[0]) == sorted(keys[1])
+
+
+def test_the_program_runs(tmp_path: Path) -> None:
+    write_function("hello", tmp_path, is_program=True)
+    told = [
+        subprocess.run(
+            ["./run.sh"], cwd=tmp_path / "hello", env={"INVOKER_INPUT_FILE": str(tmp_path / "hello" / name)},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for name in ("event.json", "run.sh")
+    ]  # fmt: skip
+    assert told == ["Hello, Ada!\n", "Hello, world!\n"]
 
 
 def test_the_handler_runs(tmp_path: Path) -> None:

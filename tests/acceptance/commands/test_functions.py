@@ -116,6 +116,10 @@ def test_new_writes_a_function_that_runs_at_once(desk: Desk) -> None:
     assert desk.run("functions", "check", "functions/fresh").code == 0
     desk.does("functions", "reload")
     assert desk.run("publish", "fresh", "@functions/fresh/event.json", "--wait", WAIT).out == "Hello, Ada!"
+    assert desk.run("functions", "new", "words", "--command").lines[1] == "functions/words/run.sh"
+    desk.does("functions", "reload")
+    ran = desk.run("publish", "words", "@functions/words/event.json", "--wait", WAIT)
+    assert (ran.code, ran.out) == (0, "Hello, Ada!\n")
     again = desk.run("functions", "new", "fresh")
     assert again.code == 6
     assert "exists already; nothing was written" in error_lines(again)[0]
