@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,6 +58,8 @@ async def note_if_kept(
     """Say which functions that such an event runs have a file that is refused, and so run an older version."""
     if session.quiet:
         return
+    import asyncio
+
     try:
         async with asyncio.timeout(_NOTE_SECONDS):
             kept = [one for one in (await client.functions()).functions if one.status == "kept"]
