@@ -36,6 +36,14 @@ def kubeconfig(folder: Path, server: str) -> KubernetesSettings:
     return KubernetesSettings(kubeconfig=file)
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for here is on this machine, or nowhere."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
 async def test_nobody_answers_and_that_is_said_soon(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = f"https://127.0.0.1:{listening.getsockname()[1]}"
