@@ -102,14 +102,21 @@ class World:
         return run_id
 
     async def begun(self, topic: str, data: Any = b"x", *, function: str | None = None, **more: Any) -> str:
-        """The id of a run that has been accepted."""
+        """The id of a run that has been accepted, and is found by that id."""
         receipt = await self.stack.client.publish(topic, data, **more)
 
         async def accepted() -> Any:
             return (await self.stack.client.result(receipt.request_id)).runs
 
         runs = await eventually(accepted, within=90, what=f"runs of {topic}")
-        return next(str(run.run_id) for run in runs if function in (None, run.function))
+        run_id = next(str(run.run_id) for run in runs if function in (None, run.function))
+
+        async def found() -> bool:
+            # The request's record names its runs; what is found by a run's id comes behind it.
+            return await self.stack.client.stored.run_of_id(run_id) is not None
+
+        await eventually(found, within=90, what=f"the run {run_id}")
+        return run_id
 
     async def finished(self, run_id: str) -> None:
         async def done() -> bool:
