@@ -137,6 +137,8 @@ async def test_nats_goes_and_comes_again(tmp_path: Path, open_page: OpenWindow) 
             await expect(notice).to_have_count(0)
             newest = await echoes(stack, 1)
             await expect(window.page.locator(row(window.page, newest))).to_be_visible()
+            for one in (window, late):  # else they complain of the gateway that is about to end
+                await one.page.close()
 
 
 async def test_what_failed_is_asked_for_again(stack: Stack, open_page: OpenWindow) -> None:
