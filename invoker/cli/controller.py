@@ -11,6 +11,7 @@ import typer
 from invoker.cli.examples import examples
 from invoker.cli.program import Ready, run_until_signal
 from invoker.cli.session import session_of
+from invoker.version import __version__
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,7 +53,8 @@ def controller(context: typer.Context) -> None:
 
             def running(up: Running) -> None:
                 working()
-                ready(http_url=up.http_url, nats=nats.shown, functions=len(up.catalog.functions))
+                functions = len(up.catalog.functions)
+                ready(version=__version__, http_url=up.http_url, nats=nats.shown, functions=functions)
 
             return run_controller(settings, nats, ready=running, stopping=stopping)
 

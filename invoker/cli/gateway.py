@@ -11,6 +11,7 @@ import typer
 from invoker.cli.examples import examples
 from invoker.cli.program import Ready, run_until_signal
 from invoker.cli.session import session_of
+from invoker.version import __version__
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,7 +48,7 @@ def gateway(context: typer.Context) -> None:
 
             def running(up: RunningGateway) -> None:
                 working()
-                ready(url=up.url, probe_url=up.probe_url, nats=nats.shown)
+                ready(version=__version__, url=up.url, probe_url=up.probe_url, nats=nats.shown)
 
             return run_gateway(settings, nats, ready=running, stopping=stopping)
 

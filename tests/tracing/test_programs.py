@@ -16,6 +16,7 @@ import pytest
 from nats.aio.client import Client as NatsClient
 
 from invoker.client import Client
+from invoker.version import __version__
 from tests.conftest import eventually
 from tests.controllers import View
 from tests.custody.workload import function, write_catalog
@@ -97,7 +98,9 @@ async def test_every_line_of_every_program_is_json_and_names_what_it_is_about(
         assert {span.service for span in receiver.spans} == {"invoker-controller", "invoker-gateway"}
         assert {span.parent for span in receiver.spans} - receiver.ids() == {CALLER}
     assert len(results) == 2
-    for log in (controller, gateway):
+    for log, name in ((controller, "controller"), (gateway, "gateway")):
+        (ready,) = [line for line in lines_of(log) if line["event"] == f"{name} ready"]
+        assert ready["version"] == __version__
         for line in lines_of(log):
             assert {"timestamp", "level", "event", "component"} <= line.keys(), line
     said = lines_of(controller)
