@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from invoker.claimcheck import ClaimStore
-from invoker.errors import ClaimCheckError, IdempotencyMismatchError, InvokerError
+from invoker.errors import BackPressureError, ClaimCheckError, IdempotencyMismatchError, InvokerError
 from invoker.publish import EventPublisher
 from invoker.request import Content, Event, RequestRecord, RunTicket
 from invoker.result import Result
@@ -85,8 +85,18 @@ class Acceptor:
             if existing is None:
                 raise
             return existing, False
-        new = await self._results.put_record(record)
-        return (record if new else await self._results.record(event.request_id)), new
+        # A body that came as a claim check is its publisher's, and stays.
+        own = record.body.claim if event.content.claim is None else None
+        try:
+            if await self._results.put_record(record):
+                return record, True
+        except BackPressureError:
+            # Surely not stored, and it comes back every second: what was put for it would pile up meanwhile.
+            await self._claims.withdraw(own, kept=None)
+            raise
+        existing = await self._results.record(event.request_id)
+        await self._claims.withdraw(own, kept=existing.body.claim if existing is not None else None)
+        return existing, False
 
     async def _body(self, event: Event) -> Content:
         """The body for the record: behind a claim check when the record would not fit into a message otherwise."""
