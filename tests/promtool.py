@@ -23,7 +23,7 @@ def program(name: str) -> str:
 def promtool(*arguments: str, text: str | None = None) -> str:
     """What promtool says about it; fails the test when it finds anything wrong."""
     ended = subprocess.run(
-        [program("promtool"), *arguments], input=text, capture_output=True, text=True, timeout=60, check=False
+        [program("promtool"), *arguments], input=text, capture_output=True, text=True, timeout=240, check=False
     )
     said = ended.stdout + ended.stderr
     assert ended.returncode == 0, said
