@@ -23,5 +23,5 @@ async def world(client: NatsClient) -> StoredWorld:
 
 @pytest.fixture
 async def sdk(server: NatsServer, world: StoredWorld) -> AsyncIterator[Client]:
-    async with Client.connect(server.url, names=NAMES) as connected:
+    async with Client.connect(server.url, names=NAMES, timeout=20) as connected:
         yield connected

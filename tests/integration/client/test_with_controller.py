@@ -66,7 +66,7 @@ def started(server: NatsServer, tmp_path: Path) -> Started:
         write_functions(tmp_path / "functions", functions)
         async with (
             controller(server.url, tmp_path / "functions", tmp_path / "state"),
-            Client.connect(server.url, names=NAMES) as client,
+            Client.connect(server.url, names=NAMES, timeout=20) as client,
         ):
             yield client
 
