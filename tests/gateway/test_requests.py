@@ -133,6 +133,7 @@ async def test_waiting_ends_with_the_request_or_with_its_time(http: aiohttp.Clie
     assert 0.25 < loop.time() - began < 50
     preferring = asyncio.create_task(get(http, f"/v1/requests/{request_id}", Prefer="respond-async, wait=60"))
     run_id = wire.run_id_of(request_id, "gate")
+    await eventually(lambda: _is_found(http, run_id), what="the run by its id, behind the record that names it")
     run = asyncio.create_task(get(http, f"/v1/runs/{run_id}?wait=60"))
     output = asyncio.create_task(_bytes(http, f"/v1/runs/{run_id}/output?wait=60"))
     await eventually(lambda: _waiting(stack, request_id, 3), what="three who wait")
@@ -143,6 +144,11 @@ async def test_waiting_ends_with_the_request_or_with_its_time(http: aiohttp.Clie
     assert loop.time() - began < 55
     for wait in ("-1", "nan", "inf", "abc", "1e9"):
         assert (await get(http, f"/v1/requests/{request_id}?wait={wait}", 400))["code"] == "invalid-request"
+
+
+async def _is_found(http: aiohttp.ClientSession, run_id: str) -> bool:
+    async with http.get(f"/v1/runs/{run_id}") as answer:
+        return answer.status == 200
 
 
 async def _waiting(stack: Stack, request_id: str, count: int) -> bool:
