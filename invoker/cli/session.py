@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from invoker.cli.failure import printable
-from invoker.errors import SettingsError
+from invoker.errors import InvokerError, SettingsError
 
 if TYPE_CHECKING:
     from invoker.connected import Connected
@@ -40,7 +40,10 @@ class Session:
     gateway_key_file: Path | None = None
 
     def data(self, content: str | bytes) -> None:
-        """Write to standard output and flush. A reader that has gone away (`| head`) ends the program quietly."""
+        """Write to standard output and flush. A reader that has gone away (`| head`) ends the program quietly.
+
+        Raises `InvokerError` when it cannot be written, as on a full disk.
+        """
         raw = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
         try:
             sys.stdout.flush()
@@ -49,6 +52,9 @@ class Session:
         except BrokenPipeError:
             forget_stdout()
             raise typer.Exit(0) from None
+        except OSError as error:
+            forget_stdout()
+            raise InvokerError(f"standard output cannot be written: {error.strerror or error}") from error
 
     def output(self, content: bytes) -> None:
         """Write a function's output: exactly its bytes, save on a terminal, where the line is ended."""

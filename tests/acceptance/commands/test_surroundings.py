@@ -12,6 +12,15 @@ from tests.acceptance.cli_desk import PATIENCE, WAIT, Desk, error_lines, until
 pytestmark = pytest.mark.acceptance
 
 
+def test_a_full_disk_below_standard_output_is_no_internal_matter(desk: Desk) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    words = "error: standard output cannot be written: No space left on device  [internal]"
+    for command in ("functions list -o json", "call hello Ada -q", "runs list -o json"):
+        ran = desk.shell(f"invoker {command} > /dev/full")
+        assert (ran.code, ran.err.splitlines()) == (1, [words]), command
+
+
 def test_no_server(tmp_path: Path) -> None:
     nobody = Desk(tmp_path)
     for command in (["publish", "hello", "x"], ["result", "@latest"], ["runs", "list"], ["functions", "list"]):
