@@ -335,7 +335,8 @@ def nats_errors(what: str) -> Iterator[None]:
         raise StreamMismatchError(f"{what}: {error.description or error} (JetStream {error.err_code})") from error
     except (nats.errors.TimeoutError, TimeoutError) as error:
         raise ServerUnreachableError(
-            f"{what}: NATS did not answer in time", hint="is the server up, and may this user do that?"
+            f"{what}: NATS did not answer in time",
+            hint="is the server up, has its disk room, and may this user do that?",
         ) from error
     except RefusedSubjectError as error:
         raise ServerUnreachableError(f"{what}: {error}", hint=RIGHTS) from error

@@ -10,7 +10,7 @@ import pytest
 from invoker.cli.screen import run_screen
 from invoker.cli.tree import command_path
 from invoker.client import Client
-from invoker.connection import ConnectionOptions, _plain
+from invoker.connection import ConnectionOptions, _plain, nats_errors
 from invoker.errors import ServerUnreachableError
 from invoker.result import Attempt, Reason, Result, State
 from invoker.views import RunView
@@ -42,6 +42,12 @@ async def test_a_server_that_is_not_there_refuses_in_plain_words() -> None:
         with pytest.raises(ServerUnreachableError) as caught:
             await Client.connect(ConnectionOptions(url=url))
     assert caught.value.message == f"NATS at {url} cannot be reached: connection refused"
+
+
+def test_a_server_that_is_silent_may_have_a_full_disk() -> None:
+    with pytest.raises(ServerUnreachableError, match="a: NATS did not answer in time") as caught, nats_errors("a"):
+        raise TimeoutError
+    assert caught.value.hint == "is the server up, has its disk room, and may this user do that?"
 
 
 def test_a_name_with_several_addresses_refuses_in_the_same_words() -> None:
