@@ -42,12 +42,12 @@ def is_attempt(pod: PodView) -> bool:
     return pod.main.started_at is not None or _has_ended(pod.main) or pod.failed_init is not None or _was_taken(pod)
 
 
-def _was_stopped_before_it_tried(pod: PodView) -> bool:
+def _was_stopped_before_it_tried(pod: PodView, stop: Stop) -> bool:
     """Whether its init container ended only because the whole pod was told to: it was no failure of its own."""
     if pod.main.started_at is not None or pod.failed_init is None or pod.deleted_at is None:
         return False
     finished_at = pod.failed_init[1].finished_at
-    return finished_at is None or finished_at >= pod.deleted_at
+    return finished_at is None or finished_at >= (stop.at or pod.deleted_at)
 
 
 def _has_ended(container: ContainerView) -> bool:
@@ -77,7 +77,7 @@ def attempts_of(pods: Sequence[PodView], terms: Terms, stop: Stop | None) -> tup
     for position, pod in enumerate(inorder):
         # Pods of a run follow each other, so only the last one can have ended because the run was told to.
         told = stop if position == len(inorder) - 1 else None
-        if not is_attempt(pod) or (told is not None and _was_stopped_before_it_tried(pod)):
+        if not is_attempt(pod) or (told is not None and _was_stopped_before_it_tried(pod, told)):
             continue
         number = len(found) + 1
         which = endings.which_attempt(number, number_allowed(inorder[:position], terms))

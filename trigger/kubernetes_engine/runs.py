@@ -25,7 +25,7 @@ from trigger.kubernetes_engine.conclusion import Evidence, reads_log, reads_outp
 from trigger.kubernetes_engine.evidence import read_evidence
 from trigger.kubernetes_engine.hearing import Hearing, Streams
 from trigger.kubernetes_engine.run import KnownRun
-from trigger.kubernetes_engine.status import JobEnd, PodView, Stop, pod_view, run_job
+from trigger.kubernetes_engine.status import JobEnd, PodView, Stop, pod_view, run_job, still
 from trigger.levels import Watcher
 
 SOONEST_LOOK_SECONDS = 0.05
@@ -166,9 +166,9 @@ class Runs:
         if known is not None and view.version < known.version and not is_gone:
             return
         if is_gone:
-            self._pod_gone(view)
+            self._pod_gone(still(view, known))
             return
-        self._pods.setdefault(view.run_id, {})[view.name] = view
+        self._pods.setdefault(view.run_id, {})[view.name] = still(view, known)
         if (run := self._runs.get(view.run_id)) is not None:
             self.look(run)
 
@@ -298,7 +298,8 @@ class Runs:
     async def _collect(self, run: KnownRun) -> None:
         """Read what the end is made of from the API server, and not from the mirror, which may be behind."""
         chosen = names.selector(self._care.instance, run.run_id)
-        there = {pod.name: pod for pod in await actions.read_pods(self._api, chosen)}
+        read = await actions.read_pods(self._api, chosen)
+        there = {pod.name: still(pod, run.pods.get(pod.name)) for pod in read}
         for pod in [pod for pod in run.pods.values() if pod.name not in there]:
             run.lose_pod(pod)
         run.pods.clear()

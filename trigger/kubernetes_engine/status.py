@@ -228,8 +228,9 @@ def _version(metadata: Object) -> int:
 
 
 def _deleted_at(pod: Object) -> datetime | None:
-    """When its end was asked for: `deletionTimestamp` is when its grace ends, also after the grace was set to 0 because
-    its containers had ended sooner."""
+    """When its end was asked for: `deletionTimestamp` is when its grace ends. Once its node has told that its
+    containers have ended, the grace is 0 and the timestamp that of this news: a guess then, and too late where the node
+    is (`still`)."""
     metadata = _map(pod.get("metadata"))
     until = instant(metadata.get("deletionTimestamp"))
     grace = metadata.get("deletionGracePeriodSeconds") or _map(pod.get("spec")).get("terminationGracePeriodSeconds")
@@ -237,6 +238,13 @@ def _deleted_at(pod: Object) -> datetime | None:
         return until - timedelta(seconds=grace) if until is not None and isinstance(grace, int) else until
     except OverflowError:
         return until
+
+
+def still(pod: PodView, before: PodView | None) -> PodView:
+    """The pod, asked to end when that was told first: later versions of it tell of a later moment."""
+    if before is None or before.deleted_at is None or before.uid != pod.uid:
+        return pod
+    return replace(pod, deleted_at=before.deleted_at)
 
 
 def instant(text: Any) -> datetime | None:
