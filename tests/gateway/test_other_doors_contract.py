@@ -47,7 +47,7 @@ async def _unfinished(sdk: Client) -> RunAddress:
     run = RunAddress((await sdk.publish("gate.x", b"x")).request_id, "gate")
 
     async def there() -> bool:
-        return bool((await sdk.result(run.request_id)).runs)
+        return await sdk.stored.run_of_id(run.run_id) is not None
 
     await eventually(there, what="an unfinished run")
     return run
