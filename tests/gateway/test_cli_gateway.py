@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from invoker import wire
 from invoker.client import Client
 from invoker.http.client import HttpClient
 from invoker.http.logs import behind
@@ -325,10 +326,10 @@ async def test_an_output_and_a_log_go_on_where_they_were_cut(way: Proxy, stack: 
         await _with_talk(stack)
         request_id = (await sdk.publish("talk.x")).request_id
 
-        async def accepted() -> bool:
-            return bool((await sdk.result(request_id)).runs)
+        async def found() -> bool:
+            return await sdk.stored.run_of_id(wire.run_id_of(request_id, "talk")) is not None
 
-        await eventually(accepted, what="a run that has a log")
+        await eventually(found, what="a run that has a log")
         told: list[str] = []
         listening = asyncio.create_task(_listen(client, request_id, told))
 
