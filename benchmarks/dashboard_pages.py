@@ -34,11 +34,11 @@ from invoker.gateway.dead_news import DeadNews
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
-from invoker.gateway.shared_reads import SharedReads
 from invoker.gateway.topic_table import TopicTable
 from invoker.request import Content, RequestRecord
 from invoker.result import Attempt, Reason, Result, State
 from invoker.results.nats import ResultStream
+from invoker.shared_reads import SharedReads
 from invoker.views import DeadLetter
 
 GOAL_MS = 200

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 
 from invoker import wire
 from invoker.errors import AmbiguousIdError, ExpiredError, UnknownIdError
@@ -19,14 +18,13 @@ from invoker.reading import StoredMessage, StreamReader
 from invoker.result import RunStatusDocument
 from invoker.results.nats import Answers, ResultStream
 from invoker.results.store import ResultStore
+from invoker.unaccepted import UnacceptedEvents, newest_messages
 from invoker.views import DeadLetter, RequestView, RunView, request_view, run_view
 
 LATEST = "@latest"
 MIN_SHORTENED = 4
 _RECENT_MESSAGES = 20_000
 """How far back a shortened id is looked for: records and results."""
-_QUEUED_LOOKED_AT = 256
-_DEAD_LOOKED_AT = 200
 _RUN_ID = re.compile(r"[a-z2-7]{26}")
 
 Sees = Callable[[str, str | None], bool]
@@ -48,6 +46,7 @@ class Lookup:
         self._reader = reader
         self._results = results
         self._names = names
+        self._unaccepted = UnacceptedEvents(reader, names)
         self.store: ResultStore = results
         """What answers for requests: NATS itself, or a copy in front of it."""
 
@@ -66,7 +65,7 @@ class Lookup:
                 return Found(request_id), await self.view_of(request_id, answers)
         found = await self._find(given, request_id)
         if found is None:
-            topic = await self._queued_topic(request_id)
+            topic = await self._unaccepted.queued_topic(request_id)
             if topic is not None:
                 return Found(request_id), RequestView(request_id, topic, None)
             # It may have been accepted between the two looks: then its record is there now.
@@ -81,7 +80,7 @@ class Lookup:
         request_id = canonical_id(given)
         answers = await self.store.answers(request_id)
         if answers.record is None and not answers.results:
-            topic = await self._queued_topic(request_id)
+            topic = await self._unaccepted.queued_topic(request_id)
             if topic is not None:
                 return RequestView(request_id, topic, None)
             # It may have been accepted between the two looks: then its record is there now.
@@ -226,38 +225,22 @@ class Lookup:
         return by_id
 
     async def _tickets(self) -> list[StoredMessage]:
-        """The newest messages of RUNS. One at a time: a work queue allows no second consumer."""
+        """The newest messages of RUNS."""
         state = (await self._reader.state(self._names.runs_stream)).state
-        return await self._newest(self._names.runs_stream, state.first_seq, state.last_seq)
-
-    async def _queued_topic(self, request_id: str) -> str | None:
-        """The topic of an event that waits to be accepted, looked for among the newest ones."""
-        state = (await self._reader.state(self._names.events_stream)).state
-        if not state.messages:
-            return None
-        for message in await self._newest(self._names.events_stream, state.first_seq, state.last_seq):
-            own = canonical_id(wire.header(message.headers, wire.H_MESSAGE_ID) or "")
-            if own == request_id:
-                return self._names.topic_of(message.subject)
-        return None
-
-    async def _newest(self, stream: str, first: int, last: int) -> list[StoredMessage]:
-        sequences = islice(range(last, max(0, first - 1), -1), _QUEUED_LOOKED_AT)
-        found = await asyncio.gather(*(self._reader.at(stream, sequence) for sequence in sequences))
-        return [message for message in found if message is not None]
+        return await newest_messages(self._reader, self._names.runs_stream, state.first_seq, state.last_seq)
 
     async def refuse_dead(self, given: str, request_id: str) -> None:
         """Raise `UnknownIdError`, as `view` does, when the event of that id has become a dead letter, and none of that
         id has been published or accepted since."""
-        letter = await self._dead_letter(request_id)
-        if letter is None or await self._queued_topic(request_id) is not None:
+        letter = await self._unaccepted.dead_letter(request_id)
+        if letter is None or await self._unaccepted.queued_topic(request_id) is not None:
             return
         if (await self.store.answers(request_id)).record is None:
             raise _is_dead(given, letter)
 
     async def _missing(self, given: str, request_id: str) -> UnknownIdError:
         info = await self._reader.state(self._names.results_stream)
-        letter = await self._dead_letter(request_id)
+        letter = await self._unaccepted.dead_letter(request_id)
         if letter is not None:
             return _is_dead(given, letter)
         retention = info.config.max_age or 0.0
@@ -268,17 +251,6 @@ class Lookup:
                 at=at.isoformat(),
             )
         return UnknownIdError(f"nothing is known of the id {given!r}", hint="invoker runs list")
-
-    async def _dead_letter(self, request_id: str) -> DeadLetter | None:
-        looked_at = 0
-        async for message in self._reader.backwards(self._names.dead_stream, [self._names.dead("*")]):
-            looked_at += 1
-            if looked_at > _DEAD_LOOKED_AT:
-                return None
-            if wire.header(message.headers, wire.H_REQUEST_ID) == request_id:
-                whole = await self._reader.at(self._names.dead_stream, message.sequence)
-                return DeadLetter.model_validate_json(whole.data) if whole else None
-        return None
 
 
 def _is_dead(given: str, letter: DeadLetter) -> UnknownIdError:

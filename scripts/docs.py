@@ -40,10 +40,10 @@ from invoker.gateway.openapi import openapi_document
 from invoker.gateway.routes import routers
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
-from invoker.gateway.shared_reads import SharedReads
 from invoker.gateway.topic_table import TopicTable
 from invoker.result import _REASONS, Reason, State
 from invoker.setting_values import PREFIX
+from invoker.shared_reads import SharedReads
 from invoker.wire import Names
 from trigger.function_fields import FunctionFields
 from trigger.kubernetes_settings import KubernetesSettings

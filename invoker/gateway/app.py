@@ -45,9 +45,9 @@ from invoker.gateway.run_address import PATH_PREFIX
 from invoker.gateway.run_api import RunApi
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
-from invoker.gateway.shared_reads import SharedReads
 from invoker.gateway.topic_table import TopicTable
 from invoker.gateway.witness import CallWitness
+from invoker.shared_reads import SharedReads
 from invoker.version import __version__
 
 log = structlog.get_logger(component="gateway")

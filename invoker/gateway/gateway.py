@@ -13,8 +13,8 @@ from invoker.gateway.metrics import GatewayMetrics
 from invoker.gateway.run_api import RunApi
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
-from invoker.gateway.shared_reads import SharedReads
 from invoker.gateway.topic_table import TopicTable
+from invoker.shared_reads import SharedReads
 from invoker.views import RequestView
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from invoker.gateway.door import CALLER
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.run_table import RunTable
 from invoker.gateway.settings import GatewaySettings
-from invoker.gateway.shared_reads import SharedReads
 from invoker.gateway.topic_table import TopicTable
+from invoker.shared_reads import SharedReads
 from tests.dashboard.html_page import Element, read_page
 
 

@@ -24,6 +24,7 @@ class SharedReads(Generic[T]):
         following = self._next.get(key)
         if following is None:
             following = self._next[key] = asyncio.create_task(self._after(self._running.get(key), key))
+            following.add_done_callback(_heard)
         # Shielded: one who goes does not take the reading from the others.
         return await asyncio.shield(following)
 
@@ -36,3 +37,9 @@ class SharedReads(Generic[T]):
         finally:
             if self._running.get(key) is own:
                 del self._running[key]
+
+
+def _heard(read: asyncio.Task[T]) -> None:
+    """What a reading raised is told to those who wait for it; when all of them have gone, to nobody."""
+    if not read.cancelled():
+        read.exception()

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from invoker.gateway.shared_reads import SharedReads
+from invoker.shared_reads import SharedReads
 
 
 async def test_who_asks_while_one_is_under_way_gets_the_next_with_all_others() -> None:
