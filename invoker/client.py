@@ -87,7 +87,9 @@ class Client:
         publisher = EventPublisher(client, jetstream, self._claims, names)
         self._waiter = Waiter(self._reader, self._lookup, names)
         self._chains = ChainFollower(self._reader, self._lookup, self._results, names)
-        self._requester = Requester(client, publisher, self._claims, self._results, self._reader, self._chains, names)
+        self._requester = Requester(
+            client, publisher, self._claims, self._results, self._reader, self._chains, self._lookup.unaccepted, names
+        )
         self._listing = RunListing(self._reader, self._results, names)
         self._dead = DeadLetterReader(self._reader, names)
         self._logs = RunLogs(self._control, self._lookup, self._claims)

@@ -46,7 +46,7 @@ class Lookup:
         self._reader = reader
         self._results = results
         self._names = names
-        self._unaccepted = UnacceptedEvents(reader, names)
+        self.unaccepted = UnacceptedEvents(reader, names)
         self.store: ResultStore = results
         """What answers for requests: NATS itself, or a copy in front of it."""
 
@@ -65,7 +65,7 @@ class Lookup:
                 return Found(request_id), await self.view_of(request_id, answers)
         found = await self._find(given, request_id)
         if found is None:
-            topic = await self._unaccepted.queued_topic(request_id)
+            topic = await self.unaccepted.queued_topic(request_id)
             if topic is not None:
                 return Found(request_id), RequestView(request_id, topic, None)
             # It may have been accepted between the two looks: then its record is there now.
@@ -80,7 +80,7 @@ class Lookup:
         request_id = canonical_id(given)
         answers = await self.store.answers(request_id)
         if answers.record is None and not answers.results:
-            topic = await self._unaccepted.queued_topic(request_id)
+            topic = await self.unaccepted.queued_topic(request_id)
             if topic is not None:
                 return RequestView(request_id, topic, None)
             # It may have been accepted between the two looks: then its record is there now.
@@ -232,15 +232,15 @@ class Lookup:
     async def refuse_dead(self, given: str, request_id: str) -> None:
         """Raise `UnknownIdError`, as `view` does, when the event of that id has become a dead letter, and none of that
         id has been published or accepted since."""
-        letter = await self._unaccepted.dead_letter(request_id)
-        if letter is None or await self._unaccepted.queued_topic(request_id) is not None:
+        letter = await self.unaccepted.dead_letter(request_id)
+        if letter is None or await self.unaccepted.queued_topic(request_id) is not None:
             return
         if (await self.store.answers(request_id)).record is None:
             raise _is_dead(given, letter)
 
     async def _missing(self, given: str, request_id: str) -> UnknownIdError:
         info = await self._reader.state(self._names.results_stream)
-        letter = await self._unaccepted.dead_letter(request_id)
+        letter = await self.unaccepted.dead_letter(request_id)
         if letter is not None:
             return _is_dead(given, letter)
         retention = info.config.max_age or 0.0

@@ -37,6 +37,7 @@ from invoker.replies import Replies, Reply, reply_of_result
 from invoker.request import Content, RequestRecord
 from invoker.result import Result
 from invoker.results.nats import ResultStream
+from invoker.unaccepted import UnacceptedEvents
 from invoker.views import DeadLetter, Receipt
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Requester:
         results: ResultStream,
         reader: StreamReader,
         chains: ChainFollower,
+        unaccepted: UnacceptedEvents,
         names: wire.Names,
     ) -> None:
         self._client = client
@@ -102,6 +104,7 @@ class Requester:
         self._results = results
         self._reader = reader
         self._chains = chains
+        self._unaccepted = unaccepted
         self._names = names
         self._inboxes: set[asyncio.Queue[Msg | None]] = set()
 
@@ -228,10 +231,14 @@ class Requester:
     async def _replies_of(self, result: Result) -> list[Reply] | None:
         """The reply of one finished run, or the ones of the request it handed its reply on to; None: not yet sure."""
         if result.succeeded:
-            # Asked in this order: the next event is stored before the run leaves its queue.
+            # Asked in this order: the next event is stored before the run leaves its queue, its record before it leaves
+            # its own.
             if await self._results.ticket(result.run_id, result.function) is not None:
                 return None
-            following = await self._results.record(wire.chained_id(result.run_id, "onSuccess"))
+            next_id = wire.chained_id(result.run_id, "onSuccess")
+            if await self._unaccepted.queued_topic(next_id) is not None:
+                return None
+            following = await self._results.record(next_id)
             if following is not None and following.reply_to is not None:
                 return await self._stored(following.request_id)
         return [reply_of_result(result, self._claims)]

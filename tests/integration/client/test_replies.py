@@ -204,6 +204,23 @@ async def test_a_lost_forwarded_reply_is_never_taken_for_the_first_stages(
     assert [await reply.read() for reply in again] == [b"last stage"]
 
 
+async def test_a_next_stage_that_is_not_accepted_yet_is_no_reply_of_the_first(
+    sdk: Client, world: StoredWorld, answering: Answering
+) -> None:
+    asking = asyncio.create_task(sdk.request("orders", b"", timeout=3))
+    record, reply_to = await answering.next_event("f")
+    following = wire.chained_id(run_id(record.request_id, "f"), "onSuccess")
+    await world.seal(record.request_id, "f", b"first stage")
+    await sdk.publish("converted", b"", request_id=following, reply_to=reply_to)
+    await world.release(record.request_id, "f")
+    with pytest.raises(WaitExpiredError):
+        await asking
+    await answering.next_event("g")
+    await world.finish(following, "g", b"last stage")
+    again = await sdk.request("orders", b"", request_id=record.request_id, timeout=60)
+    assert [await reply.read() for reply in again] == [b"last stage"]
+
+
 async def test_a_result_that_is_still_being_finished_is_no_reply_yet(
     sdk: Client, world: StoredWorld, answering: Answering
 ) -> None:
