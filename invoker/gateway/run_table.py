@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from invoker import wire
 from invoker.errors import ServerUnreachableError
 from invoker.feed import Feed, FeedItem
 from invoker.gateway.fitting_topics import FittingTopics
@@ -33,6 +34,8 @@ STRETCH = 20_000
 """Sequences that are looked through before the others have their turn: a few milliseconds."""
 _MANY_WORDS = 10_000
 LAST_DURATIONS = 1_000
+BEGUN_RUNS = 10_000
+"""Runs of the newest records that are known by their id: a record is stored a moment before its runs' messages."""
 RETRY_SECONDS = 1.0
 CURRENT_SECONDS = 1.0
 """The feed is at most this far behind the stream, or the stream itself is read."""
@@ -56,12 +59,14 @@ _log = structlog.get_logger(component="gateway")
 
 
 class RunTable:
-    """The newest finished runs of one instance. `run` is its task."""
+    """The newest finished runs of one instance, and whose the newest others are. `run` is its task."""
 
-    def __init__(self, feed: Feed, *, kept: int = KEPT_ROWS, stretch: int = STRETCH) -> None:
+    def __init__(self, feed: Feed, *, kept: int = KEPT_ROWS, stretch: int = STRETCH, begun: int = BEGUN_RUNS) -> None:
         self._feed = feed
         self._kept = kept
         self._stretch = stretch
+        self._most_begun = begun
+        self._begun: dict[str, Found] = {}
         self._rows = 0
         self._words: dict[str, int] = {}
         self._many_words = _MANY_WORDS
@@ -154,11 +159,11 @@ class RunTable:
         return await used.enter_context(self._fitting.used(pattern)).condition()
 
     def find(self, run_id: str) -> Found | None:
-        """Whose run that is, None when it is not here."""
+        """Whose run that is, None when it is not here. An unfinished one is from the moment its record is heard of."""
         found = self._database.execute(
             "SELECT request_id, text FROM runs JOIN words ON id = function WHERE run_id = ?", (run_id,)
         ).fetchone()
-        return Found(found[0], found[1]) if found is not None else None
+        return Found(found[0], found[1]) if found is not None else self._begun.get(run_id)
 
     def durations(
         self, function: str, *, last: int = LAST_DURATIONS, sees: Callable[[str], bool] | None = None
@@ -174,6 +179,10 @@ class RunTable:
         return duration_figures([number / 1_000_000 for topic, number in found if topic in seen][:last])
 
     def _hear(self, item: FeedItem) -> None:
+        for function in item.functions or ():
+            self._begun[wire.run_id_of(item.request_id, function)] = Found(item.request_id, function)
+        while len(self._begun) > self._most_begun:
+            del self._begun[next(iter(self._begun))]
         self._put(item)
         if self._rows > self._kept + _SLACK:
             self._drop_oldest()

@@ -105,10 +105,13 @@ class Sight:
         """Whose run that is, whether the caller may see it or not; None when there is none."""
         if not wire.is_plain_id(run_id):
             return None
-        recent = self.gateway.runs.find(run_id)
+        runs = self.gateway.runs
+        recent = runs.find(run_id)
         if recent is not None:
             return recent
-        return await self.gateway.client.stored.run_of_id(run_id, before=await self.gateway.runs.known_from())
+        # Whoever was given the id by another gateway may be ahead of what has been heard here: that is waited for.
+        known = await runs.known_from()
+        return runs.find(run_id) or await self.gateway.client.stored.run_of_id(run_id, before=known)
 
 
 def needs_nats(gateway: Gateway) -> Any:

@@ -26,7 +26,7 @@ from tests.controllers import running_controller
 from tests.custody.workload import write_catalog
 from tests.gateway.gateway_process import gateway_process
 from tests.gateway.reading import events, finished, get, post, publish, world_of
-from tests.gateway.stack import Stack, session
+from tests.gateway.stack import Stack, running_gateway, session
 
 MIB = 1024 * 1024
 LARGE_BYTES = 100 * MIB + 77
@@ -216,6 +216,37 @@ async def test_the_table_forgets_its_oldest_rows(server: NatsServer) -> None:
 
         await eventually(bounded, what="a bounded table")
         assert len(await _all(client, table)) == 1_200
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_run_is_found_by_its_id_from_its_record_on(server: NatsServer) -> None:
+    """A 202 names the runs by the record alone: their messages are stored a moment later."""
+    async with Client.connect(ConnectionOptions(url=server.url)) as client:
+        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        world = world_of(client)
+        async with running_gateway(server.url) as up, session(up.url) as http:
+            for number in range(20):
+                request_id = f"begun-{number}"
+                run_id = wire.run_id_of(request_id, "g")
+                await world.record(request_id, "f", "g")
+                run = await get(http, f"/v1/runs/{run_id}")
+                assert (run["request_id"], run["function"], run["state"]) == (request_id, "g", "queued")
+                assert (await get(http, f"/v1/ids/{run_id}"))["function"] == "g"
+                assert (await get(http, f"/v1/runs/{run_id}/output", 409))["code"] == "not-ready"
+
+
+async def test_the_table_forgets_the_oldest_runs_that_it_knows_by_their_records(server: NatsServer) -> None:
+    async with Client.connect(ConnectionOptions(url=server.url)) as client:
+        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        table, world = RunTable(client.feed, begun=3), world_of(client)
+        following = asyncio.create_task(client.feed.run())
+        await asyncio.wait_for(table.run(), 60)
+        for number in range(5):
+            await world.record(f"r{number}", "f")
+        await eventually(table.known_from, what="a table that is not behind")
+        known = [number for number in range(5) if table.find(wire.run_id_of(f"r{number}", "f")) is not None]
+        assert known == [2, 3, 4]
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
 

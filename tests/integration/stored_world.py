@@ -33,6 +33,13 @@ class StoredWorld:
 
     async def accept(self, request_id: str, *functions: str, data: bytes = b"", **given: Any) -> RequestRecord:
         """A request with queued runs, as after accept."""
+        record = await self.record(request_id, *functions, data=data, **given)
+        for function, run_id in record.run_ids().items():
+            await self.results.put_ticket(RunTicket(run_id=run_id, request_id=request_id, function=function))
+        return record
+
+    async def record(self, request_id: str, *functions: str, data: bytes = b"", **given: Any) -> RequestRecord:
+        """A request whose runs have no message yet, as in the middle of accept."""
         now = datetime.now(UTC)
         fields: dict[str, Any] = {
             "topic": "orders", "received_at": now, "accepted_at": now, "sha256": wire.sha256_hex(data), "catalog": "c",
@@ -40,8 +47,6 @@ class StoredWorld:
         }  # fmt: skip
         record = RequestRecord(request_id=request_id, functions=functions, **(fields | given))
         assert await self.results.put_record(record)
-        for function, run_id in record.run_ids().items():
-            await self.results.put_ticket(RunTicket(run_id=run_id, request_id=request_id, function=function))
         return record
 
     async def take_event(self) -> None:
