@@ -371,8 +371,8 @@ class Client:
     async def cancel_chain(self, id: str, *, message: str | None = None) -> Cancelled:
         """End every unfinished run of the chain that the id belongs to, and of what it goes on to meanwhile.
 
-        Returns once nothing more can come of the chain, after 15 seconds at the latest; safe to repeat. Ids as in
-        `result`.
+        Returns once nothing more can come of the chain, at the latest 15 seconds after its last run was cancelled; safe
+        to repeat. Raises `WaitExpiredError` when its first event is not accepted for as long. Ids as in `result`.
         """
         return await cancelled_chain(self, id, message)
 

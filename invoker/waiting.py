@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from invoker import wire
 from invoker.ending import cancelled
-from invoker.errors import ExpiredError, InvokerError, UnknownIdError, WaitExpiredError
+from invoker.errors import ExpiredError, InvokerError, ServerUnreachableError, UnknownIdError, WaitExpiredError
 from invoker.lookup import LATEST, Found, Lookup, canonical_id
 from invoker.reading import StoredMessage, StreamReader
 from invoker.request import RequestRecord
@@ -107,7 +107,8 @@ class Waiter:
         while not accepted.done():
             await asyncio.wait({accepted}, timeout=pause)
             if not accepted.done():
-                await self._lookup.refuse_dead(given, request_id)
+                with suppress(ServerUnreachableError):  # an outage is a pause, as it is for who waits
+                    await self._lookup.refuse_dead(given, request_id)
             pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
         accepted.result()
 

@@ -131,6 +131,25 @@ async def test_a_wait_outlives_a_server_that_restarts(tmp_path: Path) -> None:
         await client.close()
 
 
+async def test_a_wait_for_an_event_that_is_not_accepted_outlives_an_outage(tmp_path: Path) -> None:
+    async with mortal_server(tmp_path / "js") as server:
+        client = await connect(ConnectionOptions(url=server.url))
+        await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+        sdk, world = await Client.connect(server.url, names=NAMES), StoredWorld.of(client, NAMES)
+        waiting = asyncio.create_task(sdk.result("later", wait=120))
+        await followed(world)
+        await server.stop()
+        ended, _ = await asyncio.wait({waiting}, timeout=8)  # longer than a question to NATS may take
+        assert not ended, waiting.exception()
+        await server.start()
+        await eventually(lambda: _flushed(client), what="the world's own connection")
+        await world.accept("later", "f")
+        await world.finish("later", "f")
+        assert (await waiting).succeeded
+        await sdk.close()
+        await client.close()
+
+
 async def _seconds_after_a_restart(server: MortalServer, world: StoredWorld, sdk: Client, request_id: str) -> float:
     """How long a wait that began before takes to hear of the result that is stored after it."""
     await world.accept(request_id, "f", "g")
