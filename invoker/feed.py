@@ -99,10 +99,13 @@ class Watch:
 class Feed:
     """The feed of one connection. `run` is its task; watches may be opened before it is started."""
 
-    def __init__(self, reader: StreamReader, names: wire.Names, news: RunNews) -> None:
+    def __init__(
+        self, reader: StreamReader, names: wire.Names, news: RunNews, *, retry_seconds: float = RETRY_SECONDS
+    ) -> None:
         self._reader = reader
         self._names = names
         self._news = news
+        self._retry_seconds = retry_seconds
         self._all: set[Watch] = set()
         self._by_request: defaultdict[str, set[Watch]] = defaultdict(set)
         self._of_statuses: dict[Watch, str | None] = {}
@@ -136,21 +139,21 @@ class Feed:
                         self._pass(message.sequence)
             except ServerUnreachableError:
                 self._live.clear()
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(self._retry_seconds)
 
     async def _follow_statuses(self) -> None:
         """Listened to only while somebody wants them: there are several for each run."""
         while True:
             await self._statuses_wanted.wait()
-            with suppress(ServerUnreachableError):
+            try:
                 async with aclosing(self._news.watch()) as news:
                     async for one in news:
                         if not self._of_statuses:
                             break
                         if isinstance(one, RunStatusDocument):
                             self._hint(one)
-            if self._of_statuses:
-                await asyncio.sleep(RETRY_SECONDS)
+            except ServerUnreachableError:
+                await asyncio.sleep(self._retry_seconds)
 
     async def live(self) -> None:
         """When this returns the feed follows: what is stored from now on will be told."""
