@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 from invoker.claimcheck import ClaimStore
@@ -63,5 +64,27 @@ class RunLogs:
             text = (await self._claims.read(result.log_claim)).decode("utf-8", "replace")
         if text is None:
             text = (await self._claims.log(result.run_id) or b"").decode("utf-8", "replace")
-        for line in text.splitlines():
-            yield LogLine(line)
+        for line in kept_lines(text):
+            yield line
+
+
+def kept_lines(text: str) -> Iterator[LogLine]:
+    """The lines of a stored log, each with the attempt below whose mark it stands; before the first mark with None.
+
+    The marks are no lines. A number that is not above the one before is what a function wrote: pure.
+    """
+    attempt: int | None = None
+    for line in text.splitlines():
+        mark = _ATTEMPT_MARK.fullmatch(line)
+        if mark is not None and int(mark[1]) > (attempt or 1):
+            attempt = int(mark[1])
+        else:
+            yield LogLine(line, attempt)
+
+
+def attempt_mark(attempt: int) -> str:
+    """The line of a stored log below which an attempt begins; the first one has none."""
+    return f"[Invoker: attempt {attempt}]"
+
+
+_ATTEMPT_MARK = re.compile(r"\[Invoker: attempt ([0-9]{1,6})\]")

@@ -258,7 +258,8 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line that a run wrote. `attempt`, `stream` and `at` are None when only the stored tail is left."""
+    """One line that a run wrote. When only the stored tail is left, `stream` and `at` are None, and so is `attempt`
+    up to the first mark of an attempt."""
 
     text: str
     attempt: int | None = None

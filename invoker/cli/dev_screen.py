@@ -24,6 +24,7 @@ from invoker.result import Result, RunStatusDocument, State
 
 if TYPE_CHECKING:
     from invoker.client import Client
+    from invoker.views import LogLine
     from trigger.catalog import Catalog
 
 LOG_LINES = 20
@@ -71,7 +72,7 @@ async def _show_log(session: Session, client: Client, status: RunStatusDocument)
     from invoker.errors import InvokerError
 
     try:
-        lines = [line.text async for line in client.logs(status.run_id, follow=True)]
+        lines = headed([line async for line in client.logs(status.run_id, follow=True)])
     except InvokerError as error:
         session.detail(f"log of {status.run_id}: {error.message}")
         return
@@ -86,6 +87,17 @@ async def _show_run(session: Session, client: Client, status: RunStatusDocument,
         return
     failed = status.state.finished and status.state is not State.SUCCEEDED
     screen.show(session, run_line(status, _why(status, await _result(client, status)) if failed else ""))
+
+
+def headed(lines: Sequence[LogLine]) -> list[str]:
+    """The texts of a log's lines; a further attempt begins below a heading."""
+    texts, attempt = [], 1
+    for line in lines:
+        if line.attempt is not None and line.attempt != attempt:
+            attempt = line.attempt
+            texts.append(f"--- attempt {attempt}")
+        texts.append(line.text)
+    return texts
 
 
 def log_lines(function: str, lines: Sequence[str]) -> Text:

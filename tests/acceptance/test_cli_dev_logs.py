@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,34 @@ def handle(event, context):
     raise ValueError("enough") if event["data"] == "2" else SystemExit(0)
 """
 QUIET = "def handle(event, context): return 'done'\n"
+TRIES = """\
+import os
+def handle(event, context):
+    os.write(1, b"try")
+    os._exit(1)
+"""
 ANSWERS = """\
 def handle(event, context):
     print("looked at", event["data"])
     return "done"
 """
+
+
+def test_every_attempt_of_a_run_has_a_heading(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.function("tries", TRIES, more=["backoffLimit: 2"])
+    with desk.dev("--logs"):
+        assert desk.run("publish", "tries", "x", "--request-id", "tries-1", "--wait", "100").code == 3
+        until(lambda: desk.out().count("│ try\n") == 3 or None, what="the log")
+        heard = until(
+            lambda: (ran := desk.run("runs", "logs", "tries-1")).lines == ["try"] * 3 and ran, what="the kept log"
+        )
+        assert heard.err.splitlines() == ["--- attempt 2", "--- attempt 3"]
+        told = [json.loads(line) for line in desk.does("runs", "logs", "tries-1", "-o", "json").lines]
+    assert [one["text"] for one in told] == ["try"] * 3
+    assert [line.split("│ ")[1] for line in desk.out().splitlines() if "│ " in line] == [
+        "try", "--- attempt 2", "try", "--- attempt 3", "try",
+    ]  # fmt: skip
 
 
 def test_what_a_run_wrote_stands_below_its_end(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from invoker.run_log import kept_lines
 from trigger.local_engine.log import MAX_LINE_BYTES, RunLog
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)
@@ -50,6 +51,34 @@ async def test_what_was_lost_on_the_way_is_told_where_it_was() -> None:
     log.add(1, [(OUT, b"after\n")], 1000, AT)
     assert log.tail() == b"before\n[Invoker: 1000 bytes are gone here]\nafter\n"
     assert [text for _, text in await lines_of(log)] == ["before", "[Invoker: 1000 bytes are gone here]", "after"]
+
+
+async def test_every_attempt_begins_on_a_line_of_its_own_under_its_number() -> None:
+    log = log_of((OUT, b"try"))
+    log.add(2, [(OUT, b"try")], 0, AT)
+    log.add(3, [(OUT, b"try\n"), (ERR, b"done\n")], 7, AT)
+    gone = "[Invoker: 7 bytes are gone here]"
+    assert log.tail().decode().splitlines() == [
+        "try", "[Invoker: attempt 2]", "try", gone, "[Invoker: attempt 3]", "try", "done",
+    ]  # fmt: skip
+    lines = [(line.attempt, line.text) async for line in log.lines(False)]
+    assert lines == [(1, "try"), (2, "try"), (3, gone), (3, "try"), (3, "done")]
+    kept = [(line.attempt, line.text) for line in kept_lines(log.tail().decode())]
+    assert kept == [(None, "try"), (2, "try"), (2, gone), (3, "try"), (3, "done")]
+
+
+async def test_what_is_left_of_a_later_attempt_alone_has_its_number() -> None:
+    log = log_of((OUT, b"0123456789\n"), limit=5)
+    log.add(2, [(OUT, b"last\n")], 0, AT)
+    assert log.tail() == b"[Invoker: 11 bytes are gone here]\n[Invoker: attempt 2]\nlast\n"
+
+
+def test_only_a_higher_number_begins_an_attempt() -> None:
+    text = "a\n[Invoker: attempt 1]\n[Invoker: attempt 3]\nb\n[Invoker: attempt 2]\n x [Invoker: attempt 4]\n"
+    assert [(line.attempt, line.text) for line in kept_lines(text)] == [
+        (None, "a"), (None, "[Invoker: attempt 1]"), (3, "b"), (3, "[Invoker: attempt 2]"),
+        (3, " x [Invoker: attempt 4]"),
+    ]  # fmt: skip
 
 
 async def test_an_endless_line_is_cut() -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from invoker.run_log import attempt_mark
 from trigger.engine import LogLine
 from trigger.local_engine import protocol
 
@@ -62,12 +63,21 @@ class RunLog:
         self._tell()
 
     def tail(self) -> bytes:
-        """stdout and stderr together, in the order they came, with a note wherever something is gone."""
+        """stdout and stderr together, in the order they came, with a note wherever something is gone.
+
+        Every attempt but the first begins on a line of its own, below the mark with its number.
+        """
         parts: list[bytes] = []
-        position = 0
+        position, attempt = 0, 1
         for chunk in self._chunks:
+            is_next = chunk.attempt != attempt
+            if is_next and parts and not parts[-1].endswith(b"\n"):
+                parts.append(b"\n")
             if chunk.start > position:
                 parts.append(_note(chunk.start - position))
+            if is_next:
+                attempt = chunk.attempt
+                parts.append(f"{attempt_mark(attempt)}\n".encode())
             parts.append(chunk.data)
             position = chunk.end
         if self._end > position:
@@ -142,8 +152,10 @@ class _LineCutter:
     def cut(self, chunk: Chunk, position: int) -> list[LogLine]:
         """The lines that are complete with this chunk, of which the bytes before `position` are known already."""
         lines: list[LogLine] = []
+        if chunk.start > position or any(attempt != chunk.attempt for attempt, _ in self._open):
+            lines = self.rest()  # what an earlier attempt left open gets no end any more
         if chunk.start > position:
-            lines = [*self.rest(), _line(chunk.attempt, NOTE_STREAM, _note(chunk.start - position), chunk.at)]
+            lines = [*lines, _line(chunk.attempt, NOTE_STREAM, _note(chunk.start - position), chunk.at)]
         key = chunk.attempt, chunk.stream
         before, at = self._open.pop(key, (b"", chunk.at))
         *whole, rest = (before + chunk.data[max(0, position - chunk.start) :]).split(b"\n")
