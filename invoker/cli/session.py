@@ -53,8 +53,7 @@ class Session:
             forget_stdout()
             raise typer.Exit(0) from None
         except OSError as error:
-            forget_stdout()
-            raise InvokerError(f"standard output cannot be written: {error.strerror or error}") from error
+            raise unwritable(error) from error
 
     def output(self, content: bytes) -> None:
         """Write a function's output: exactly its bytes, save on a terminal, where the line is ended."""
@@ -148,6 +147,12 @@ def detaching(session: Session, come_back: str) -> Iterator[None]:
     except asyncio.CancelledError:
         session.complain(f"\ndetached, nothing was cancelled; come back with: {come_back}")
         raise
+
+
+def unwritable(error: OSError) -> InvokerError:
+    """What to say when standard output cannot be written, as on a full disk; nothing more is written to it."""
+    forget_stdout()
+    return InvokerError(f"standard output cannot be written: {error.strerror or error}")
 
 
 def forget_stdout() -> None:

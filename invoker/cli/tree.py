@@ -28,7 +28,7 @@ from invoker.cli import (
     watch,
 )
 from invoker.cli.failure import lines_of
-from invoker.cli.session import Session, forget_stdout
+from invoker.cli.session import Session, forget_stdout, unwritable
 from invoker.errors import InvokerError
 from invoker.version import __version__
 
@@ -66,6 +66,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         forget_stdout()
         return 0
+    except OSError as error:
+        return _refused(unwritable(error)) if _is_of_stdout(error) else _unexpected(error)
     except Exception as error:  # the last line of defence: a user never meets a traceback unasked
         return _unexpected(error)
 
@@ -145,6 +147,16 @@ def first_of_ours(error: BaseException) -> InvokerError | None:
         return error
     below = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     return next((found for one in below if (found := first_of_ours(one)) is not None), None)
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Whether it came from the library, which writes help and version itself, or from the last flush; commands write
+    through their session."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return raised_in == __name__ or raised_in.startswith("typer.")
 
 
 def _usage_lines(error: TyperException, arguments: Sequence[str]) -> list[str]:

@@ -87,6 +87,18 @@ def test_groups_and_the_program_itself_show_their_help() -> None:
         assert told.stderr == ""
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["runs", "list", "--help"], []])
+def test_help_and_version_that_cannot_be_written_are_told_as_such(arguments: list[str]) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with full.open("wb") as out:
+        command = [sys.executable, "-m", "invoker", *arguments]
+        told = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    wanted = "error: standard output cannot be written: No space left on device  [internal]\n"
+    assert (told.stderr, told.returncode) == (wanted, 1)
+
+
 def test_an_unexpected_error_is_one_line_and_debug_shows_the_rest(tmp_path: Path) -> None:
     """A catalog whose folder is no folder at all breaks inside; what the user sees is a sentence."""
     program = "import sys, invoker.cli.tree as t\nt.typer.main.get_command = None\nsys.exit(t.run(['--version']))"
