@@ -26,7 +26,8 @@ from tests.cluster.build import are_programs_built, programs_folder
 from tests.cluster.components import Layout, Ports, Program
 from tests.cluster.facts import Cluster, KubectlError
 from tests.cluster.folders import cache_folder, write_whole
-from tests.cluster.network import Bridge, free_ports
+from tests.cluster.network import Bridge
+from tests.ports import lasting_ports
 
 READY_SECONDS = 60.0
 KWOK = "sigs.k8s.io/kwok/cmd/kwok@v0.7.0"
@@ -121,7 +122,7 @@ def _prepared(folder: Path) -> Layout:
     logs.mkdir()
     # The address is only advertised: no bridge of that name is made.
     bridge = Bridge("none", "10.245.252.0/22")
-    layout = Layout(programs_folder(), run, logs, Ports(*free_ports(4)), bridge, "none", "none")
+    layout = Layout(programs_folder(), run, logs, Ports(*lasting_ports(4)), bridge, "none", "none")
     certificates.make_certificates(layout.pki, certificates.identities("127.0.0.1", ("127.0.0.1",)))
     for name in ("controller-manager", "scheduler", "admin"):
         write_whole(run / f"{name}.kubeconfig", certificates.kubeconfig(layout.pki, name, layout.api_url))

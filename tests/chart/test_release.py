@@ -23,7 +23,7 @@ from tests.chart.helm import CHART, Helm
 from tests.chart.release import MODEST, Release, eventually
 from tests.cluster.facts import Cluster, KubectlError
 from tests.cluster.fixtures import make_namespace, remove_namespace
-from tests.cluster.network import free_ports
+from tests.ports import lasting_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -134,7 +134,7 @@ async def snapshots(client: HttpClient, *, until: str) -> list[set[str]]:
 def test_the_commands_of_the_notes_work_as_they_are_printed(shared: Release, folder: Path) -> None:
     """But for the port of this machine, which somebody else may have."""
     notes = shared.notes()
-    port = str(free_ports(1)[0])
+    port = str(lasting_port())
     commands = [line.strip().replace("8080", port) for line in notes.splitlines() if line.startswith("  ")]
     forward, export, publish = commands[:3]
     assert forward.endswith("&")

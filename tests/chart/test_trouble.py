@@ -21,8 +21,8 @@ from invoker.nats_server import nats_server
 from tests.chart.helm import Helm
 from tests.chart.release import MODEST, Release
 from tests.cluster.facts import Cluster, KubectlError
-from tests.cluster.network import free_ports
 from tests.conftest import eventually
+from tests.ports import lasting_port
 from tests.redis_server import RedisServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -90,7 +90,7 @@ class Surroundings:
 
 @pytest.fixture
 async def surroundings(cluster: Cluster, folder: Path) -> AsyncIterator[Surroundings]:
-    redis = RedisServer(folder, free_ports(1)[0])
+    redis = RedisServer(folder, lasting_port())
     found = Surroundings(folder / "users.conf", Door(), Door(), redis)
     found.let_in("another")
     doors = (found.nats, found.redis)

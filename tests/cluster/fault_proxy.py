@@ -41,7 +41,7 @@ from tests.cluster.faults import (
     classify,
     status_body,
 )  # fmt: skip
-from tests.cluster.network import free_ports
+from tests.ports import lasting_port
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host"}
 
@@ -58,7 +58,7 @@ class FaultProxy:
         self.kubeconfig = folder / "kubeconfig"
         self.token_file, self.ca_file = folder / "token", folder / "ca.crt"
         self.requests: Counter[tuple[str, str]] = Counter()
-        self._folder, self._host, self._port = folder, host, free_ports(1, host)[0]
+        self._folder, self._host, self._port = folder, host, lasting_port(host)
         self._upstream = _Upstream(upstream, folder)
         self._namespace = namespace or self._upstream.namespace
         self._rules: list[Rule] = []

@@ -1,12 +1,9 @@
-"""The cluster's bridge and free ports: a network of its own beside whatever this machine has."""
+"""The cluster's bridge: a network of its own beside whatever this machine has."""
 
 from __future__ import annotations
 
 import json
-import random
-import socket
 import subprocess
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -17,8 +14,6 @@ SERVICES = IPv4Network("10.244.0.0/24")
 """Addresses of Services: the same in every cluster, since only its own router knows them."""
 API_SERVICE = str(SERVICES[1])
 """The API server's address for pods."""
-_NOT_GIVEN_PORTS = range(20_000, 30_000)
-"""Linux gives out those from 32768 on."""
 CANDIDATES = tuple(IPv4Network("10.245.0.0/16").subnets(new_prefix=22))
 
 
@@ -101,21 +96,6 @@ def free_network(taken: list[IPv4Network]) -> IPv4Network:
 def _hardware_address(bridge: Bridge) -> str:
     """Local and single (0a), and the network address behind it, so that two bridges have two."""
     return "0a:58:" + ":".join(f"{byte:02x}" for byte in IPv4Address(bridge.address).packed)
-
-
-def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
-    """Ports that nobody listens on now at this address, all different.
-
-    None of those that the kernel gives to whoever asks for any: on a busy machine such a port has another owner a
-    second later, a mere connection it may be.
-    """
-    found: list[int] = []
-    for port in random.SystemRandom().sample(_NOT_GIVEN_PORTS, len(_NOT_GIVEN_PORTS)):
-        with suppress(OSError), socket.create_server((address, port)):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise OSError(f"there are no {count} free ports at {address}")
 
 
 def _taken_networks() -> list[IPv4Network]:

@@ -22,8 +22,9 @@ from tests.cluster.build import programs_folder
 from tests.cluster.components import NODE, Layout, Ports, Program
 from tests.cluster.facts import Cluster
 from tests.cluster.folders import HERE, digest_of, write_whole
-from tests.cluster.network import API_SERVICE, create_bridge, free_ports
+from tests.cluster.network import API_SERVICE, create_bridge
 from tests.cluster.processes import MARK, Process
+from tests.ports import lasting_ports
 
 READY_WITHIN_SECONDS = 180.0
 LONGEST_SOCKET_PATH = 107
@@ -122,7 +123,7 @@ def _prepare(state: Path) -> Layout:
     cgroup = leftovers.cgroup_name(state)
     write_whole(run / "fingerprint", fingerprint())
     bridge = create_bridge(state)
-    ports = Ports(*free_ports(4))
+    ports = Ports(*lasting_ports(4))
     layout = Layout(programs_folder(), run, logs, ports, bridge, cgroup, runc, _snapshotter(run), bridge.address)
     for folder in leftovers.cgroup_folders(cgroup):
         folder.mkdir(exist_ok=True)

@@ -15,8 +15,8 @@ from tests.acceptance.cli_desk import Desk, until
 from tests.cluster.account import Right, make_account
 from tests.cluster.engine_world import PYTHON_IMAGE, build_python_image
 from tests.cluster.facts import Cluster
-from tests.cluster.network import free_ports
 from tests.docs.transcript import difference, steps_of
+from tests.ports import lasting_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -103,7 +103,7 @@ def test_a_job_that_outlived_its_dev_is_answered_by_the_next(
 ) -> None:
     code = "import time\n\n\ndef handle(event, context):\n    time.sleep(8)\n    return 'late'\n"
     desk.function("slow", code, more=["ttlSecondsAfterFinished: 600"])  # it is looked at afterwards
-    port = ("--http-port", str(free_ports(1, cluster.host_address)[0]))
+    port = ("--http-port", str(lasting_port(cluster.host_address)))
     with desk.dev(*on_cluster, *port):
         key = desk.state / "run-token.key"
         assert key.stat().st_mode & 0o777 == 0o600, "for its owner only"

@@ -20,9 +20,10 @@ from tests.cluster.components import Layout, Ports, audit_policy, files, program
 from tests.cluster.facts import Cluster
 from tests.cluster.folders import CHECKOUT
 from tests.cluster.k3s import docker_answers
-from tests.cluster.network import CANDIDATES, Bridge, free_network, free_ports
+from tests.cluster.network import CANDIDATES, Bridge, free_network
 from tests.cluster.one_node import complaints
 from tests.cluster.processes import Process
+from tests.ports import lasting_port, lasting_ports
 
 PROBE = """
 import sys
@@ -106,7 +107,7 @@ def test_no_daemon_is_no_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert not docker_answers()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.close()
-        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{free_ports(1)[0]}")
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{lasting_port()}")
         assert not docker_answers()
 
 
@@ -115,7 +116,7 @@ def test_networks_and_ports_do_not_meet() -> None:
     assert free_network([IPv4Network("10.245.0.0/23"), IPv4Network("10.245.4.1/32")]) == CANDIDATES[2]
     with pytest.raises(OSError, match="in use"):
         free_network([IPv4Network("10.0.0.0/8")])
-    assert len(set(free_ports(20))) == 20
+    assert len(set(lasting_ports(20))) == 20
 
 
 def test_everything_listens_on_the_loopback_and_writes_below_the_state(tmp_path: Path) -> None:
