@@ -123,15 +123,19 @@ def _file(path: Path) -> Payload:
 
 
 def pairs(given: Iterable[str], option: str) -> dict[str, str]:
-    """`K=V` texts as a mapping; a later one wins. Raises `ValueError` naming the option for one without `=`."""
-    found = {}
+    """`K=V` texts as a mapping. Raises `ValueError`, naming the option, for one without `=` and for a name that
+    is there twice: it travels as a header, of which there is one, whatever its case."""
+    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for text in given:
         key, separator, value = text.partition("=")
         if not separator or not key:
             raise ValueError(f"{option} {text!r}: expected NAME=VALUE")
         if not (key + value).isprintable() or not re.fullmatch(r"[!-9;-~]+", key):
             raise ValueError(f"{option} {text!r}: a name is printable ASCII without ':', a value has no line breaks")
-        found[key] = value
+        if key.lower() in texts:
+            raise ValueError(f"{option} {key!r} is given twice: {texts[key.lower()]!r} and {text!r}")
+        found[key], texts[key.lower()] = value, text
     return found
 
 

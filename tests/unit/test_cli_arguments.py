@@ -68,10 +68,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_pairs() -> None:
-    assert payload.pairs(["a=1", "b=x=y", "a=2", "c="], "--param") == {"a": "2", "b": "x=y", "c": ""}
+    assert payload.pairs(["a=1", "b=x=y", "c="], "--param") == {"a": "1", "b": "x=y", "c": ""}
     for wrong in ("a", "=1", "a b=1", "a:b=1", "ä=1", "a=1\n2", "a=\r"):
         with pytest.raises(ValueError, match="--header"):
             payload.pairs([wrong], "--header")
+
+
+@pytest.mark.parametrize(("first", "second"), [("a=1", "a=2"), ("a=1", "a=1"), ("Level=1", "level=2")])
+def test_a_pair_that_is_given_twice_is_refused_by_its_name(first: str, second: str) -> None:
+    """Names travel as headers, where case does not count."""
+    name = second.partition("=")[0]
+    with pytest.raises(ValueError, match=f"^--param '{name}' is given twice: '{first}' and '{second}'$"):
+        payload.pairs([first, "b=1", second], "--param")
 
 
 @pytest.mark.parametrize(
