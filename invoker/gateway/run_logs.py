@@ -22,10 +22,12 @@ from invoker.gateway.gateway import Gateway
 from invoker.gateway.server_sent import BEGINNING, COMMENT, EventStream, frame
 from invoker.gateway.sight import Sight, needs_nats
 from invoker.lookup import Found
+from invoker.run_log import FINISHING_SECONDS
 from invoker.views import LogLine, RunView
 
-LAST_WORDS_SECONDS = 2.0
-"""Lines that come so much later than the run's result are not waited for: its controller may be gone."""
+LAST_WORDS_SECONDS = FINISHING_SECONDS + 5.0
+"""Lines that come so much later than the run's result are not waited for: its controller may be gone. Longer than is
+waited for the log that is kept, which ends by itself."""
 
 
 class LogEvent(Answer):
@@ -105,15 +107,18 @@ async def log_lines(gateway: Gateway, run: RunView, follow: bool) -> AsyncGenera
 async def _until_over(
     lines: AsyncIterator[LogLine], over: asyncio.Future[None] | None
 ) -> AsyncGenerator[LogLine | None, None]:
+    clock = asyncio.get_running_loop().time
     following: asyncio.Future[LogLine] = asyncio.ensure_future(_next(lines))
+    until: float | None = None
     try:
         while True:
-            ended = over is not None and over.done()
+            if until is None and over is not None and over.done():
+                until = clock() + LAST_WORDS_SECONDS
             awaited: set[asyncio.Future[None] | asyncio.Future[LogLine]] = {following}
-            if over is not None and not ended:
+            if over is not None and until is None:
                 awaited.add(over)
-            seconds = LAST_WORDS_SECONDS if ended else COMMENT_SECONDS
-            await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            seconds = COMMENT_SECONDS if until is None else min(COMMENT_SECONDS, max(0.0, until - clock()))
+            done, _ = await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if following.done():
                 try:
                     line = following.result()
@@ -121,9 +126,10 @@ async def _until_over(
                     return
                 yield line
                 following = asyncio.ensure_future(_next(lines))
-            elif ended:
+                until = None
+            elif until is not None and clock() >= until:
                 return
-            elif over is None or not over.done():
+            elif not done:
                 yield None
     finally:
         await cancelled(following)

@@ -11,10 +11,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from nats.aio.subscription import Subscription
 
 from invoker import wire
 from invoker.client import Client
 from invoker.connection import ConnectionOptions
+from invoker.ending import cancelled
 from invoker.gateway.run_table import RunTable
 from invoker.listing import RunFilter
 from invoker.nats_server import NatsServer
@@ -298,6 +300,34 @@ async def test_logs_as_text_and_as_events_live_and_afterwards(http: aiohttp.Clie
         following = asyncio.create_task(stream.rest())
         stack.open_gate(waiting)
         assert [one.event for one in await following][-1] == "end", "a followed log ends with its run"
+
+
+async def test_a_followed_log_is_waited_for_until_it_is_kept(server: NatsServer) -> None:
+    """The function has answered, and its controller, which has much to do, tells nothing and keeps the log late."""
+    async with Client.connect(ConnectionOptions(url=server.url)) as client:
+        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        world, run_id = world_of(client), wire.run_id_of("r1", "f")
+        controller = await client._client.subscribe(client.names.control(f"logs.{run_id}"))
+        async with running_gateway(server.url) as up, session(up.url) as http:
+            await world.accept("r1", "f")
+            path = f"/v1/runs/{run_id}/logs?follow=true"
+            async with events(http, path, headers={"Accept": "text/event-stream"}) as stream:
+                following = asyncio.create_task(stream.rest())
+                await controller.next_msg(60)
+                await world.seal("r1", "f")
+                asked = asyncio.create_task(_asked(controller, 4))  # who follows asks for the lines once a second
+                await asyncio.wait({asked, following}, return_when=asyncio.FIRST_COMPLETED)
+                await cancelled(asked)
+                assert not following.done(), "the log ended before it was kept"
+                await world.claims.put_log(run_id, b"late\n")
+                await world.release("r1", "f")
+                told = await following
+        assert [(one.event, one.data.get("text")) for one in told] == [("line", "late"), ("end", None)]
+
+
+async def _asked(controller: Subscription, times: int) -> None:
+    for _ in range(times):
+        await controller.next_msg(60)
 
 
 async def _zeros(size: int) -> AsyncIterator[bytes]:
