@@ -53,7 +53,7 @@ def test_a_function_whose_file_is_refused_gets_no_event(desk: Desk, command: lis
     (desk.catalog / "bad").mkdir()
     (desk.catalog / "bad" / "function.yaml").write_text(BAD)
     try:
-        desk.does("functions", "reload")
+        assert desk.run("functions", "reload").code == 6
         dead = desk.run("dead", "list", "-o", "name").lines
         refused = desk.run(*command, "x", "--wait", WAIT)
         first, *_, last = error_lines(refused)
@@ -104,9 +104,12 @@ def test_reload_says_what_is_wrong(desk: Desk) -> None:
     (desk.catalog / "bad").mkdir()
     (desk.catalog / "bad" / "function.yaml").write_text(BAD)
     try:
-        said = desk.does("functions", "reload").err.splitlines()
+        ran = desk.run("functions", "reload")
+        said = ran.err.splitlines()
         assert said[0].endswith(", 1 broken")
         assert said[1].startswith("bad is broken: bad/function.yaml:5: spec.runtim: unknown key")
+        as_json = desk.run("functions", "reload", "-o", "json")
+        assert (ran.code, as_json.code, as_json.json["broken"]) == (6, 6, 1)
     finally:
         shutil.rmtree(desk.catalog / "bad")
         desk.does("functions", "reload")
