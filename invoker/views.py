@@ -314,6 +314,7 @@ class FunctionInfo(Document):
     spec_hash: str | None = None
     timeout_seconds: float | None = None
     backoff_limit: int | None = None
+    no_retry_exit_codes: tuple[int, ...] = ()
     input_schema: Any = None
     output_schema: Any = None
     parameters: tuple[ParameterInfo, ...] = ()

@@ -47,6 +47,7 @@ def describe_function(function: Function, problem: BrokenFunction | None, backlo
         "spec_hash": function.spec_hash,
         "timeout_seconds": function.timeout_seconds,
         "backoff_limit": function.backoff_limit,
+        "no_retry_exit_codes": sorted(function.no_retry_exit_codes),
         "input_schema": function.input.schema,
         "output_schema": function.output.schema,
         "parameters": [

@@ -353,7 +353,7 @@ def function_screen(one: FunctionInfo) -> RenderableType:
         "file": one.file,
         "labels": ", ".join(f"{key}={value}" for key, value in one.labels.items()),
         "parameters": ", ".join(_parameter(found) for found in one.parameters),
-        "attempts": None if one.backoff_limit is None else str(one.backoff_limit + 1),
+        "attempts": _attempts(one),
         "timeout": None if one.timeout_seconds is None else duration(one.timeout_seconds),
         "limit": None if one.concurrency is None else f"{one.concurrency} at once",
         "now": f"{one.running} running, {one.queued} queued",
@@ -372,6 +372,13 @@ def _kind(one: FunctionInfo) -> str:
     folder = f"/{one.file.rpartition('/')[0]}/" if one.file and "/" in one.file else ""
     beside = program.rpartition(folder)[2] if folder and folder in program else None
     return " ".join([program if beside is None else f"./{beside}", *arguments])
+
+
+def _attempts(one: FunctionInfo) -> str | None:
+    if one.backoff_limit is None:
+        return None
+    codes = " or ".join(str(code) for code in one.no_retry_exit_codes)
+    return f"{one.backoff_limit + 1}" + (f", no further one after exit code {codes}" if codes else "")
 
 
 def _subscription(found: SubscriptionInfo) -> str:

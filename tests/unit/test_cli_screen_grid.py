@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from invoker.cli.screen import fitted, function_rows, function_screen, grid
 from invoker.views import FunctionInfo
+from trigger.consumers import Backlog
+from trigger.describe import describe_function
+from trigger.function_code import FunctionFolder
+from trigger.function_file import read_functions
 
 LONG = "import sys, json, os; print(json.load(open(os.environ['INVOKER_INPUT_FILE'])))"
 
@@ -48,6 +53,22 @@ def test_a_program_beside_its_file_is_shown_as_it_is_written_there() -> None:
     assert text.count(" ./sum.sh --all") == 2
     assert "/srv/my functions" not in text
     assert "/bin/ls /srv/ls/x" in text
+
+
+@pytest.mark.parametrize(
+    ("codes", "wanted"),
+    [((), "attempts   3\n"), ((2, 64), "attempts   3, no further one after exit code 2 or 64\n")],
+)
+def test_a_function_is_shown_with_the_exit_codes_that_end_it(codes: tuple[int, ...], wanted: str) -> None:
+    spec = f"runtime: python, code: 'def handle(event, context): pass', backoffLimit: 2, noRetryExitCodes: {[*codes]}"
+    text = f"{{apiVersion: invoker.dev/v1alpha1, kind: Function, metadata: {{name: f}}, spec: {{{spec}}}}}"
+    read = read_functions(text.encode(), "f.yaml", FunctionFolder(Path("/x"), {})).functions
+    told = FunctionInfo.model_validate(describe_function(read[0], None, Backlog(0, 0, False)))
+    assert told.no_retry_exit_codes == codes
+    target = Console(file=io.StringIO(), width=400, markup=False, highlight=False, emoji=False)
+    target.print(function_screen(told))
+    assert isinstance(target.file, io.StringIO)
+    assert wanted in target.file.getvalue()
 
 
 def test_the_widest_columns_give_way_first() -> None:
