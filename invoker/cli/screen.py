@@ -353,7 +353,7 @@ def function_screen(one: FunctionInfo) -> RenderableType:
         "file": one.file,
         "labels": ", ".join(f"{key}={value}" for key, value in one.labels.items()),
         "parameters": ", ".join(_parameter(found) for found in one.parameters),
-        "attempts": _attempts(one),
+        "attempts": _attempts_allowed(one),
         "timeout": None if one.timeout_seconds is None else duration(one.timeout_seconds),
         "limit": None if one.concurrency is None else f"{one.concurrency} at once",
         "now": f"{one.running} running, {one.queued} queued",
@@ -374,7 +374,7 @@ def _kind(one: FunctionInfo) -> str:
     return " ".join([program if beside is None else f"./{beside}", *arguments])
 
 
-def _attempts(one: FunctionInfo) -> str | None:
+def _attempts_allowed(one: FunctionInfo) -> str | None:
     if one.backoff_limit is None:
         return None
     codes = " or ".join(str(code) for code in one.no_retry_exit_codes)
