@@ -22,6 +22,7 @@ from invoker.gateway.event_id import event_id
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.publish_call import PublishCall, read_call
 from invoker.gateway.run_body import Body
+from invoker.gateway.sight import function_meant
 
 MAX_CHECKED_BYTES = 16 * 1024 * 1024
 """The controllers' own limit for an input that has a schema."""
@@ -53,21 +54,22 @@ async def known_function(catalog: CatalogCopy, name: str, request: Request) -> s
     try:
         wire.check_function_name(name)
     except TopicError:
-        raise _unknown(name) from None
+        raise _unknown(name, catalog, request) from None
     caller_of(request).check(Action.PUBLISH, function=name)
     found = catalog.function(name)
     if found is None or found.status == "broken":
         await catalog.renewed()  # it may have come, or been mended, since the copy was made
         found = catalog.function(name)
     if found is None and catalog.problem is None:
-        raise _unknown(name)
+        raise _unknown(name, catalog, request)
     if found is not None and found.status == "broken":
         raise UnknownIdError(f"the function {name!r} cannot run: its file is refused", function=name)
     return name  # also while no controller answers: they decide when they are back
 
 
-def _unknown(name: str) -> UnknownIdError:
-    return UnknownIdError(f"there is no function {name[:80]!a}", hint="GET /v1/functions lists them")
+def _unknown(name: str, catalog: CatalogCopy, request: Request) -> UnknownIdError:
+    meant = function_meant(caller_of(request), catalog.present, name)
+    return UnknownIdError(f"there is no function {name[:80]!a}", hint=f"{meant}GET /v1/functions lists them")
 
 
 async def _body(gateway: Gateway, request: Request, name: str) -> Body:

@@ -23,7 +23,7 @@ from invoker.gateway.known_queries import known_queries
 from invoker.gateway.openapi_parts import document_body
 from invoker.gateway.polling import small_body
 from invoker.gateway.requests import parsed_document
-from invoker.gateway.sight import unknown
+from invoker.gateway.sight import function_meant, unknown
 from invoker.payload import check_headers
 from invoker.views import CatalogInfo, Explanation, FunctionInfo, PauseInfo, ReloadInfo
 
@@ -120,11 +120,11 @@ async def catalog_now(gateway: Gateway) -> tuple[CatalogInfo, str | None]:
 
 async def visible_function(gateway: Gateway, caller: Caller, name: str) -> FunctionInfo:
     """The function, when it is there and the caller may see it."""
-    if caller.may(Action.READ, function=name):
-        found = (await catalog_now(gateway))[0].function(name)
-        if found is not None:
-            return found
-    raise unknown("function", name)
+    catalog, _ = await catalog_now(gateway)
+    found = catalog.function(name) if caller.may(Action.READ, function=name) else None
+    if found is None:
+        raise unknown("function", name, function_meant(caller, catalog, name))
+    return found
 
 
 async def check_operable(gateway: Gateway, caller: Caller, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from fastapi import Depends
@@ -13,7 +14,7 @@ from invoker.errors import ExpiredError, ForbiddenError, ServerUnreachableError,
 from invoker.gateway.access.scopes import Action, Caller
 from invoker.gateway.gateway import Gateway
 from invoker.lookup import Found
-from invoker.views import RequestView, RunView
+from invoker.views import CatalogInfo, RequestView, RunView
 
 ANY_FUNCTION = "*"
 """The name of no function: only patterns that fit every name fit it."""
@@ -127,8 +128,15 @@ def needs_nats(gateway: Gateway) -> Any:
 _LISTS = {"function": "functions", "dead letter": "dead-letters"}
 
 
-def unknown(what: str, given: str) -> UnknownIdError:
-    """The one answer for what is not there and for what the caller may not see."""
+def unknown(what: str, given: str, meant: str = "") -> UnknownIdError:
+    """The one answer for what is not there and for what the caller may not see. `meant` goes before its hint."""
     return UnknownIdError(
-        f"no {what} {given[:80]!a} is known", hint=f"GET /v1/{_LISTS.get(what, 'runs')} lists what there is"
+        f"no {what} {given[:80]!a} is known", hint=f"{meant}GET /v1/{_LISTS.get(what, 'runs')} lists what there is"
     )
+
+
+def function_meant(caller: Caller, catalog: CatalogInfo, name: str) -> str:
+    """The question for the nearest names among those that the caller may see; empty when none is near."""
+    seen = (one.name for one in catalog.functions if caller.may(Action.READ, function=one.name))
+    near = get_close_matches(name[:80], list(seen), n=3)
+    return f"did you mean {' or '.join(near)}? " if near else ""

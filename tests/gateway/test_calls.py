@@ -39,6 +39,17 @@ async def test_an_unknown_function_is_not_found(http: aiohttp.ClientSession, nam
     assert (await call(http, f"/v1/functions/{name}/calls", b"x"))[0] == 404
 
 
+async def test_an_unknown_function_is_answered_with_the_nearest_names(http: aiohttp.ClientSession) -> None:
+    status, problem = await call(http, "/v1/functions/ordr/calls", b"x")
+    assert (status, problem["hint"]) == (404, "did you mean order? GET /v1/functions lists them")
+    for method, path in (("GET", "/v1/functions/ordr"), ("POST", "/v1/functions/ordr/pause")):
+        async with http.request(method, path) as answer:
+            problem = await answer.json()
+        assert (answer.status, problem["hint"]) == (404, "did you mean order? GET /v1/functions lists what there is")
+    status, problem = await call(http, "/v1/functions/zzzz/calls", b"x")
+    assert (status, problem["hint"]) == (404, "GET /v1/functions lists them")
+
+
 @pytest.mark.parametrize(
     ("query", "body", "pointers"),
     [
