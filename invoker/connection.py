@@ -34,8 +34,10 @@ RECONNECT_WAIT_SECONDS = 0.2
 """nats-py's own default of 2 s would be most of the outage when a server restarts (usable again after 0.8 s)."""
 OLDEST_SERVER = (2, 12, 7)
 """Older servers have holes that are known to everybody, and lose or double messages in ways that were mended since."""
-_FULL = {10077, 10023, 10047}
-"""JetStream error codes of a stream or store that is full: maximum messages or bytes, insufficient storage."""
+STORE_FULL = frozenset((10023, 10047))
+"""JetStream error codes of a store that is full, by its own bound or because the disk is: insufficient storage."""
+_FULL = {10077, *STORE_FULL}
+"""And of a stream that is full: maximum messages or bytes."""
 _REFUSAL = re.compile(r"authorization|permissions violation|authentication", re.IGNORECASE)
 _GOES_ON = re.compile(r"permissions violation|maximum subscriptions exceeded", re.IGNORECASE)
 """Errors after which the server keeps the connection."""

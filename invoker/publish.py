@@ -14,7 +14,7 @@ import nats.js.errors
 
 from invoker import spans, tracing, wire
 from invoker.claimcheck import ClaimStore
-from invoker.connection import nats_errors
+from invoker.connection import STORE_FULL, nats_errors
 from invoker.errors import BackPressureError, InvokerError, PayloadTooLargeError, RequestIdError
 from invoker.request import ClaimCheck, Content
 
@@ -142,10 +142,7 @@ class EventPublisher:
                 ack = await self._js.publish(self._names.event(event.topic), body, headers=headers or None)
             except nats.js.errors.APIError as error:
                 if error.code == 503:
-                    raise BackPressureError(
-                        f"publishing on {event.topic}: the events stream is full ({error.description})",
-                        hint="nothing was stored; publish again when the backlog is smaller",
-                    ) from error
+                    raise _full(event.topic, error.err_code, error.description) from error
                 raise
         return Published(stream=ack.stream, sequence=ack.seq, duplicate=bool(ack.duplicate))
 
@@ -196,6 +193,20 @@ class EventPublisher:
                 f"the event has {size} bytes, at most {self.max_event_bytes} are allowed (INVOKER_MAX_EVENT_BYTES)",
                 limit_bytes=self.max_event_bytes,
             )
+
+
+def _full(topic: str, code: int | None, description: str | None) -> BackPressureError:
+    """The stream has reached its bound, or the server has no room for any stream. It does not tell a full disk from a
+    store that has reached its own bound, so both are named."""
+    if code in STORE_FULL:
+        return BackPressureError(
+            f"publishing on {topic}: at NATS its JetStream store, or the disk below it, is full ({description})",
+            hint="nothing was stored; make room on that disk or raise max_file_store, then publish again",
+        )
+    return BackPressureError(
+        f"publishing on {topic}: the events stream is full ({description})",
+        hint="nothing was stored; publish again when the backlog is smaller",
+    )
 
 
 def _size(data: bytes | Content | AsyncIterable[bytes]) -> int | None:

@@ -184,7 +184,9 @@ async def test_a_store_that_fills_up_refuses_in_words_and_goes_on_by_itself(tmp_
                 async with http.post("/v1/topics/some.topic", data=b"x") as answer:
                     problem = await answer.json()
                     assert (answer.status, problem["code"]) == (503, "stream-full")
+                    assert "its JetStream store, or the disk below it, is full" in problem["detail"]
                     assert "insufficient resources" in problem["detail"]
+                    assert "make room" in problem["hint"]
                     assert int(answer.headers["Retry-After"]) > 0
                 await client.jetstream().delete_stream("HOG")
 
