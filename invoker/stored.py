@@ -15,7 +15,7 @@ from invoker.claimcheck import ClaimStore
 from invoker.dead_letters import DeadLetterReader
 from invoker.errors import UnknownIdError
 from invoker.listing import FinishedRows, RunFilter, RunListing
-from invoker.lookup import Found, Lookup, Sees
+from invoker.lookup import Found, Lookup, Sees, canonical_id
 from invoker.request import Content
 from invoker.result import Result
 from invoker.run_log import RunLogs
@@ -49,6 +49,13 @@ class Stored:
         """The request of exactly that id. Raises `UnknownIdError` (with `dead_id` and `topic` for an event that became
         a dead letter) or `ExpiredError`."""
         return await self._lookup.exact(request_id)
+
+    async def refuse_dead(self, given: str) -> None:
+        """Raise `UnknownIdError`, as `request` does, when the event of exactly that id has become a dead letter.
+
+        For who waits: however many ask at once, one reading of the letters answers them all.
+        """
+        await self._lookup.refuse_dead(given, canonical_id(given))
 
     async def meant(self, given: str, sees: Sees | None = None) -> Found:
         """What an id stands for that a person typed: whole, shortened or `@latest`, the latter two among what `sees`

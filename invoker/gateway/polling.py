@@ -26,6 +26,8 @@ Wait = Annotated[
     Query(ge=0, le=86_400, allow_inf_nan=False, description="Seconds to wait; `Prefer: wait=N` is the same"),
 ]
 _PREFERRED = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
+FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS = 0.1, 5.0
+"""Between two looks for what is not announced to a watch."""
 _TOGETHER_SECONDS = 0.005
 """What is stored within this time is answered by one reading."""
 
@@ -39,22 +41,35 @@ def seconds_to_wait(gateway: Gateway, request: Request, wait: float | None) -> f
 
 
 async def waited(
-    request: Request, watch: Watch, read: Callable[[], Awaitable[T]], enough: Callable[[T], bool], seconds: float
+    request: Request,
+    watch: Watch,
+    read: Callable[[], Awaitable[T]],
+    enough: Callable[[T], bool],
+    seconds: float,
+    *,
+    look: Callable[[T], Awaitable[bool]] | None = None,
 ) -> T:
     """What `read` gives once it is `enough`, or after so many seconds as it is then.
 
-    The watch must have been opened before. Raises `ClientDisconnect` when the caller goes.
+    The watch must have been opened before. `look` is asked now and then, with growing pauses, for as long as it says
+    so; what it raises ends the waiting. Raises `ClientDisconnect` when the caller goes.
     """
     found = await read()
     if enough(found) or seconds <= 0:
         return found
-    deadline = asyncio.get_running_loop().time() + seconds
+    clock, pause = asyncio.get_running_loop().time, FIRST_LOOK_SECONDS
+    deadline = clock() + seconds
     gone, closing = asyncio.ensure_future(_gone(request)), closing_of(request.scope)
     try:
         while not enough(found):
-            if not await _moved(watch, gone, closing, deadline):
+            until = deadline if look is None else min(deadline, clock() + pause)
+            if await _moved(watch, gone, closing, until):
+                found = await read()
+            elif closing.done() or look is None or clock() >= deadline:
                 return await read()
-            found = await read()
+            else:
+                look = look if await look(found) else None
+                pause = min(2 * pause, LONGEST_LOOK_SECONDS)
         return found
     finally:
         gone.cancel()

@@ -18,6 +18,7 @@ from invoker.errors import (
     NotReadyError,
     PayloadTooLargeError,
     ServerUnreachableError,
+    UnknownIdError,
     WaitExpiredError,
 )
 from invoker.gateway.acceptance import repeatable, without_topic
@@ -67,8 +68,20 @@ def router(gateway: Gateway) -> APIRouter:
         def enough(view: RequestView) -> bool:
             return view.complete or (knows and not has_already(request, _tag(view)))
 
+        async def unaccepted(view: RequestView) -> bool:
+            """Whether it may still become a dead letter, which no watch tells; raises when it is one."""
+            if view.record is not None or view.runs:
+                return False
+            try:
+                await gateway.client.stored.refuse_dead(request_id)
+            except UnknownIdError:
+                await sight.request(request_id)  # raises it in the words that the caller may read
+            except ServerUnreachableError:
+                pass  # an outage is a pause, as it is for who waits
+            return True
+
         async with gateway.client.feed.watch(canonical_id(request_id)) as watch:
-            view = await waited(request, watch, lambda: sight.request(request_id), enough, seconds)
+            view = await waited(request, watch, lambda: sight.request(request_id), enough, seconds, look=unaccepted)
         return tagged(request, request_detail(view))
 
     @routes.get("/v1/requests/{request_id}/chain", response_model=ChainDetail)

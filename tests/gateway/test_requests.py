@@ -14,15 +14,19 @@ import pytest
 from yarl import URL
 
 from invoker import wire
+from invoker.client import Client
+from invoker.connection import ConnectionOptions
 from invoker.errors import RangeRefusedError
 from invoker.gateway.content import wanted_part
 from invoker.nats_server import NatsServer
+from invoker.streams import StreamLimits, ensure_streams
 from tests.conftest import eventually
 from tests.controllers import running_controller
 from tests.custody.workload import function as function_document
 from tests.custody.workload import write_catalog
-from tests.gateway.reading import finished, get, post, publish
+from tests.gateway.reading import finished, get, post, publish, world_of
 from tests.gateway.stack import FILE, INPUT, Stack, running_gateway, session
+from tests.integration.stored_world import put_letter
 
 POLLS = 1_000
 NASTY = (
@@ -89,6 +93,32 @@ async def test_an_event_that_no_controller_took_yet_is_queued_and_not_unknown(
         waiting = asyncio.create_task(finished(http, request_id))
         async with running_controller(server.url, catalog, tmp_path / "state"):
             assert (await waiting)["runs"][0]["output"]["inline_base64"] == "ZWFybHk="
+
+
+async def test_a_wait_for_an_event_that_becomes_a_dead_letter_ends_with_that(server: NatsServer) -> None:
+    async with Client.connect(ConnectionOptions(url=server.url)) as client:
+        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        world = world_of(client)
+        async with running_gateway(server.url, gateway_accept_seconds=0) as up, session(up.url) as http:
+            request_id = await publish(http, "echo.x", b"early")
+            # Nobody waits that out.
+            waiting = asyncio.create_task(get(http, f"/v1/requests/{request_id}?wait=250", 404))
+            await eventually(lambda: _awaited(up.gateway.client, request_id), what="one who waits")
+            letter = {
+                "id": "d1", "request_id": request_id, "topic": "echo.x", "reason": "invalid-topic",
+                "message": "no good", "dead_at": "2026-03-01T00:00:00Z",
+            }  # fmt: skip
+            await put_letter(world, letter)
+            await world.take_event()
+            async with asyncio.timeout(60):
+                problem = await waiting
+            assert (problem["code"], problem["dead_id"]) == ("unknown", "d1")
+            assert "no good" in problem["detail"]
+
+
+async def _awaited(client: Client, request_id: str) -> bool:
+    """Whether somebody waits for news of the request: he has read how it stands."""
+    return any(watch._queue._getters for watch in client.feed._by_request.get(request_id, ()))  # type: ignore[attr-defined]  # asyncio's own, untyped
 
 
 async def test_a_poller_that_knows_the_newest_is_answered_304(http: aiohttp.ClientSession, stack: Stack) -> None:
