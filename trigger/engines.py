@@ -32,7 +32,12 @@ def engine_of(
         return _kubernetes(settings, metrics, catalog)
     from trigger.local_engine.engine import LocalEngine
 
-    return LocalEngine(settings.state_dir / "engine", fetch_input=inputs.read, on_request=metrics.requested)
+    return LocalEngine(
+        settings.state_dir / "engine",
+        fetch_input=inputs.read,
+        secrets_dir=settings.secrets_dir,
+        on_request=metrics.requested,
+    )
 
 
 def problem_of(engine: Engine) -> str | None:

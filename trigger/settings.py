@@ -46,6 +46,9 @@ class ControllerSettings(KubernetesSettings):
     """What executes runs: child processes of the controller, or Jobs."""
     state_dir: Path = Path("/var/lib/invoker")
     """Work folders, code snapshots and cached environments of the local engine."""
+    secrets_dir: Path | None = None
+    """Secrets and ConfigMaps for the local engine: what `valueFrom` of a variable refers to as NAME and KEY is the file
+    NAME/KEY in here, without its last line break."""
     http_host: str = "127.0.0.1"
     """Address that the run API, the probes and the metrics listen on."""
     http_port: Annotated[int, Field(ge=0, le=65535)] = 7222

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from invoker.ending import cancelled
 from invoker.errors import EngineUnavailableError, StartRefusedError
 from invoker.result import Reason, State
 from tests.conformance.engine_suite import *  # noqa: F403 -- the suite is the point of this module
@@ -41,6 +42,27 @@ async def test_references_to_secrets_are_refused_by_name(world: LocalWorld) -> N
     with pytest.raises(StartRefusedError, match="PASSWORD") as caught:
         await world.engine.start(replace(world.plan("exit 0"), pod=pod))
     assert caught.value.fields["reason"] == Reason.CONFIG
+
+
+async def test_references_are_read_anew_from_a_folder_for_every_attempt(tmp_path: Path) -> None:
+    key = tmp_path / "secrets" / "db" / "password"
+    key.parent.mkdir(parents=True)
+    key.write_text("s3cret\n")
+    entry = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}
+    engine = LocalEngine(tmp_path / "engine", secrets_dir=tmp_path / "secrets", first_pause_seconds=LocalWorld.pause)
+    async with engine:
+        world = LocalWorld(tmp_path, engine)
+        following = asyncio.create_task(world.follow())
+        renews = f'printf "<%s>" "$PASSWORD"; echo renewed > {key}; test "$PASSWORD" = renewed'
+        plan = world.plan(renews, pod={"env": [entry]}, output=OutputMode.STDOUT, limits=Limits(backoff_limit=1))
+        status, end = await run(world, plan)
+        assert (end.state, len(status.attempts)) == (State.SUCCEEDED, 2)
+        assert end.output == b"<renewed>"
+        key.unlink()
+        _, end = await run(world, world.plan("exit 0", pod={"env": [entry]}))
+        assert (end.state, end.reason) == (State.FAILED, Reason.CONFIG)
+        assert end.message == f"key 'password' of the Secret 'db' is not there: no file {key}"
+        await cancelled(following)
 
 
 async def test_an_unknown_runtime_is_refused(world: LocalWorld) -> None:

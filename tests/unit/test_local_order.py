@@ -107,11 +107,6 @@ def test_programs_are_looked_for_where_the_function_says(tmp_path: Path) -> None
         (Code(command=()), {}, "an empty command"),
         (Code(image="x"), {}, "only names an image"),
         (Code(), {"job": {}}, "whole Job"),
-        (
-            Code(command=("true",)),
-            {"env": [{"name": "A", "valueFrom": {"x": 1}}, {"name": "B"}]},
-            "cannot read: A; give it a value, or use the kubernetes engine$",
-        ),
         (Code(runtime="python"), {"job": {"template": {}}}, "has job, which only pods have"),
         *(
             (

@@ -24,6 +24,7 @@ from trigger.local_engine.driver import Driver
 from trigger.local_engine.order import Interpreter, Programs, check_startable
 from trigger.local_engine.preparation import FetchInput, Preparation
 from trigger.local_engine.processes import Processes
+from trigger.local_engine.references import check_readable
 from trigger.local_engine.removal import Removals
 from trigger.local_engine.requirements import Environments
 from trigger.local_engine.run import Run
@@ -36,7 +37,8 @@ class LocalEngine:
 
     `state_dir` belongs to one engine at a time: on entering, what an earlier one left there is removed. `python` runs
     `runtime: python` and makes the environments of requirements.txt; `fetch_input` gives the bytes for
-    `input.as: file`. `first_pause_seconds` is the pause after a first failed attempt, doubled each time up to 60 s.
+    `input.as: file`. `secrets_dir` holds what variables refer to, `NAME/KEY` a file each; without one such functions
+    are refused. `first_pause_seconds` is the pause after a first failed attempt, doubled each time up to 60 s.
     `install_env` is given to pip besides a minimal environment. `on_environment_problem(function, text or None)` is
     told when a function's requirements cannot be installed, and when they could be again; `on_request(answer)` is told
     how each start was answered, one of `START_ANSWERS`.
@@ -52,6 +54,7 @@ class LocalEngine:
         *,
         python: str = sys.executable,
         fetch_input: FetchInput | None = None,
+        secrets_dir: Path | None = None,
         first_pause_seconds: float = 1.0,
         install_env: Mapping[str, str] | None = None,
         on_environment_problem: Callable[[str, str | None], None] | None = None,
@@ -72,7 +75,10 @@ class LocalEngine:
             self._state_dir / "environments", python, self._processes, install_env or {}, time.monotonic
         )
         snapshots = Snapshots(self._state_dir, self._processes.remove)
-        preparation = Preparation(interpreter, self._environments, snapshots, fetch_input, self._note_environment)
+        self._secrets_dir = secrets_dir
+        preparation = Preparation(
+            interpreter, self._environments, snapshots, fetch_input, self._note_environment, secrets_dir
+        )
         self._removals = Removals(self._processes.remove)
         self._driver = Driver(self._processes, preparation, self._removals, first_pause_seconds)
         self._is_open = False
@@ -133,6 +139,7 @@ class LocalEngine:
         if plan.run_id in self._runs:
             return
         check_startable(plan)
+        check_readable(plan, self._secrets_dir)
         program = self._programs.of(plan)
         if not self._is_open:
             raise EngineUnavailableError("the local engine is not running")

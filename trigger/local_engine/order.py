@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from invoker import runtime
@@ -81,11 +81,12 @@ class Interpreter:
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What an attempt starts with. `code_folder` is its version's copy of the code, `folder_exists` says that its work
-    folder was made for its input."""
+    folder was made for its input, `values` are those of the variables that refer to Secrets and ConfigMaps."""
 
     interpreter: Interpreter
     code_folder: Path | None = None
     folder_exists: bool = False
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_startable(plan: RunPlan) -> None:
@@ -100,10 +101,6 @@ def check_startable(plan: RunPlan) -> None:
         _refuse(plan, f"has the runtime {code.runtime!r}; the local engine knows {', '.join(sorted(RUNTIMES))}")
     if code.command is not None and not code.command:
         _refuse(plan, "has an empty command")
-    if names := _references(plan.pod):
-        text = f"refers to secrets or configuration that the local engine cannot read: {', '.join(names)}"
-        it = "it" if len(names) == 1 else "them"
-        _refuse(plan, f"{text}; give {it} a value, or use the kubernetes engine")
     if keys := _of_pods_only(plan.pod):
         text = f"has {', '.join(keys)}, which only pods have"
         _refuse(plan, text, hint="leave that out, or use the kubernetes engine: `invoker dev --engine kubernetes`")
@@ -118,13 +115,6 @@ def _without_command(plan: RunPlan) -> str:
     if "job" in plan.pod:
         return "is a whole Job; the kubernetes engine runs those: `invoker dev --engine kubernetes`"
     return "has neither runtime nor command"
-
-
-def _references(pod: Mapping[str, object]) -> list[str]:
-    entries = pod.get("env") or ()
-    if not isinstance(entries, list | tuple):
-        return []
-    return [str(entry.get("name")) for entry in entries if isinstance(entry, Mapping) and entry.get("valueFrom")]
 
 
 def _of_pods_only(pod: Mapping[str, object]) -> list[str]:
@@ -217,6 +207,7 @@ def environment(plan: RunPlan, number: int, places: Places, uid: str, prepared: 
         "TMPDIR": places.folder,
         "LANG": "C.UTF-8",
         **plan.env,
+        **prepared.values,
         "INVOKER_WORKDIR": places.folder,
         "INVOKER_POD_UID": uid,
         "INVOKER_ATTEMPT_NUMBER": str(number),

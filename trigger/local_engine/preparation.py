@@ -20,6 +20,7 @@ from trigger import endings
 from trigger.engine import RunEnd
 from trigger.local_engine import attempts, workfolder
 from trigger.local_engine.order import Interpreter, Places, Prepared
+from trigger.local_engine.references import UnreadableReferenceError, references_of, values_of
 from trigger.local_engine.requirements import Environments, InstallError
 from trigger.local_engine.run import Run
 from trigger.local_engine.snapshots import Snapshots
@@ -52,18 +53,24 @@ class Preparation:
         snapshots: Snapshots,
         fetch_input: FetchInput | None,
         note_environment: Callable[[str, str | None], None],
+        secrets_dir: Path | None = None,
     ) -> None:
         self._interpreter = interpreter
         self._environments = environments
         self._snapshots = snapshots
         self._fetch_input = fetch_input
         self._note_environment = note_environment
+        self._secrets_dir = secrets_dir
         self._nothing = Prepared(interpreter)
 
     def at_once(self, run: Run) -> Prepared | None:
         """What the attempt starts with when nothing is left to be done; None when `prepare` must be awaited."""
         plan, code = run.plan, run.plan.code
-        if plan.input is InputMode.FILE or (code.runtime is not None and code.requirements is not None):
+        if (
+            plan.input is InputMode.FILE
+            or references_of(plan)
+            or (code.runtime is not None and code.requirements is not None)
+        ):
             return None
         if code.folder is None and code.inline is None:
             return self._nothing
@@ -81,9 +88,10 @@ class Preparation:
         plan = run.plan
         interpreter = await self._find_interpreter(plan)
         code_folder = await self._snapshot(run)
+        values = await self._values(plan)
         if plan.input is InputMode.FILE:
             await self._write_input(plan, folder)
-        return Prepared(interpreter, code_folder, folder_exists=plan.input is InputMode.FILE)
+        return Prepared(interpreter, code_folder, folder_exists=plan.input is InputMode.FILE, values=values)
 
     def done_with(self, function: str, code_name: str | None) -> None:
         """A run that had this code has ended."""
@@ -101,6 +109,14 @@ class Preparation:
             raise PreparationError(Reason.CONFIG, text) from error
         self._note_environment(plan.function, None)
         return Interpreter.at(str(python))
+
+    async def _values(self, plan: RunPlan) -> dict[str, str]:
+        if not references_of(plan):
+            return {}
+        try:
+            return await asyncio.to_thread(values_of, plan, self._secrets_dir)
+        except UnreadableReferenceError as error:
+            raise PreparationError(Reason.CONFIG, str(error)) from error
 
     async def _snapshot(self, run: Run) -> Path | None:
         """The run's code. A run keeps the copy of its first attempt."""
