@@ -94,7 +94,7 @@ def dev(
     session.refuse_gateway("dev")
     chosen = cluster_settings(kubeconfig, kube_context, namespace)
     check_options(engine, chosen)
-    folder = StateFolder((state or settings.default_state_dir()).expanduser().absolute())
+    folder = StateFolder((state or settings.default_state_dir()).expanduser().resolve())
     if not folder.lock():
         _tell_running(session, folder, output, catalog, fresh=fresh)
         return
@@ -159,7 +159,7 @@ def _found_by_default(folder: StateFolder) -> bool:
     """Whether other commands of this user find this dev without being told."""
     from invoker import settings
 
-    return folder.path == settings.default_state_dir().expanduser().absolute()
+    return folder.path == settings.default_state_dir().expanduser().resolve()
 
 
 async def _show(session: Session, ready: Dev, output: Form, *, logs: bool) -> None:

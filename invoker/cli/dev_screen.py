@@ -181,12 +181,21 @@ def log_words(line: str) -> str | None:
         found = json.loads(line)
     except ValueError:
         return None
+    at = _clock(found.get("timestamp"))
     if found.get("event") == "catalog loaded":
-        return f" ↻ catalog read again: {count(int(found.get('functions', 0)), 'function')}"
+        return f"{at} ↻ catalog read again: {count(int(found.get('functions', 0)), 'function')}"
     if found.get("event") == "function cannot be loaded":
         kept = "  (its last good version stays)" if found.get("last_good_version_kept") else ""
-        return f" ✗ {found.get('error_message')}{kept}"
+        return f"{at} ✗ {found.get('error_message')}{kept}"
     return None
+
+
+def _clock(timestamp: object) -> str:
+    """The instant of a line of the log as the clock here showed it, as it stands before the lines of runs."""
+    try:
+        return f" {datetime.fromisoformat(str(timestamp)).astimezone():%H:%M:%S} "
+    except ValueError:
+        return ""
 
 
 def banner(

@@ -308,6 +308,11 @@ def check_catalog(plan: DevPlan) -> Path:
     folder = settings_of(plan).catalog
     if not folder.is_dir():
         option = "--catalog" if plan.catalog is not None else "no functions here"
+        if folder.exists():
+            raise SettingsError(
+                f"{option}: {folder} is a file, not a folder",
+                hint="name the folder with your functions (--catalog DIR)",
+            )
         raise SettingsError(
             f"{option}: the folder {folder} does not exist",
             hint="name the folder with your functions (--catalog DIR), or begin one",

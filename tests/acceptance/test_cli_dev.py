@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from invoker.cli.dev_state import started_at
-from tests.acceptance.cli_desk import INVOKER, Desk, end, until
+from tests.acceptance.cli_desk import INVOKER, Desk, end, error_lines, until
 
 pytestmark = pytest.mark.acceptance
 
@@ -240,6 +240,17 @@ def test_folders_that_cannot_be_used(desk: Desk) -> None:
     assert refused.code == 2
     assert "error: --state: the folder" in refused.err
     assert "cannot be written: Not a directory" in refused.err
+    (desk.folder / "list.yaml").write_text("functions: []\n")
+    of_a_file = desk.run("dev", "--catalog", "list.yaml", "--state", "functions/../elsewhere")
+    assert of_a_file.code == 2
+    assert error_lines(of_a_file) == [
+        "error: --catalog: list.yaml is a file, not a folder  [invalid-setting]",
+        "  name the folder with your functions (--catalog DIR)",
+    ]
+    (desk.folder / "elsewhere" / "lock").unlink()
+    (desk.folder / "elsewhere" / "lock").mkdir()
+    told = error_lines(desk.run("dev", "--state", "functions/../elsewhere"))[0]
+    assert f"the folder {desk.folder.resolve() / 'elsewhere'} cannot be written" in told
     missing = desk.run("dev", "--catalog", "nowhere")
     assert missing.code == 2
     assert missing.err.splitlines()[-3:] == [

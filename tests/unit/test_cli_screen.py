@@ -134,9 +134,10 @@ def test_a_live_line_is_said_once() -> None:
 
 
 def test_the_log_tells_what_a_person_wants_to_know() -> None:
-    loaded = '{"event": "catalog loaded", "functions": 3}'
+    loaded = '{"event": "catalog loaded", "functions": 3, "timestamp": "2026-01-02T03:04:05.678901Z"}'
     refused = '{"event": "function cannot be loaded", "error_message": "f:1: no", "last_good_version_kept": true}'
-    assert dev_screen.log_words(loaded) == " ↻ catalog read again: 3 functions"
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).astimezone()
+    assert dev_screen.log_words(loaded) == f" {at:%H:%M:%S}  ↻ catalog read again: 3 functions"
     assert dev_screen.log_words(refused) == " ✗ f:1: no  (its last good version stays)"
     for other in ('{"event": "run started"}', "catalog loaded, but no JSON", ""):
         assert dev_screen.log_words(other) is None
