@@ -62,7 +62,7 @@ SET_BY_THE_CHART = {
     "controller": """
         kubeconfig kube_context in_cluster kube_namespace kube_instance runtime_images catalog engine state_dir
         http_host http_port probe_port run_api_url run_token_key sole_controller forbidden_secrets
-        test_crash_at test_crash_proof
+        secrets_dir test_crash_at test_crash_proof
     """,
     "gateway": """
         run_token_key results results_ca results_prefix gateway_host gateway_port gateway_probe_host gateway_probe_port
