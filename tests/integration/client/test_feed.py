@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from invoker import Client, wire
+from invoker.ending import cancelled
 from invoker.feed import Feed, Watch
 from invoker.news import RunNews
 from invoker.result import RunStatusDocument, State
@@ -24,17 +25,18 @@ async def test_who_comes_while_the_last_reader_goes_hears_of_runs_at_once(sdk: C
     following = asyncio.create_task(feed.run())
     await feed.live()
     for number in range(5):
-        await _one_goes_and_one_comes(feed, sdk, world, f"r{number}")
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+        assert await _heard_by_who_comes(feed, sdk, world, f"r{number}")
+    assert not following.done(), "one task follows through all of it"
+    await cancelled(following)
 
 
-async def _one_goes_and_one_comes(feed: Feed, sdk: Client, world: StoredWorld, request_id: str) -> None:
+async def _heard_by_who_comes(feed: Feed, sdk: Client, world: StoredWorld, request_id: str) -> bool:
+    """Whether the one who comes while the last reader goes hears the news of that request."""
     async with feed.watch(statuses=True) as watch:
         await eventually(lambda: _heard(world, watch, f"{request_id}-before"), what="news for the last reader")
     await _listening_ends(sdk, world)
     async with feed.watch(statuses=True) as other:
-        await eventually(lambda: _heard(world, other, request_id), within=30, what="news for who came meanwhile")
+        return await eventually(lambda: _heard(world, other, request_id), within=30, what="news for who came meanwhile")
 
 
 async def _listening_ends(sdk: Client, world: StoredWorld) -> None:

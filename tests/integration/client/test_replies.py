@@ -192,6 +192,13 @@ async def test_a_forwarded_reply_is_the_last_stages(sdk: Client, world: StoredWo
     assert [await reply.read() for reply in await asking] == [b"last stage"]
 
 
+async def answered_by_the_last_stage(sdk: Client, world: StoredWorld, request_id: str, following: str) -> None:
+    """The same request, sent again when the next stage's run of `g` has ended."""
+    await world.finish(following, "g", b"last stage")
+    again = await sdk.request("orders", b"", request_id=request_id, timeout=60)
+    assert [await reply.read() for reply in again] == [b"last stage"]
+
+
 async def test_a_lost_forwarded_reply_is_never_taken_for_the_first_stages(
     sdk: Client, world: StoredWorld, answering: Answering
 ) -> None:
@@ -199,9 +206,7 @@ async def test_a_lost_forwarded_reply_is_never_taken_for_the_first_stages(
     record, _, following = await forwarded(answering)
     with pytest.raises(WaitExpiredError):
         await asking
-    await world.finish(following, "g", b"last stage")
-    again = await sdk.request("orders", b"", request_id=record.request_id, timeout=60)
-    assert [await reply.read() for reply in again] == [b"last stage"]
+    await answered_by_the_last_stage(sdk, world, record.request_id, following)
 
 
 async def test_a_next_stage_that_is_not_accepted_yet_is_no_reply_of_the_first(
@@ -216,9 +221,7 @@ async def test_a_next_stage_that_is_not_accepted_yet_is_no_reply_of_the_first(
     with pytest.raises(WaitExpiredError):
         await asking
     await answering.next_event("g")
-    await world.finish(following, "g", b"last stage")
-    again = await sdk.request("orders", b"", request_id=record.request_id, timeout=60)
-    assert [await reply.read() for reply in again] == [b"last stage"]
+    await answered_by_the_last_stage(sdk, world, record.request_id, following)
 
 
 async def test_a_result_that_is_still_being_finished_is_no_reply_yet(
