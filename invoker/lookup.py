@@ -58,7 +58,7 @@ class Lookup:
         """
         if not given:
             raise UnknownIdError("an empty id stands for nothing", hint="invoker runs list")
-        request_id = canonical_id(given)
+        request_id = wire.canonical_id(given)
         if given != LATEST:
             answers = await self.store.answers(request_id)
             if answers.record is not None or answers.results:
@@ -77,7 +77,7 @@ class Lookup:
 
     async def exact(self, given: str) -> RequestView:
         """The request of exactly that id, for programs; raises as `view`, but never finds by a part of the id."""
-        request_id = canonical_id(given)
+        request_id = wire.canonical_id(given)
         answers = await self.store.answers(request_id)
         if answers.record is None and not answers.results:
             topic = await self.unaccepted.queued_topic(request_id)
@@ -94,7 +94,7 @@ class Lookup:
 
         A shortened id and `@latest` are looked for among what `sees` lets through; who gives a whole one knows it.
         """
-        request_id = canonical_id(given)
+        request_id = wire.canonical_id(given)
         if given != LATEST:
             answers = await self.store.answers(request_id)
             if answers.record is not None or answers.results:
@@ -281,13 +281,6 @@ def the_run(view: RequestView, function: str | None) -> RunView:
     if run is None:
         raise UnknownIdError(f"request {view.request_id} has no run of the function {function!r}")
     return run
-
-
-def canonical_id(given: str) -> str:
-    """The request id of a message id as its publisher wrote it: itself when it is usable, else its hash."""
-    if not given:
-        return given
-    return wire.request_id_of(given, stream="", created="", sequence=0, stored_at=datetime.fromtimestamp(0, UTC))
 
 
 def the_one_fitting(given: str, ids: Iterable[str]) -> str | None:

@@ -29,7 +29,6 @@ from invoker.errors import (
     TopicError,
     WaitExpiredError,
 )
-from invoker.lookup import canonical_id
 from invoker.payload import Payload, check_headers, encoded, settled
 from invoker.publish import DUPLICATE, EventPublisher, Lineage, OutgoingEvent
 from invoker.reading import StreamReader
@@ -112,7 +111,7 @@ class Requester:
         """When this returns the event is stored; see `Client.publish`."""
         self._check(event)
         data, content_type = await self._body(event)
-        request_id = canonical_id(event.request_id) if event.request_id else new_request_id()
+        request_id = wire.canonical_id(event.request_id) if event.request_id else new_request_id()
         params = header_params(event.params)
         identity = _Identity(
             self._seen_topic(event.topic, event.headers),

@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
+from invoker import wire
 from invoker.chains import ChainFollower
 from invoker.claimcheck import ClaimStore
 from invoker.dead_letters import DeadLetterReader
 from invoker.errors import UnknownIdError
 from invoker.listing import FinishedRows, RunFilter, RunListing
-from invoker.lookup import Found, Lookup, Sees, canonical_id
+from invoker.lookup import Found, Lookup, Sees
 from invoker.request import Content
 from invoker.result import Result
 from invoker.run_log import RunLogs
@@ -55,7 +56,7 @@ class Stored:
 
         For who waits: however many ask at once, one reading of the letters answers them all.
         """
-        await self._lookup.refuse_dead(given, canonical_id(given))
+        await self._lookup.refuse_dead(given, wire.canonical_id(given))
 
     async def meant(self, given: str, sees: Sees | None = None) -> Found:
         """What an id stands for that a person typed: whole, shortened or `@latest`, the latter two among what `sees`

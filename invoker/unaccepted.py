@@ -4,7 +4,6 @@ everybody who waits for an event asks, and all of them the same messages."""
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from itertools import islice
 
 from invoker import wire
@@ -64,8 +63,5 @@ async def newest_messages(reader: StreamReader, stream: str, first: int, last: i
 
 
 def _request_id(message: StoredMessage) -> str:
-    """Of the message id that its publisher chose, as `canonical_id`; an event without one is found by nobody."""
-    given = wire.header(message.headers, wire.H_MESSAGE_ID) or ""
-    return given and wire.request_id_of(
-        given, stream="", created="", sequence=0, stored_at=datetime.fromtimestamp(0, UTC)
-    )
+    """Of the message id that its publisher chose; an event without one is found by nobody."""
+    return wire.canonical_id(wire.header(message.headers, wire.H_MESSAGE_ID) or "")

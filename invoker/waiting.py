@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from invoker import wire
 from invoker.ending import cancelled
 from invoker.errors import ExpiredError, InvokerError, ServerUnreachableError, UnknownIdError, WaitExpiredError
-from invoker.lookup import LATEST, Found, Lookup, canonical_id
+from invoker.lookup import LATEST, Found, Lookup
 from invoker.reading import StoredMessage, StreamReader
 from invoker.request import RequestRecord
 from invoker.result import Result
@@ -32,7 +32,7 @@ class Waiter:
         if wait <= 0:
             found, view = await self._lookup.view(given)
             return narrowed(view, found.function)
-        view = RequestView(canonical_id(given), "", None)
+        view = RequestView(wire.canonical_id(given), "", None)
         try:
             async with asyncio.timeout(wait):
                 found, view = await self._known(given)
@@ -48,7 +48,7 @@ class Waiter:
     async def results(self, given: str, wait: float | None) -> AsyncGenerator[Result, None]:
         """The results as they come; see `Client.results`."""
         seen: set[str] = set()
-        view = RequestView(canonical_id(given), "", None)
+        view = RequestView(wire.canonical_id(given), "", None)
         deadline = None if wait is None else asyncio.get_running_loop().time() + wait
         try:
             async with asyncio.timeout_at(deadline):
@@ -74,7 +74,7 @@ class Waiter:
             async with asyncio.timeout(wait if wait > 0 else None):
                 found, view = await self._known(given) if wait > 0 else await self._lookup.view(given)
         except TimeoutError:
-            view = RequestView(canonical_id(given), "", None)
+            view = RequestView(wire.canonical_id(given), "", None)
             raise await self._expired(given, view, wait) from None
         return view.record.root_request_id if view.record is not None else found.request_id
 
@@ -90,7 +90,7 @@ class Waiter:
             if given in (LATEST, "") or "dead_id" in error.fields:
                 raise
         # Published a moment ago, or about to be: its record is what comes next, or a dead letter in its place.
-        request_id = canonical_id(given)
+        request_id = wire.canonical_id(given)
         subjects = [self._names.accepted(request_id)]
         async with self._reader.tail(self._names.results_stream, subjects, headers_only=True) as tail:
             accepted = asyncio.ensure_future(anext(tail))

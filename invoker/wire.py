@@ -374,6 +374,12 @@ def request_id_of(message_id: str | None, *, stream: str, created: str, sequence
     return _timed_id(stored_at, _digest("sequence", stream, created, str(sequence))[:10])
 
 
+def canonical_id(given: str) -> str:
+    """The request id of a message id as its publisher wrote it: itself when it is usable, else its hash; nothing of
+    nothing."""
+    return digest_id("message-id", given) if given and not _USABLE_ID.fullmatch(given) else given
+
+
 def time_of_id(request_id: str) -> datetime | None:
     """The instant in an id that `new_request_id` or `request_id_of` put there, None for ids without one.
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from invoker import wire
 from invoker.gateway.access.scopes import Caller
-from invoker.lookup import canonical_id
 from invoker.requesting import new_request_id
 
 
@@ -31,7 +30,7 @@ def event_id(caller: Caller, key: str | None) -> EventId:
     """The id of an event that this caller sends with that key; without one it is another event every time."""
     chosen = key or new_request_id()
     message_id = chosen if caller.may_do_everything() else own_request_id(caller, chosen)
-    return EventId(canonical_id(message_id), message_id, chosen, key is None)
+    return EventId(wire.canonical_id(message_id), message_id, chosen, key is None)
 
 
 def own_request_id(caller: Caller, key: str) -> str:

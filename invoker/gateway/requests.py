@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from invoker import wire
 from invoker.errors import (
     IdempotencyMismatchError,
     InputRefusedError,
@@ -43,7 +44,6 @@ from invoker.gateway.request_documents import (
 )
 from invoker.gateway.sight import Sight, needs_nats, unknown
 from invoker.gateway.told_once import check_told_once
-from invoker.lookup import canonical_id
 from invoker.request import RequestRecord
 from invoker.views import Cancelled, ChainNode, Receipt, RequestView
 
@@ -80,7 +80,7 @@ def router(gateway: Gateway) -> APIRouter:
                 pass  # an outage is a pause, as it is for who waits
             return True
 
-        async with gateway.client.feed.watch(canonical_id(request_id)) as watch:
+        async with gateway.client.feed.watch(wire.canonical_id(request_id)) as watch:
             view = await waited(request, watch, lambda: sight.request(request_id), enough, seconds, look=unaccepted)
         return tagged(request, request_detail(view))
 

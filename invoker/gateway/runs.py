@@ -30,7 +30,7 @@ from invoker.gateway.request_documents import CancelledRuns, CancelOrder, RunDet
 from invoker.gateway.requests import Empty, read_order, replayed
 from invoker.gateway.sight import Sight, needs_nats
 from invoker.listing import RunFilter
-from invoker.lookup import Found, canonical_id
+from invoker.lookup import Found
 from invoker.result import Reason, Result, State
 from invoker.views import RunRow, RunView
 
@@ -74,7 +74,7 @@ def router(gateway: Gateway) -> APIRouter:
             function=function,
             states=frozenset({state} if state else ()),
             reason=reason,
-            request_id=canonical_id(request_id) if request_id else None,
+            request_id=wire.canonical_id(request_id) if request_id else None,
             since=instant(since, datetime.now(UTC), "since") if since else None,
             until=instant(until, datetime.now(UTC), "until") if until else None,
             topic=wire.check_pattern(topic) if topic else None,

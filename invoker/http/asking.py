@@ -7,13 +7,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from invoker import wire
 from invoker.errors import WaitExpiredError
 from invoker.http.calls import Calls
 from invoker.http.content import content_of
 from invoker.http.finding import quoted
 from invoker.http.sending import Asked, Outgoing, Sender, can_repeat
 from invoker.http.waiting import PIECE_SECONDS, Waiter, patiently
-from invoker.lookup import canonical_id
 from invoker.replies import Reply, reply_of_result
 from invoker.request import ClaimCheck
 from invoker.result import Result
@@ -47,7 +47,7 @@ class Asker:
         while asked.run_ids is None:
             left = deadline - asyncio.get_running_loop().time()
             # The gateway may have made another id of ours, which is the key that we know the event by.
-            request_id = asked.request_id or canonical_id(event.request_id)
+            request_id = asked.request_id or wire.canonical_id(event.request_id)
             if left <= 0:
                 raise await self._expired(request_id, timeout)
             if can_repeat(event.data):

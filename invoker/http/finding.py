@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from invoker import wire
 from invoker.errors import AmbiguousIdError, ExpiredError, InvokerError, UnknownIdError
 from invoker.http.calls import Calls
 from invoker.http.documents import request_of, unreadable
-from invoker.lookup import LATEST, MIN_SHORTENED, Found, canonical_id, the_one_fitting
+from invoker.lookup import LATEST, MIN_SHORTENED, Found, the_one_fitting
 from invoker.views import DeadLetter, RequestView
 from invoker.waiting import narrowed
 
@@ -25,7 +26,7 @@ class Finder:
         """What the id stands for, and its request as it is now. Raises as `Client.result`."""
         if not given:
             raise UnknownIdError("an empty id stands for nothing", hint="invoker runs list")
-        request_id = canonical_id(given)
+        request_id = wire.canonical_id(given)
         if given != LATEST:
             try:
                 return Found(request_id), await self.request(request_id)

@@ -12,7 +12,6 @@ from invoker import wire
 from invoker.errors import InputRefusedError, ReplySubjectError, ServerUnreachableError
 from invoker.http.calls import Answer, Call, Calls
 from invoker.http.finding import quoted
-from invoker.lookup import canonical_id
 from invoker.payload import Payload, check_headers, encoded
 from invoker.problem import parsed_problem
 from invoker.requesting import check_request_id, header_params, new_request_id
@@ -78,7 +77,7 @@ class Sender:
             raise
         document = answer.document or {}
         duplicate = bool(document.get("duplicate")) and not event.is_new
-        return Receipt(document.get("request_id") or canonical_id(event.request_id), event.topic, "", 0, duplicate)
+        return Receipt(document.get("request_id") or wire.canonical_id(event.request_id), event.topic, "", 0, duplicate)
 
     async def ask(self, event: Outgoing, wait: float) -> Asked:
         """Send the event and wait. Safe to repeat while the bytes are. Raises what the event is refused with."""

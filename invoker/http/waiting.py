@@ -14,7 +14,7 @@ from invoker.errors import InvokerError, RateLimitedError, ServerUnreachableErro
 from invoker.http.calls import RESUME_SECONDS, Call, Calls
 from invoker.http.documents import chain_of_document, run_of
 from invoker.http.finding import Finder, quoted
-from invoker.lookup import LATEST, Found, canonical_id
+from invoker.lookup import LATEST, Found
 from invoker.result import Result
 from invoker.views import Chain, RequestView
 from invoker.waiting import narrowed, wait_expired
@@ -39,7 +39,7 @@ class Waiter:
             found, view = await self._finder.view(given)
             return narrowed(view, found.function)
         deadline = _now() + wait
-        view = RequestView(canonical_id(given), "", None)
+        view = RequestView(wire.canonical_id(given), "", None)
         found, view = await self._known(given, view, deadline, wait)
         while not view.complete:
             if _now() >= deadline:
@@ -50,7 +50,7 @@ class Waiter:
     async def results(self, given: str, wait: float | None) -> AsyncGenerator[Result, None]:
         """The results as they come; see `Client.results`."""
         deadline = _now() + wait if wait is not None else None
-        empty = RequestView(canonical_id(given), "", None)
+        empty = RequestView(wire.canonical_id(given), "", None)
         found, _ = await self._known(given, empty, deadline, wait or 0.0)
         async with aclosing(self._calls.events(f"/v1/requests/{quoted(found.request_id)}/stream")) as events:
             while True:
@@ -74,7 +74,7 @@ class Waiter:
         if wait <= 0:
             return await self._chain((await self._finder.view(given))[0].request_id)
         deadline = _now() + wait
-        found, _ = await self._known(given, RequestView(canonical_id(given), "", None), deadline, wait)
+        found, _ = await self._known(given, RequestView(wire.canonical_id(given), "", None), deadline, wait)
         chain: Chain | None = None
         while chain is None or not chain.settled:
             if chain is not None and _now() >= deadline:

@@ -111,7 +111,7 @@ class Preparation:
         return Interpreter.at(str(python))
 
     async def _values(self, plan: RunPlan) -> dict[str, str]:
-        if not references_of(plan):
+        if self._secrets_dir is None or not references_of(plan):
             return {}
         try:
             return await asyncio.to_thread(values_of, plan, self._secrets_dir)

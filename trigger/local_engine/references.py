@@ -41,24 +41,22 @@ def check_readable(plan: RunPlan, folder: Path | None) -> None:
         _refuse(plan, "refers to secrets or configuration that the local engine cannot read", names, hint)
 
 
-def values_of(plan: RunPlan, folder: Path | None) -> dict[str, str]:
+def values_of(plan: RunPlan, folder: Path) -> dict[str, str]:
     """The values of the plan's references, read now, without a last line break; who is `optional` may be missing.
 
     Raises `UnreadableReferenceError` naming the file that is missing or cannot be a variable.
     """
     values: dict[str, str] = {}
-    for one in references_of(plan) if folder is not None else ():
+    for one in references_of(plan):
         found = _key_reference(one)
         assert found is not None, "checked by check_readable"
-        kind, reference = found
-        value = _read(folder, kind, reference)
+        value = _read(folder, *found)
         if value is not None:
             values[str(one["name"])] = value
     return values
 
 
-def _read(folder: Path | None, kind: str, reference: Mapping[str, Any]) -> str | None:
-    assert folder is not None, "asked by values_of"
+def _read(folder: Path, kind: str, reference: Mapping[str, Any]) -> str | None:
     name, key = str(reference["name"]), str(reference["key"])
     what = f"key {key!r} of the {kind} {name!r}"
     if not (_is_file_name(name) and _is_file_name(key)):
@@ -81,10 +79,10 @@ def _read(folder: Path | None, kind: str, reference: Mapping[str, Any]) -> str |
 def _as_text(data: bytes, what: str, path: Path) -> str:
     try:
         text = data.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise UnreadableReferenceError(f"{what} is no text that a variable can hold: {path}")
+        if "\0" in text:
+            raise ValueError("the system ends a variable there")
+    except ValueError:
+        raise UnreadableReferenceError(f"{what} is no text that a variable can hold: {path}") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 

@@ -24,7 +24,6 @@ from invoker.gateway.event_stream import Wanted
 from invoker.gateway.gateway import Gateway
 from invoker.gateway.server_sent import BEGINNING, COMMENT, EventStream
 from invoker.gateway.sight import Sight, needs_nats
-from invoker.lookup import canonical_id
 from invoker.result import RunStatusDocument
 
 TOGETHER_SECONDS = 0.2
@@ -53,7 +52,7 @@ def router(gateway: Gateway) -> APIRouter:
         sight.caller.check(Action.READ)
         wanted = Wanted(sight, function, wire.check_topic(topic) if topic else None)
         changes = _changes(
-            gateway, wanted, canonical_id(request_id) if request_id else None, ChainNews(chain) if chain else None
+            gateway, wanted, wire.canonical_id(request_id) if request_id else None, ChainNews(chain) if chain else None
         )
         return EventStream(changes, gateway)
 

@@ -13,7 +13,6 @@ from invoker.gateway.dashboard.forms import Form
 from invoker.gateway.dashboard.paths import RUNS, query_of
 from invoker.gateway.runs import instant
 from invoker.listing import RunFilter
-from invoker.lookup import canonical_id
 from invoker.result import Reason, State
 
 ROWS, MAX_ROWS = 50, 200
@@ -80,7 +79,7 @@ class RunsQuery:
             function=wire.check_function_name(self.function) if self.function else None,
             states=frozenset(self.states),
             reason=_reason(self.reason),
-            request_id=canonical_id(self.request) if self.request else None,
+            request_id=wire.canonical_id(self.request) if self.request else None,
             since=_at(self.since, now, "From"),
             until=_at(self.until, now, "Until"),
             topic=wire.check_pattern(self.topic) if self.topic else None,
