@@ -29,7 +29,7 @@ EVENTS = 12
 
 async def half_done(work: Workload, url: str, catalog: Path, state: Path) -> None:
     """Some events finished, some in work, some waiting; then the controller stops in an orderly way."""
-    await ensure_streams(work.client.jetstream(), NAMES, StreamLimits())
+    await ensure_streams(work.client.jetstream(timeout=60), NAMES, StreamLimits())
     await work.publish_all("before", EVENTS)  # all of them are there before the first one is taken
     async with running_controller(url, catalog, state, max_running=3):
 

@@ -104,7 +104,7 @@ async def leader_of(client: NatsClient, stream: str) -> str | None:
 async def with_streams(client: NatsClient) -> bool:
     """Whether every stream is there and has a leader: a busy cluster may take longer for that than a call lasts."""
     try:
-        await ensure_streams(client.jetstream(), NAMES, StreamLimits(replicas=3))
+        await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits(replicas=3))
     except ServerUnreachableError:
         return False
     return True

@@ -23,7 +23,7 @@ from tests.integration.stored_world import StoredWorld
 async def still_world(folder: Path) -> AsyncIterator[tuple[Client, StoredWorld]]:
     """A server with the streams, a client of it, and writing into them as a controller would."""
     async with nats_server(folder / "jetstream") as server, Client.connect(ConnectionOptions(url=server.url)) as client:
-        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        await ensure_streams(client._client.jetstream(timeout=60), wire.Names(), StreamLimits())
         yield client, world_of(client)
 
 

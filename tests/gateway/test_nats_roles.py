@@ -135,7 +135,7 @@ async def test_a_publisher_with_ids_of_its_own_needs_what_the_file_says(tmp_path
     config = accounts().replace('"$O.INVOKER_PAYLOADS.>"', f'{rights}, "$O.INVOKER_PAYLOADS.>"', 1)
     async with nats_server(tmp_path / "jetstream", extra_config=config) as server:
         controller = await connect(identity(server, "controller"))
-        await ensure_streams(controller.jetstream(), wire.Names(), StreamLimits())
+        await ensure_streams(controller.jetstream(timeout=60), wire.Names(), StreamLimits())
         await controller.close()
         async with Client.connect(identity(server, "publisher")) as client:
             receipt = await client.publish("orders.new", b"x", request_id="order-17")
@@ -244,7 +244,7 @@ async def test_the_files_are_made_for_another_instance_by_the_command_in_their_h
     names = wire.Names("acme", "acme-events")
     async with nats_server(tmp_path / "jetstream", extra_config=accounts(names)) as server:
         client = await connect(identity(server, "controller"))
-        await ensure_streams(client.jetstream(), names, StreamLimits())
+        await ensure_streams(client.jetstream(timeout=60), names, StreamLimits())
         await client.jetstream().publish("acme-events.orders.created", b"x")
         await client.close()
         refused = ["events.x", "invoker.result.r.f", "$JS.API.STREAM.INFO.INVOKER_EVENTS", "acme-events.acme.call.echo"]

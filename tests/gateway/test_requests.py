@@ -97,7 +97,7 @@ async def test_an_event_that_no_controller_took_yet_is_queued_and_not_unknown(
 
 async def test_a_wait_for_an_event_that_becomes_a_dead_letter_ends_with_that(server: NatsServer) -> None:
     async with Client.connect(ConnectionOptions(url=server.url)) as client:
-        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        await ensure_streams(client._client.jetstream(timeout=60), wire.Names(), StreamLimits())
         world = world_of(client)
         async with running_gateway(server.url, gateway_accept_seconds=0) as up, session(up.url) as http:
             request_id = await publish(http, "echo.x", b"early")

@@ -89,7 +89,7 @@ async def world(
     async with AsyncExitStack() as stack:
         connection = await connect(ConnectionOptions(url=nats_url))
         stack.push_async_callback(connection.close)
-        await ensure_streams(connection.jetstream(), NAMES, limits or StreamLimits())
+        await ensure_streams(connection.jetstream(timeout=60), NAMES, limits or StreamLimits())
         client = await stack.enter_async_context(Client.connect(ConnectionOptions(url=nats_url), names=NAMES))
         await stack.enter_async_context(chosen_results(settings, client))
         made = World(StoredWorld.of(connection, NAMES), client)

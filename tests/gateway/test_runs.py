@@ -129,7 +129,7 @@ async def _listed_over_http(http: aiohttp.ClientSession, request_id: str) -> boo
 
 async def test_a_table_that_does_not_reach_far_is_continued_from_the_stream(server: NatsServer) -> None:
     async with Client.connect(ConnectionOptions(url=server.url)) as client:
-        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        await ensure_streams(client._client.jetstream(timeout=60), wire.Names(), StreamLimits())
         world = world_of(client)
         for number in range(30):
             await world.accept(f"old-{number}", "f", topic=f"old.{number}")
@@ -205,7 +205,7 @@ async def _listed(client: Client, table: RunTable | None, wanted: RunFilter) -> 
 
 async def test_the_table_forgets_its_oldest_rows(server: NatsServer) -> None:
     async with Client.connect(ConnectionOptions(url=server.url)) as client:
-        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        await ensure_streams(client._client.jetstream(timeout=60), wire.Names(), StreamLimits())
         table, world = RunTable(client.feed, kept=100), world_of(client)
         following = asyncio.create_task(client.feed.run())
         await asyncio.wait_for(table.run(), 60)
@@ -225,7 +225,7 @@ async def test_the_table_forgets_its_oldest_rows(server: NatsServer) -> None:
 async def test_a_run_is_found_by_its_id_from_its_record_on(server: NatsServer) -> None:
     """A 202 names the runs by the record alone: their messages are stored a moment later."""
     async with Client.connect(ConnectionOptions(url=server.url)) as client:
-        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        await ensure_streams(client._client.jetstream(timeout=60), wire.Names(), StreamLimits())
         world = world_of(client)
         async with running_gateway(server.url) as up, session(up.url) as http:
             for number in range(20):
@@ -240,7 +240,7 @@ async def test_a_run_is_found_by_its_id_from_its_record_on(server: NatsServer) -
 
 async def test_the_table_forgets_the_oldest_runs_that_it_knows_by_their_records(server: NatsServer) -> None:
     async with Client.connect(ConnectionOptions(url=server.url)) as client:
-        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        await ensure_streams(client._client.jetstream(timeout=60), wire.Names(), StreamLimits())
         table, world = RunTable(client.feed, begun=3), world_of(client)
         following = asyncio.create_task(client.feed.run())
         await asyncio.wait_for(table.run(), 60)
@@ -305,7 +305,7 @@ async def test_logs_as_text_and_as_events_live_and_afterwards(http: aiohttp.Clie
 async def test_a_followed_log_is_waited_for_until_it_is_kept(server: NatsServer) -> None:
     """The function has answered, and its controller, which has much to do, tells nothing and keeps the log late."""
     async with Client.connect(ConnectionOptions(url=server.url)) as client:
-        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        await ensure_streams(client._client.jetstream(timeout=60), wire.Names(), StreamLimits())
         world, run_id = world_of(client), wire.run_id_of("r1", "f")
         controller = await client._client.subscribe(client.names.control(f"logs.{run_id}"))
         async with running_gateway(server.url) as up, session(up.url) as http:
@@ -374,7 +374,7 @@ async def test_a_hundred_megabytes_pass_through_and_are_never_held(server: NatsS
 async def test_a_part_is_the_part(server: NatsServer) -> None:
     """Every part of bytes that differ, over the chunks' borders."""
     async with Client.connect(ConnectionOptions(url=server.url)) as client:
-        await ensure_streams(client._client.jetstream(), wire.Names(), StreamLimits())
+        await ensure_streams(client._client.jetstream(timeout=60), wire.Names(), StreamLimits())
         data = hashlib.shake_256(b"seed").digest(400_000)
         content = Content.claimed(await world_of(client).claims.put(data, owner="test"))
         edges = (0, 1, 131_071, 131_072, 131_073, 262_143, 262_144, 393_216, 399_998, 399_999)

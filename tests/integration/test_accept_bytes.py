@@ -30,7 +30,7 @@ PER_OBJECT = -(-len(LARGE) // CHUNK_BYTES) + 1
 
 @pytest.fixture
 async def world(client: NatsClient) -> StoredWorld:
-    await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+    await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits())
     return StoredWorld.of(client, NAMES)
 
 

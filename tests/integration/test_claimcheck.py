@@ -24,7 +24,7 @@ STREAM = f"OBJ_{NAMES.payloads_bucket}"
 
 @pytest.fixture
 async def claims(client: NatsClient) -> ClaimStore:
-    await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+    await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits())
     return ClaimStore(client.jetstream(), NAMES)
 
 

@@ -104,7 +104,7 @@ async def test_a_claim_check_that_is_none_is_a_dead_letter(
 
 
 async def test_a_wrong_sha256_of_a_publisher_does_not_spoil_the_object(server: NatsServer, client: NatsClient) -> None:
-    await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+    await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits())
     claims = ClaimStore(client.jetstream(), NAMES)
     claim = await claims.put(b"bytes", owner="event")
     await claims.touch(claim.model_copy(update={"sha256": "0" * 64}))

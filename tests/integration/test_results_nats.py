@@ -26,7 +26,7 @@ LIMITS = StreamLimits()
 
 @pytest.fixture
 async def results(client: NatsClient) -> ResultStream:
-    await ensure_streams(client.jetstream(), NAMES, LIMITS)
+    await ensure_streams(client.jetstream(timeout=60), NAMES, LIMITS)
     return ResultStream(client, client.jetstream(), NAMES)
 
 
@@ -68,7 +68,7 @@ async def test_two_instances_share_a_server(client: NatsClient) -> None:
 
 @pytest.mark.parametrize("limits", [StreamLimits(retention_seconds=1.0), StreamLimits(retention_seconds=30 * 86_400.0)])
 async def test_short_and_long_retentions_are_taken(client: NatsClient, limits: StreamLimits) -> None:
-    await ensure_streams(client.jetstream(), NAMES, limits)
+    await ensure_streams(client.jetstream(timeout=60), NAMES, limits)
 
 
 @pytest.mark.parametrize(

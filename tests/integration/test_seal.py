@@ -46,7 +46,7 @@ def ended(log_tail: bytes = b"") -> RunStatus:
 
 @pytest.fixture
 async def world(client: NatsClient) -> StoredWorld:
-    await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+    await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits())
     return StoredWorld.of(client, NAMES)
 
 

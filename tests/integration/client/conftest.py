@@ -32,7 +32,7 @@ Started = Callable[..., AbstractAsyncContextManager[Client]]
 
 @pytest.fixture
 async def world(client: NatsClient) -> StoredWorld:
-    await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+    await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits())
     return StoredWorld.of(client, NAMES)
 
 

@@ -328,7 +328,7 @@ async def test_many_at_once_with_one_id_store_one_event(sdk: Client, world: Stor
 
 
 async def test_a_full_stream_says_so_and_stores_nothing(server: NatsServer, client: NatsClient) -> None:
-    await ensure_streams(client.jetstream(), NAMES, StreamLimits(events_bytes=2000))
+    await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits(events_bytes=2000))
     async with Client.connect(server.url, names=NAMES) as sdk:
         await sdk.publish("a", b"x" * 1000)
         with pytest.raises(BackPressureError) as caught:
@@ -348,7 +348,7 @@ async def test_without_streams_no_controller_was_here(server: NatsServer) -> Non
 async def test_a_server_with_small_messages_gets_claim_checks_earlier(tmp_path: Path) -> None:
     async with nats_server(tmp_path / "js", max_payload=256 * 1024) as server:
         client = await connect(ConnectionOptions(url=server.url))
-        await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+        await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits())
         world = StoredWorld.of(client, NAMES)
         async with Client.connect(server.url, names=NAMES) as sdk:
             message = await stored(world, (await sdk.publish("a", b"x" * (250 * 1024))).sequence)

@@ -154,7 +154,7 @@ async def test_a_reply_that_was_lost_is_made_up_for_by_the_stored_result(
 async def test_a_reply_that_was_lost_with_the_connection_is_made_up_for_at_once(tmp_path: Path) -> None:
     async with mortal_server(tmp_path / "js") as server:
         client = await connect(ConnectionOptions(url=server.url))
-        await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+        await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits())
         world = StoredWorld.of(client, NAMES)
         sdk = await Client.connect(server.url, names=NAMES)
         asking = asyncio.create_task(sdk.request("orders", b"", timeout=60))

@@ -119,7 +119,7 @@ async def test_results_in_vain(sdk: Client, world: StoredWorld) -> None:
 async def test_a_wait_outlives_a_server_that_restarts(tmp_path: Path) -> None:
     async with mortal_server(tmp_path / "js") as server:
         client = await connect(ConnectionOptions(url=server.url))
-        await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+        await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits())
         sdk = await Client.connect(server.url, names=NAMES)
         # Three tries: a machine that stands still for so long says nothing.
         for number in range(3):
@@ -134,7 +134,7 @@ async def test_a_wait_outlives_a_server_that_restarts(tmp_path: Path) -> None:
 async def test_a_wait_for_an_event_that_is_not_accepted_outlives_an_outage(tmp_path: Path) -> None:
     async with mortal_server(tmp_path / "js") as server:
         client = await connect(ConnectionOptions(url=server.url))
-        await ensure_streams(client.jetstream(), NAMES, StreamLimits())
+        await ensure_streams(client.jetstream(timeout=60), NAMES, StreamLimits())
         sdk, world = await Client.connect(server.url, names=NAMES), StoredWorld.of(client, NAMES)
         waiting = asyncio.create_task(sdk.result("later", wait=120))
         await followed(world)
